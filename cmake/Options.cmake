@@ -1,0 +1,45 @@
+# What the user may set, and the flags that every one of our translation units gets.
+
+option(TINYPHYS_FFTW "Use FFTW for transforms on the CPU (FFTW is GPL)" ON)
+option(TINYPHYS_TESTS "Build the tests" ON)
+set(TINYPHYS_SANITIZE "" CACHE STRING "Sanitizers, as -fsanitize= takes them: address,undefined or thread")
+set(TINYPHYS_STAGES "" CACHE STRING "Only these stage folders of src/ (empty: all that have sources)")
+set(TINYPHYS_TEST_FILTER "" CACHE STRING "Only test files whose path matches this regular expression")
+
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "Debug or Release" FORCE)
+endif()
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g0 -DNDEBUG")
+set(CMAKE_CXX_FLAGS_DEBUG "-O0 -g")
+if(NOT DEFINED CMAKE_COMPILE_WARNING_AS_ERROR)
+  set(CMAKE_COMPILE_WARNING_AS_ERROR ON)
+endif()
+
+if(NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  find_program(TINYPHYS_CCACHE ccache)
+  if(TINYPHYS_CCACHE)
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${TINYPHYS_CCACHE})
+  endif()
+endif()
+
+add_library(tp_common INTERFACE)
+target_include_directories(tp_common INTERFACE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/src)
+# No contraction of a*b+c: the bits of a result must not depend on the compiler.
+target_compile_options(tp_common INTERFACE -ffp-contract=off -Wall -Wextra -Wpedantic -Wshadow)
+# Programs take all objects of the library; --as-needed then drops shared libraries that none of them uses.
+target_link_options(tp_common INTERFACE LINKER:--as-needed)
+
+if(TINYPHYS_SANITIZE)
+  set(sanitize -fsanitize=${TINYPHYS_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
+    # The function check reads the bytes before a callee; before generated code there may be no page.
+    list(APPEND sanitize -fno-sanitize=function)
+  endif()
+  target_compile_options(tp_common INTERFACE ${sanitize} -O1 -g1)
+  target_link_options(tp_common INTERFACE ${sanitize})
+endif()

@@ -1,0 +1,464 @@
+// Lazy tensors: every function here records a graph and returns at once; item, to_vector, realize, allclose, save
+// and printing run it.
+//
+// A Tensor is an immutable value behind one pointer. Copies share it; threads may use it freely.
+//
+// Shapes follow NumPy: operands broadcast, axes may be negative, a 0-d tensor has shape {}.
+//
+// Element types follow NumPy: bool < int32 < int64 < float32 < float64, except that an integer with a float32 gives
+// float64. C++ numbers are weakly typed: they take the tensor's dtype and raise it only by kind:
+//   float32 * 0.5 -> float32    int64 * 2 -> int64    int64 * 0.5 -> float64    bool + 1 -> int64
+// Division of integers is true division (float64). Math functions of integers give float64.
+//
+// Every mistake throws tp::Error at the call that made it: "[call] what, values, shapes (file:line)". Common to all:
+// operands that do not broadcast, an axis out of range, an empty (default constructed) Tensor, a dtype that the
+// function is not defined for.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <initializer_list>
+#include <iosfwd>
+#include <limits>
+#include <source_location>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "tinyphys/dtype.hpp"
+
+namespace tinyphys {
+
+struct Node;
+class Arg;
+
+using Shape = std::vector<std::int64_t>;
+using Where = std::source_location;
+
+// A Where that {} does not make: in from({1.0}, {}) the {} is the shape of a 0-d tensor.
+struct CallSite {
+  CallSite(Where w) : where(w) {}
+  Where where;
+};
+
+// The end of an axis in slice(): past the last element, or before the first one when step < 0.
+inline constexpr std::int64_t kEnd = std::numeric_limits<std::int64_t>::max();
+
+// C++ types that tensors hold.
+template <class T>
+concept Element = std::same_as<T, bool> || std::same_as<T, float> || std::same_as<T, double> ||
+                  (std::signed_integral<T> && (sizeof(T) == 4 || sizeof(T) == 8));
+
+template <Element T>
+constexpr DType dtype_of() {
+  if (std::same_as<T, bool>) return DType::kBool;
+  if (std::same_as<T, float>) return DType::kFloat32;
+  if (std::same_as<T, double>) return DType::kFloat64;
+  return sizeof(T) == 4 ? DType::kInt32 : DType::kInt64;
+}
+
+// Which axes a function works on: all by default, one number, or a list. Negative ones count from the end.
+class Axes {
+ public:
+  Axes() = default;
+  template <std::integral T>
+    requires(!std::same_as<T, bool>)
+  Axes(T axis) : list_{static_cast<std::int64_t>(axis)}, all_(false) {}
+  Axes(std::initializer_list<std::int64_t> axes) : list_(axes), all_(false) {}
+  Axes(std::vector<std::int64_t> axes) : list_(std::move(axes)), all_(false) {}
+
+  bool all() const { return all_; }
+  const std::vector<std::int64_t>& list() const { return list_; }
+
+ private:
+  std::vector<std::int64_t> list_;
+  bool all_ = true;
+};
+
+class Tensor {
+ public:
+  // Holds no value; any use of it but assignment is an error.
+  Tensor() = default;
+  Tensor(const Tensor& o) : node_(o.node_) { retain(node_); }
+  Tensor(Tensor&& o) noexcept : node_(std::exchange(o.node_, nullptr)) {}
+  Tensor& operator=(Tensor o) noexcept {
+    std::swap(node_, o.node_);
+    return *this;
+  }
+  ~Tensor() { release(node_); }
+
+  // --- creation -----------------------------------------------------------------------------------------
+
+  // Copies of the given values. A list of int literals becomes int64; a vector keeps its element type. Nested
+  // lists must be rectangular. With a shape: the values in row-major order, exactly as many as it has elements.
+  template <Element T>
+  static Tensor from(std::initializer_list<T> values, CallSite site = Where::current());
+  template <Element T>
+  static Tensor from(std::initializer_list<T> values, const Shape& shape, Where where = Where::current());
+  template <Element T>
+  static Tensor from(std::initializer_list<std::initializer_list<T>> rows, CallSite site = Where::current());
+  template <Element T>
+  static Tensor from(std::initializer_list<std::initializer_list<std::initializer_list<T>>> planes,
+                     CallSite site = Where::current());
+  template <Element T>
+  static Tensor from(const std::vector<T>& values, CallSite site = Where::current());
+  template <Element T>
+  static Tensor from(const std::vector<T>& values, const Shape& shape, Where where = Where::current());
+
+  static Tensor zeros(const Shape& shape, DType dtype = DType::kFloat64, Where where = Where::current());
+  static Tensor ones(const Shape& shape, DType dtype = DType::kFloat64, Where where = Where::current());
+  // dtype kVoid: that of the value (float64, int64 or bool for C++ numbers). The value may be a 0-d tensor.
+  static Tensor full(const Shape& shape, const Arg& value, DType dtype = DType::kVoid);
+  // start, start + step, ... before stop. int64 when all numbers are integers, else float64, unless dtype says
+  // otherwise. Throws when step is 0 or a number is not finite.
+  static Tensor arange(const Arg& stop, DType dtype = DType::kVoid);
+  static Tensor arange(const Arg& start, const Arg& stop, DType dtype = DType::kVoid);
+  static Tensor arange(const Arg& start, const Arg& stop, const Arg& step, DType dtype = DType::kVoid);
+  // n evenly spaced values; the first is start and the last is stop exactly.
+  static Tensor linspace(const Arg& start, const Arg& stop, std::int64_t n, DType dtype = DType::kFloat64);
+  // [n, m] with ones on the main diagonal; m < 0: square.
+  static Tensor eye(std::int64_t n, std::int64_t m = -1, DType dtype = DType::kFloat64,
+                    Where where = Where::current());
+
+  // --- what it is ---------------------------------------------------------------------------------------
+
+  Shape shape(Where where = Where::current()) const;
+  // Extent of one axis.
+  std::int64_t dim(std::int64_t axis, Where where = Where::current()) const;
+  DType dtype(Where where = Where::current()) const;
+  std::int64_t ndim(Where where = Where::current()) const;
+  std::int64_t size(Where where = Where::current()) const;
+
+  // --- values (these run the graph) ---------------------------------------------------------------------
+
+  // Computes the value now; returns the same tensor.
+  Tensor realize(Where where = Where::current()) const;
+  // The only element. T must be the C++ type of the dtype; nothing is converted.
+  template <Element T>
+  T item(Where where = Where::current()) const;
+  // All elements in row-major order. T as in item.
+  template <Element T>
+  std::vector<T> to_vector(Where where = Where::current()) const;
+  // A realized copy with its own memory and no history: gradients do not flow through it.
+  Tensor clone(Where where = Where::current()) const;
+
+  // --- element type -------------------------------------------------------------------------------------
+
+  // Floats to integers: towards zero, saturating, NaN to 0. To bool: x != 0.
+  Tensor astype(DType dtype, Where where = Where::current()) const;
+
+  // --- the same elements in other places ----------------------------------------------------------------
+
+  // Row-major order is kept. One extent may be -1: it follows from the others.
+  Tensor reshape(const Shape& shape, Where where = Where::current()) const;
+  Tensor flatten(Where where = Where::current()) const;
+  // Axis i of the result is axis axes[i] of this.
+  Tensor permute(const std::vector<std::int64_t>& axes, Where where = Where::current()) const;
+  // All axes reversed, or two of them exchanged.
+  Tensor transpose(Where where = Where::current()) const;
+  Tensor transpose(std::int64_t axis_a, std::int64_t axis_b, Where where = Where::current()) const;
+  // Broadcast to a shape, as numpy.broadcast_to.
+  Tensor expand(const Shape& shape, Where where = Where::current()) const;
+  // Elements in reverse order along the axes.
+  Tensor flip(const Axes& axes = {}, Where where = Where::current()) const;
+  // out[i] = in[(i - shift) mod n] along the axis.
+  Tensor roll(std::int64_t shift, std::int64_t axis, Where where = Where::current()) const;
+  // start:stop:step along the axis with NumPy's clipping; negative positions count from the end. step != 0.
+  Tensor slice(std::int64_t axis, std::int64_t start, std::int64_t stop = kEnd, std::int64_t step = 1,
+               Where where = Where::current()) const;
+  // One position of an axis, which is dropped. Throws when it is out of range.
+  Tensor select(std::int64_t axis, std::int64_t index, Where where = Where::current()) const;
+  // An integer: select(0, i). An integer tensor: gather along axis 0.
+  Tensor operator[](const Arg& index) const;
+  // A pair {before, after} per axis, both >= 0; the new elements are 0, or fill.
+  using Padding = std::vector<std::pair<std::int64_t, std::int64_t>>;
+  Tensor pad(const Padding& widths, Where where = Where::current()) const;
+  Tensor pad(const Padding& widths, const Arg& fill) const;
+  // Equal parts along the axis; the extent must be divisible. split_sizes: parts of the given sizes.
+  std::vector<Tensor> split(std::int64_t parts, std::int64_t axis = 0, Where where = Where::current()) const;
+  std::vector<Tensor> split_sizes(const std::vector<std::int64_t>& sizes, std::int64_t axis = 0,
+                                  Where where = Where::current()) const;
+  // Drops axes of extent 1: all of them, or those named (an error when one is longer).
+  Tensor squeeze(const Axes& axes = {}, Where where = Where::current()) const;
+  // A new axis of extent 1 that becomes axis `axis` of the result.
+  Tensor unsqueeze(std::int64_t axis, Where where = Where::current()) const;
+
+  // --- reductions ---------------------------------------------------------------------------------------
+  // keepdims leaves reduced axes with extent 1. Sums and products of bool and int32 are int64.
+
+  Tensor sum(const Axes& axes = {}, bool keepdims = false, Where where = Where::current()) const;   // of none: 0
+  Tensor prod(const Axes& axes = {}, bool keepdims = false, Where where = Where::current()) const;  // of none: 1
+  // float64 for integers; of none: NaN.
+  Tensor mean(const Axes& axes = {}, bool keepdims = false, Where where = Where::current()) const;
+  // NaN when any element is NaN. Of none: an error.
+  Tensor max(const Axes& axes = {}, bool keepdims = false, Where where = Where::current()) const;
+  Tensor min(const Axes& axes = {}, bool keepdims = false, Where where = Where::current()) const;
+  // Square root of the sum of squares.
+  Tensor norm(const Axes& axes = {}, bool keepdims = false, Where where = Where::current()) const;
+  // Of bool tensors only.
+  Tensor any(const Axes& axes = {}, bool keepdims = false, Where where = Where::current()) const;
+  Tensor all(const Axes& axes = {}, bool keepdims = false, Where where = Where::current()) const;
+  // Running sum along the axis.
+  Tensor cumsum(std::int64_t axis, Where where = Where::current()) const;
+
+  // --- x += y means x = x + y; shape stays, dtype stays (a float may become a narrower float) ------------
+
+  Tensor& operator+=(const Arg& b);
+  Tensor& operator-=(const Arg& b);
+  Tensor& operator*=(const Arg& b);
+  Tensor& operator/=(const Arg& b);
+
+ private:
+  friend struct TensorAccess;
+  explicit Tensor(Node* owned) : node_(owned) {}
+  static void retain(Node* n);
+  static void release(Node* n) noexcept;
+  // A buffer with a copy of `count` values of this dtype.
+  static Tensor from_memory(const void* values, std::size_t count, DType dtype, const Shape& shape, Where where);
+  template <Element T>
+  static Tensor from_values(const std::vector<T>& values, const Shape& shape, Where where);
+  template <Element T>
+  static Tensor from_literals(const std::vector<T>& values, const Shape& shape, Where where);
+  [[noreturn]] static void ragged(Where where);
+  // Copies the realized elements; only_one: there must be exactly one.
+  void read(void* to, DType dtype, bool only_one, Where where) const;
+
+  Node* node_ = nullptr;
+};
+
+// An operand: a Tensor or any C++ number, with the line where it was given. Made implicitly; write operand types of
+// your own functions as Tensor or Arg. Throws for an unsigned number above the int64 range.
+class Arg {
+ public:
+  enum class Kind : std::uint8_t { kTensor, kBool, kInteger, kReal };
+
+  Arg(const Tensor& t, Where where = Where::current()) : tensor_(t), where_(where) {}
+  Arg(Tensor&& t, Where where = Where::current()) : tensor_(std::move(t)), where_(where) {}
+  template <class T>
+    requires std::is_arithmetic_v<T>
+  Arg(T value, Where where = Where::current()) : where_(where) {
+    if constexpr (std::is_floating_point_v<T>) {
+      kind_ = Kind::kReal;
+      real_ = static_cast<double>(value);
+    } else {
+      kind_ = std::same_as<T, bool> ? Kind::kBool : Kind::kInteger;
+      integer_ = static_cast<std::int64_t>(value);
+      if constexpr (std::unsigned_integral<T> && sizeof(T) == 8)
+        if (integer_ < 0) too_large(value, where);
+    }
+  }
+
+  Kind kind() const { return kind_; }
+  bool is_number() const { return kind_ != Kind::kTensor; }
+  const Tensor& tensor() const { return tensor_; }
+  double as_double() const { return kind_ == Kind::kReal ? real_ : static_cast<double>(integer_); }
+  std::int64_t as_int() const { return integer_; }  // of kBool and kInteger
+  const Where& where() const { return where_; }
+
+ private:
+  [[noreturn]] static void too_large(std::uint64_t value, Where where);
+
+  Tensor tensor_;
+  Kind kind_ = Kind::kTensor;
+  union {
+    double real_;
+    std::int64_t integer_ = 0;
+  };
+  Where where_;
+};
+
+// The operand as a tensor; a number becomes 0-d: float64, int64 or bool.
+Tensor as_tensor(const Arg& value);
+Tensor zeros_like(const Arg& x);
+Tensor ones_like(const Arg& x);
+// Shape and dtype of x.
+Tensor full_like(const Arg& x, const Arg& value);
+
+// --- elementwise arithmetic (bool: + is or, * is and, - is an error) --------------------------------------
+
+Tensor operator+(const Arg& a, const Arg& b);
+Tensor operator-(const Arg& a, const Arg& b);
+Tensor operator*(const Arg& a, const Arg& b);
+Tensor operator/(const Arg& a, const Arg& b);
+// Remainder with the sign of the divisor, as NumPy. Integers: 0 when the divisor is 0.
+Tensor operator%(const Arg& a, const Arg& b);
+Tensor operator-(const Arg& x);
+// Integers to an integer power stay integers and wrap; a negative constant power of integers is an error.
+Tensor pow(const Arg& base, const Arg& exponent);
+Tensor square(const Arg& x);
+Tensor abs(const Arg& x);
+// -1, 0, 1; NaN for NaN.
+Tensor sign(const Arg& x);
+// NaN if either is NaN.
+Tensor maximum(const Arg& a, const Arg& b);
+Tensor minimum(const Arg& a, const Arg& b);
+// a * b + c with one rounding.
+Tensor fma(const Arg& a, const Arg& b, const Arg& c);
+
+// --- elementwise math; integers become float64 ------------------------------------------------------------
+
+Tensor sqrt(const Arg& x);
+Tensor rsqrt(const Arg& x);  // 1 / sqrt(x)
+Tensor exp(const Arg& x);
+Tensor expm1(const Arg& x);
+Tensor log(const Arg& x);
+Tensor log1p(const Arg& x);
+Tensor sin(const Arg& x);
+Tensor cos(const Arg& x);
+Tensor tan(const Arg& x);
+Tensor asin(const Arg& x);
+Tensor acos(const Arg& x);
+Tensor atan(const Arg& x);
+Tensor atan2(const Arg& y, const Arg& x);
+Tensor sinh(const Arg& x);
+Tensor cosh(const Arg& x);
+Tensor tanh(const Arg& x);
+Tensor erf(const Arg& x);
+Tensor floor(const Arg& x);  // integers: unchanged
+Tensor ceil(const Arg& x);   // integers: unchanged
+
+// --- comparisons and logic: bool tensors ------------------------------------------------------------------
+
+Tensor operator==(const Arg& a, const Arg& b);
+Tensor operator!=(const Arg& a, const Arg& b);
+Tensor operator<(const Arg& a, const Arg& b);
+Tensor operator<=(const Arg& a, const Arg& b);
+Tensor operator>(const Arg& a, const Arg& b);
+Tensor operator>=(const Arg& a, const Arg& b);
+// Of bool operands only.
+Tensor operator&(const Arg& a, const Arg& b);
+Tensor operator|(const Arg& a, const Arg& b);
+Tensor operator!(const Arg& x);
+Tensor logical_and(const Arg& a, const Arg& b);
+Tensor logical_or(const Arg& a, const Arg& b);
+Tensor logical_not(const Arg& x);
+// condition is bool; the three broadcast together.
+Tensor where(const Arg& condition, const Arg& then, const Arg& otherwise);
+
+// --- several tensors --------------------------------------------------------------------------------------
+
+// Joined along an existing axis; the other extents are equal; dtypes are promoted.
+Tensor cat(const std::vector<Tensor>& parts, std::int64_t axis = 0, Where where = Where::current());
+// Joined along a new axis; equal shapes.
+Tensor stack(const std::vector<Tensor>& parts, std::int64_t axis = 0, Where where = Where::current());
+// numpy.matmul: [m,k] x [k,n]; leading axes are batches and broadcast; a 1-D operand is a row on the left, a column on
+// the right, and its axis is dropped. Not for 0-d operands or bool.
+Tensor matmul(const Arg& a, const Arg& b);
+// matmul for up to two axes each; the product when one operand is 0-d.
+Tensor dot(const Arg& a, const Arg& b);
+// numpy.take: x.shape[:axis] + index.shape + x.shape[axis+1:]. Negative indices count from the end. An index out of
+// range is an error when the value is computed.
+Tensor gather(const Arg& x, const Arg& index, std::int64_t axis = 0);
+// base with values added at the positions that gather(base, index, axis) reads; repeated indices add up. values
+// broadcasts to that shape and takes base's dtype.
+Tensor scatter_add(const Arg& base, const Arg& index, const Arg& values, std::int64_t axis = 0);
+
+// --- values -----------------------------------------------------------------------------------------------
+
+// Computes them together, sharing work.
+void realize(const std::vector<Tensor>& tensors, Where where = Where::current());
+// |a - b| <= atol + rtol |b| everywhere; equal infinities are close. Broadcasts.
+bool allclose(const Arg& a, const Arg& b, double rtol = 1e-5, double atol = 1e-8, bool equal_nan = false);
+
+// NumPy's .npy files, little endian, of bool, int32, int64, float32 and float64. save writes a temporary file beside
+// the target and renames it. load takes format versions 1 to 3 and both element orders. Both throw on any file error.
+void save(const std::string& path, const Arg& x);
+Tensor load(const std::string& path, Where where = Where::current());
+
+// The elements as NumPy prints them; beyond 1000 elements only the corners.
+std::string to_string(const Arg& x);
+std::ostream& operator<<(std::ostream& out, const Tensor& x);
+
+// --- implementation of the templates ----------------------------------------------------------------------
+
+template <Element T>
+Tensor Tensor::from_values(const std::vector<T>& values, const Shape& shape, Where where) {
+  if constexpr (std::same_as<T, bool>) {
+    const std::vector<unsigned char> bytes(values.begin(), values.end());
+    return from_memory(bytes.data(), bytes.size(), DType::kBool, shape, where);
+  } else {
+    return from_memory(values.data(), values.size(), dtype_of<T>(), shape, where);
+  }
+}
+
+template <Element T>
+Tensor Tensor::from_literals(const std::vector<T>& values, const Shape& shape, Where where) {
+  if constexpr (std::same_as<T, int>)
+    return from_values(std::vector<std::int64_t>(values.begin(), values.end()), shape, where);
+  else
+    return from_values(values, shape, where);
+}
+
+template <Element T>
+Tensor Tensor::from(std::initializer_list<T> values, CallSite site) {
+  return from_literals(std::vector<T>(values), {static_cast<std::int64_t>(values.size())}, site.where);
+}
+template <Element T>
+Tensor Tensor::from(std::initializer_list<T> values, const Shape& shape, Where where) {
+  return from_literals(std::vector<T>(values), shape, where);
+}
+template <Element T>
+Tensor Tensor::from(std::initializer_list<std::initializer_list<T>> rows, CallSite site) {
+  const std::size_t n = rows.size() ? rows.begin()->size() : 0;
+  std::vector<T> flat;
+  for (const auto& row : rows) {
+    if (row.size() != n) ragged(site.where);
+    flat.insert(flat.end(), row.begin(), row.end());
+  }
+  return from_literals(flat, {static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(n)}, site.where);
+}
+template <Element T>
+Tensor Tensor::from(std::initializer_list<std::initializer_list<std::initializer_list<T>>> planes, CallSite site) {
+  const std::size_t rows = planes.size() ? planes.begin()->size() : 0;
+  const std::size_t n = rows ? planes.begin()->begin()->size() : 0;
+  std::vector<T> flat;
+  for (const auto& plane : planes) {
+    if (plane.size() != rows) ragged(site.where);
+    for (const auto& row : plane) {
+      if (row.size() != n) ragged(site.where);
+      flat.insert(flat.end(), row.begin(), row.end());
+    }
+  }
+  return from_literals(flat,
+                       {static_cast<std::int64_t>(planes.size()), static_cast<std::int64_t>(rows),
+                        static_cast<std::int64_t>(n)},
+                       site.where);
+}
+template <Element T>
+Tensor Tensor::from(const std::vector<T>& values, CallSite site) {
+  return from_values(values, {static_cast<std::int64_t>(values.size())}, site.where);
+}
+template <Element T>
+Tensor Tensor::from(const std::vector<T>& values, const Shape& shape, Where where) {
+  return from_values(values, shape, where);
+}
+
+template <Element T>
+T Tensor::item(Where where) const {
+  if constexpr (std::same_as<T, bool>) {
+    unsigned char byte = 0;
+    read(&byte, DType::kBool, true, where);
+    return byte != 0;
+  } else {
+    T value{};
+    read(&value, dtype_of<T>(), true, where);
+    return value;
+  }
+}
+
+template <Element T>
+std::vector<T> Tensor::to_vector(Where where) const {
+  const auto n = static_cast<std::size_t>(size(where));
+  if constexpr (std::same_as<T, bool>) {
+    std::vector<unsigned char> bytes(n);
+    read(bytes.data(), DType::kBool, false, where);
+    return std::vector<bool>(bytes.begin(), bytes.end());
+  } else {
+    std::vector<T> values(n);
+    read(values.data(), dtype_of<T>(), false, where);
+    return values;
+  }
+}
+
+}  // namespace tinyphys

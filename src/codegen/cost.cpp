@@ -1,0 +1,84 @@
+#include <algorithm>
+
+#include "codegen/passes.hpp"
+
+namespace tinyphys {
+
+bool is_library_call(const Node* n) {
+  switch (n->op) {
+    case Op::EXP:
+    case Op::EXPM1:
+    case Op::LOG:
+    case Op::LOG1P:
+    case Op::SIN:
+    case Op::COS:
+    case Op::TAN:
+    case Op::ASIN:
+    case Op::ACOS:
+    case Op::ATAN:
+    case Op::SINH:
+    case Op::COSH:
+    case Op::TANH:
+    case Op::ERF:
+    case Op::POW:
+    case Op::ATAN2: return true;
+    case Op::MOD: return is_float(n->dtype);
+    case Op::POWI: return n->arg(0) > 4 || n->arg(0) < -4;
+    default: return false;
+  }
+}
+
+namespace {
+
+// Rough cycles of one instruction, scalar or one native vector (STACK.md section 4: libmvec 3-7 ns per vector).
+double cycles(const Node* n, bool vector) {
+  if (is_library_call(n)) return vector ? 16 : 20;
+  switch (n->op) {
+    case Op::CONST:
+    case Op::PARAM:
+    case Op::RANGE:
+    case Op::STATE: return 0;
+    case Op::SQRT: return vector ? 10 : 5;
+    case Op::DIV: return is_float(n->dtype) ? (vector ? 8 : 4) : (vector ? 40 : 8);
+    case Op::MOD: return vector ? 40 : 10;
+    case Op::LOAD: return 1;
+    case Op::STORE: return 1.5;
+    default: return 0.5;
+  }
+}
+
+constexpr double kGatherCycles = 10, kScatterCycles = 18;
+
+}  // namespace
+
+double estimate_cycles(const LoopNest& nest, IndexMath& math, const Dependence& dependence) {
+  double total = 0;
+  for (Node* n : dependence.order()) {
+    const std::uint64_t loops = dependence.loops(n);
+    double times = 1;
+    Node* lane = nullptr;
+    for (Node* r : dependence.order())
+      if (r->op == Op::RANGE && (loops & dependence.bit(r))) {
+        const auto it = nest.lanes.find(r);
+        if (it == nest.lanes.end()) {
+          times *= static_cast<double>(r->arg(1));
+        } else {
+          lane = r;
+          // A partial vector costs as much as a whole one.
+          times *= static_cast<double>((r->arg(1) + it->second - 1) / it->second);
+        }
+      }
+    for (const LoopNest::Block& b : nest.blocks)
+      if ((loops & dependence.bit(b.range.get())) && (loops & dependence.bit(b.block.get())))
+        times /= static_cast<double>(b.block->arg(1));
+    double one = cycles(n, lane != nullptr);
+    if (lane && (n->op == Op::LOAD || n->op == Op::STORE)) {
+      const auto step = stride(math, n->src(n->op == Op::LOAD ? 1 : 0), lane, dependence);
+      if (!step || (*step != 1 && *step != 0)) one = n->op == Op::LOAD ? kGatherCycles : kScatterCycles;
+    }
+    total += one * times;
+  }
+  return total;
+}
+
+}  // namespace tinyphys

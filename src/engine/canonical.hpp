@@ -1,0 +1,28 @@
+// The key of a plan: the graph with its data and its numbers taken out.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "uop/uop.hpp"
+
+namespace tinyphys {
+
+// One argument of a plan: a value in memory, or the bits of a number.
+struct Argument {
+  StorageRef data;
+  std::int64_t scalar = 0;
+};
+
+struct Canonical {
+  // LAMBDA over PARAMs: realized values (kind 0) and numbers that rules may not look at (kind 1). Interned, so that
+  // equal structure is the same node: the plan cache is a map by address.
+  UOp program;
+  std::vector<Argument> arguments;
+};
+
+// Throws tp::Error when a value depends on a symbol of an open trace (item() inside grad, scan or System).
+Canonical canonicalize(std::span<const UOp> values);
+
+}  // namespace tinyphys

@@ -1,0 +1,199 @@
+#include "engine/engine.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <mutex>
+#include <unordered_map>
+
+#include "codegen/kernel.hpp"
+#include "engine/canonical.hpp"
+#include "engine/pipeline.hpp"
+#include "engine/run.hpp"
+#include "passes/loop_lift.hpp"
+#include "runtime/device.hpp"
+#include "schedule/plan.hpp"
+#include "support/debug.hpp"
+#include "support/env.hpp"
+#include "tensor/engine_hook.hpp"
+#include "tensor/system.hpp"
+#include "tinyphys/error.hpp"
+#include "uop/graph.hpp"
+#include "uop/scan_layout.hpp"
+#include "uop/spec.hpp"
+
+namespace tinyphys {
+namespace {
+
+std::string_view device_name() {
+  switch (env::device()) {
+    case env::DeviceChoice::Cpu: return "cpu";
+    case env::DeviceChoice::Interp: return "interp";
+    case env::DeviceChoice::Null: return "null";
+  }
+  return "cpu";
+}
+
+ScheduleOptions schedule_options() {
+  ScheduleOptions o;
+  o.fuse = env::optimize();
+  o.fits_kernel = [](const Node* scan) {
+    long ops = 0;
+    return fits_scan_kernel(scan, ops);
+  };
+  return o;
+}
+
+class Engine final : public EngineHook {
+ public:
+  void realize(std::span<const UOp> values) override {
+    std::vector<UOp> roots = wanted(values);
+    if (roots.empty()) return;
+    std::lock_guard lock(mutex_);
+    // Another thread may have done it meanwhile.
+    std::erase_if(roots, [](const UOp& r) { return storage(r.get()) != nullptr; });
+    if (roots.empty()) return;
+    const auto start = std::chrono::steady_clock::now();
+    if (env::verify()) {
+      std::vector<Node*> nodes;
+      for (const UOp& r : roots) nodes.push_back(r.get());
+      verify(nodes, Stage::kTensor);
+    }
+    const Canonical canonical = canonicalize(roots);
+    ReadyPlan& ready = plan_of(canonical.program);
+    RunContext context{device(device_name()), schedule_options(), progress_of(roots)};
+    std::vector<StorageRef> results;
+    try {
+      results = ready.run(canonical.arguments, context);
+    } catch (...) {
+      ready.release();
+      throw;
+    }
+    for (std::size_t i = 0; i < roots.size(); ++i) {
+      if (auto facts = ready.facts(i)) results[i]->origin = std::move(facts);
+      set_storage(roots[i].get(), std::move(results[i]));
+    }
+    ready.release();
+    if (debug_enabled(1)) {
+      char line[120];
+      const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+      std::snprintf(line, sizeof line, "realized %zu value%s in %.3f ms: %zu steps on %s", roots.size(),
+                    roots.size() == 1 ? "" : "s", ms, ready.plan().steps.size(), std::string(device_name()).c_str());
+      debug_print(1, "time", line);
+    }
+    if (debug_enabled(3))
+      for (const UOp& v : values) debug_print(3, "physics", explain_text(v));
+  }
+
+  void check_evolve(const UOp& evolve, const std::source_location& where) override {
+    check_integrator(evolve.get(), where.file_name(), where.line());
+  }
+
+  std::string explain(const UOp& value) override { return explain_text(value); }
+
+  std::string describe(std::span<const UOp> values) {
+    const std::vector<UOp> roots = wanted(values);
+    if (roots.empty()) return "nothing to run\n";
+    std::lock_guard lock(mutex_);
+    return to_text(plan_of(canonicalize(roots).program).plan());
+  }
+
+  PlanCounts counts() {
+    std::lock_guard lock(mutex_);
+    return counts_;
+  }
+
+ private:
+  // The values that have no storage yet, and with them what is dear to make twice: every output of the evolutions
+  // and scans below, so that a loop runs once however its results are asked for.
+  static std::vector<UOp> wanted(std::span<const UOp> values) {
+    std::vector<UOp> roots;
+    std::vector<Node*> nodes;
+    for (const UOp& v : values)
+      if (!storage(v.get()) && std::find(roots.begin(), roots.end(), v) == roots.end()) {
+        roots.push_back(v);
+        nodes.push_back(v.get());
+      }
+    for (Node* n : toposort(nodes, [](const Node* x) { return storage(x) != nullptr; })) {
+      std::size_t outputs = 0;
+      if (n->op == Op::EVOLVE) outputs = 2;
+      if (n->op == Op::SCAN) outputs = ScanView(n).n_carry;
+      for (std::size_t i = 0; i < outputs; ++i) {
+        UOp g = get(UOp::share(n), static_cast<std::int64_t>(i));
+        if (!storage(g.get()) && !(g->flags & Node::kHasSym) && std::find(roots.begin(), roots.end(), g) == roots.end())
+          roots.push_back(std::move(g));
+      }
+      if (n->op == Op::GET && n->src(0)->op == Op::SCAN && !storage(n) && !(n->flags & Node::kHasSym)) {
+        UOp g = UOp::share(n);
+        if (std::find(roots.begin(), roots.end(), g) == roots.end()) roots.push_back(std::move(g));
+      }
+    }
+    return roots;
+  }
+
+  static StepProgress progress_of(std::span<const UOp> roots) {
+    std::vector<Node*> nodes;
+    for (const UOp& r : roots) nodes.push_back(r.get());
+    for (Node* n : toposort(nodes, [](const Node* x) { return storage(x) != nullptr; }))
+      if (n->op == Op::EVOLVE)
+        if (auto callback = progress_callback(n)) return progress_reporter(std::move(callback));
+    return {};
+  }
+
+  ReadyPlan& plan_of(const UOp& program) {
+    constexpr std::size_t kMaxPlans = 4096;
+    const Key key{program.get(), env::optimize(), env::device()};
+    if (auto it = plans_.find(key); it != plans_.end()) {
+      ++counts_.reused;
+      return *it->second.ready;
+    }
+    ++counts_.made;
+    if (debug_enabled(3)) debug_print(3, "graph", to_text(program));
+    const UOp lowered = run_passes(program, {env::optimize()});
+    std::shared_ptr<Plan> plan = schedule(lowered.get(), schedule_options());
+    if (debug_enabled(2)) debug_print(2, "schedule", to_text(*plan));
+    if (plans_.size() >= kMaxPlans) plans_.clear();
+    Entry& e = plans_[key];
+    e.program = program;
+    e.ready = std::make_unique<ReadyPlan>(std::move(plan));
+    return *e.ready;
+  }
+
+  struct Key {
+    const Node* program;
+    bool optimize;
+    env::DeviceChoice device;
+    friend bool operator==(const Key&, const Key&) = default;
+  };
+  struct KeyHash {
+    std::size_t operator()(const Key& k) const {
+      return reinterpret_cast<std::uintptr_t>(k.program) * 8 + static_cast<std::size_t>(k.device) * 2 + k.optimize;
+    }
+  };
+  struct Entry {
+    UOp program;  // keeps the key alive
+    std::unique_ptr<ReadyPlan> ready;
+  };
+
+  std::mutex mutex_;  // one realize at a time
+  std::unordered_map<Key, Entry, KeyHash> plans_;
+  PlanCounts counts_;
+};
+
+// Lives until the process ends: tensors of static objects may still ask for it.
+Engine& the_engine() {
+  static Engine* e = new Engine;
+  return *e;
+}
+
+[[maybe_unused]] const bool registered = [] {
+  register_engine(&the_engine());
+  return true;
+}();
+
+}  // namespace
+
+PlanCounts plan_counts() { return the_engine().counts(); }
+std::string describe_plan(std::span<const UOp> values) { return the_engine().describe(values); }
+
+}  // namespace tinyphys

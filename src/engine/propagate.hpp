@@ -1,0 +1,41 @@
+// Running a PROPAGATE: the Guard that decides, from values, between the jump and the loop, and the jump itself.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/canonical.hpp"
+#include "uop/uop.hpp"
+
+namespace tinyphys {
+
+// What a run of one PROPAGATE found and did; explain() puts it into words.
+struct JumpFacts {
+  bool jumped = false;
+  std::string structure;   // "1000 normal modes, dense couplings"
+  std::string refused;     // why it looped
+  std::int64_t steps = 0;
+  double dt = 0;
+  double build_s = 0;      // making the modes; 0 when they were ready
+  double apply_s = 0;
+  double loop_estimate_s = 0, jump_estimate_s = 0;
+  double error_bound = 0, loop_error = 0;  // relative
+  double h_omega_max = 0;
+  std::int64_t unstable_modes = 0;
+  double growth_decades = 0;
+};
+
+struct JumpResult {
+  bool jumped = false;
+  StorageRef q, p;
+  JumpFacts facts;
+};
+
+// arguments: steps, dt, q, p, captured... of `propagate`. Jumps when that is possible and predicted to be cheaper
+// than loop_seconds (the whole loop), or when there is no loop.
+JumpResult try_jump(const Node* propagate, std::span<const Argument> arguments, double loop_seconds);
+
+}  // namespace tinyphys

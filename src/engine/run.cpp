@@ -1,0 +1,266 @@
+#include "engine/run.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+
+#include "linalg/dense.hpp"
+#include "support/debug.hpp"
+#include "support/thread_pool.hpp"
+#include "tinyphys/error.hpp"
+#include "uop/graph.hpp"
+#include "uop/scan_layout.hpp"
+
+namespace tinyphys {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds(Clock::duration d) { return std::chrono::duration<double>(d).count(); }
+
+// A pass through a loop of the plan costs this much beside its kernels' arithmetic.
+constexpr double kLoopOverheadSeconds = 2e-6;
+// Latency of one dependent step of a scan kernel.
+constexpr double kScanStepSeconds = 8e-9;
+// Steps of a scan kernel between two reports of progress are chosen to last about this long.
+constexpr double kProgressSeconds = 0.1;
+
+std::int64_t integer(const Argument& a) { return a.data ? *a.data.as<std::int64_t>() : a.scalar; }
+
+// Predicted seconds of the loop alternative of a PROPAGATE.
+double loop_seconds(const Node* loop, std::int64_t steps, const ScheduleOptions& options) {
+  double t = 0;
+  for (Node* n : toposort(loop->src())) {
+    if (n->op != Op::SCAN) continue;
+    const bool kernel = options.fits_kernel && options.fits_kernel(n);
+    t += estimate_seconds(n->src(0)) + (kernel ? kScanStepSeconds : kLoopOverheadSeconds);
+  }
+  return t * static_cast<double>(steps);
+}
+
+}  // namespace
+
+struct ReadyPlan::State {
+  std::vector<std::shared_ptr<Executable>> kernels;       // per step
+  std::vector<std::unique_ptr<ReadyPlan>> inner;          // per step: body of a loop, alternative of a jump
+  std::vector<StorageRef> slots, spares;                  // spares: the other half of a double buffer
+  std::vector<std::int64_t> scalars;
+  std::vector<std::shared_ptr<const JumpFacts>> facts;    // per slot
+  std::vector<void*> outputs;
+  std::vector<const void*> inputs;
+  std::vector<std::int64_t> numbers;
+};
+
+ReadyPlan::ReadyPlan(std::shared_ptr<const Plan> plan) : plan_(std::move(plan)), state_(std::make_unique<State>()) {
+  state_->kernels.resize(plan_->steps.size());
+  state_->inner.resize(plan_->steps.size());
+  state_->scalars.resize(plan_->scalars.size());
+  release();
+}
+ReadyPlan::~ReadyPlan() = default;
+
+void ReadyPlan::release() {
+  state_->slots.assign(plan_->slots.size(), {});
+  state_->spares.assign(plan_->slots.size(), {});
+  for (auto& r : state_->inner)
+    if (r) r->release();
+}
+
+std::shared_ptr<const JumpFacts> ReadyPlan::facts(std::size_t i) const {
+  return state_->facts[static_cast<std::size_t>(plan_->results[i])];
+}
+
+Argument ReadyPlan::argument(const Operand& o) const {
+  if (o.index < 0) return {};
+  if (o.scalar) return {{}, state_->scalars[static_cast<std::size_t>(o.index)]};
+  return {state_->slots[static_cast<std::size_t>(o.index)], 0};
+}
+const void* ReadyPlan::data(const Operand& o) const {
+  if (o.index < 0 || o.scalar) return nullptr;
+  return state_->slots[static_cast<std::size_t>(o.index)]->data;
+}
+
+// A buffer to write slot i to: the last one when nobody else holds it, else the one before it. Carries of a loop
+// come to be double-buffered by that.
+StorageRef ReadyPlan::output(int i) {
+  const auto k = static_cast<std::size_t>(i);
+  StorageRef& current = state_->slots[k];
+  StorageRef& spare = state_->spares[k];
+  auto is_free = [](const StorageRef& s) { return s && s->refs.load(std::memory_order_acquire) == 1; };
+  if (!is_free(current)) {
+    StorageRef held = std::move(current);
+    current = is_free(spare) ? std::move(spare) : StorageRef::allocate(plan_->slots[k].bytes());
+    spare = std::move(held);
+  }
+  return current;
+}
+
+std::vector<StorageRef> ReadyPlan::run(std::span<const Argument> arguments, RunContext& context) {
+  state_->facts.assign(plan_->slots.size(), nullptr);
+  for (std::size_t i = 0; i < plan_->params.size(); ++i) {
+    const Operand& p = plan_->params[i];
+    if (p.index < 0) continue;
+    if (p.scalar)
+      state_->scalars[static_cast<std::size_t>(p.index)] = arguments[i].scalar;
+    else
+      state_->slots[static_cast<std::size_t>(p.index)] = arguments[i].data;
+  }
+  for (std::size_t i = 0; i < plan_->steps.size(); ++i) {
+    switch (plan_->steps[i].kind) {
+      case StepKind::kKernel:
+      case StepKind::kHost: run_kernel(i, context); break;
+      case StepKind::kMatmul: run_matmul(i); break;
+      case StepKind::kLoop: run_loop(i, context); break;
+      case StepKind::kPropagate: run_propagate(i, context); break;
+      case StepKind::kCheck: run_check(i); break;
+    }
+  }
+  std::vector<StorageRef> results;
+  for (int r : plan_->results) results.push_back(state_->slots[static_cast<std::size_t>(r)]);
+  for (const Operand& p : plan_->params)
+    if (p.index >= 0 && !p.scalar) state_->slots[static_cast<std::size_t>(p.index)] = {};
+  return results;
+}
+
+void ReadyPlan::run_kernel(std::size_t i, RunContext& context) {
+  const PlanStep& step = plan_->steps[i];
+  State& s = *state_;
+  bool empty = true;
+  s.outputs.clear();
+  for (int o : step.outputs) {
+    s.outputs.push_back(output(o)->data);
+    empty &= plan_->slots[static_cast<std::size_t>(o)].bytes() == 0;
+  }
+  if (empty) return;
+  Device& device = step.kind == StepKind::kHost ? tinyphys::device("interp") : context.device;
+  if (!s.kernels[i]) s.kernels[i] = device.load(device.compile(step.code));
+  s.inputs.clear();
+  s.numbers.clear();
+  for (const Operand& o : step.inputs) {
+    s.inputs.push_back(data(o));
+    s.numbers.push_back(o.scalar && o.index >= 0 ? s.scalars[static_cast<std::size_t>(o.index)] : 0);
+  }
+  if (step.scan_kernel && context.progress) {
+    run_scan_in_chunks(*s.kernels[i], device, context);
+    return;
+  }
+  device.launch(*s.kernels[i], s.outputs, s.inputs, s.numbers);
+}
+
+void ReadyPlan::run_matmul(std::size_t i) {
+  const PlanStep& step = plan_->steps[i];
+  const Node* n = step.code.get();
+  const auto shape = n->shape();
+  const std::size_t r = shape.size();
+  const std::int64_t rows = shape[r - 2], cols = shape[r - 1], inner = n->src(0)->shape().back();
+  std::int64_t batch = 1;
+  for (std::size_t d = 0; d + 2 < r; ++d) batch *= shape[d];
+  const auto* a = static_cast<const double*>(data(step.inputs[0]));
+  const auto* b = static_cast<const double*>(data(step.inputs[1]));
+  auto* c = output(step.outputs[0]).as<double>();
+  const ParallelFor pool = [](long count, const std::function<void(long)>& f) {
+    thread_pool().parallel_for(count, [&](long k) { f(k); });
+  };
+  if (inner == 0) {
+    std::fill_n(c, batch * rows * cols, 0.0);
+    return;
+  }
+  for (std::int64_t k = 0; k < batch; ++k)
+    gemm(rows, cols, inner, a + k * rows * inner, inner, false, b + k * inner * cols, cols, false, c + k * rows * cols,
+         cols, false, pool);
+}
+
+void ReadyPlan::run_loop(std::size_t i, RunContext& context) {
+  const PlanStep& step = plan_->steps[i];
+  State& s = *state_;
+  if (!s.inner[i]) s.inner[i] = std::make_unique<ReadyPlan>(step.body);
+  ReadyPlan& body = *s.inner[i];
+  const std::int64_t steps = integer(argument(step.inputs[0]));
+  const std::size_t first_x = 1 + step.n_carry, first_captured = first_x + step.n_xs;
+
+  // The body's params: index, carry..., slices of xs..., captured...
+  std::vector<Argument> arguments(body.plan().params.size());
+  for (std::size_t k = 1; k < step.inputs.size(); ++k) {
+    if (k >= first_x && k < first_captured) continue;
+    arguments[k] = argument(step.inputs[k]);
+  }
+  const auto slot_bytes = [&](std::size_t k) {
+    return plan_->slots[static_cast<std::size_t>(step.inputs[k].index)].bytes() / static_cast<std::size_t>(std::max<std::int64_t>(steps, 1));
+  };
+  std::vector<StorageRef> stacked(step.n_out);
+  for (std::size_t o = 0; o < step.n_out; ++o)
+    if (step.outputs[step.n_carry + o] >= 0) stacked[o] = output(step.outputs[step.n_carry + o]);
+  RunContext inside{context.device, context.schedule, {}};
+  const auto begin = Clock::now();
+  auto last_report = begin;
+  for (std::int64_t n = 0; n < steps; ++n) {
+    arguments[0].data = StorageRef::allocate(sizeof(std::int64_t));
+    *arguments[0].data.as<std::int64_t>() = n;
+    for (std::size_t x = first_x; x < first_captured; ++x) {
+      const std::size_t bytes = slot_bytes(x);
+      arguments[x].data = StorageRef::allocate(bytes);
+      std::memcpy(arguments[x].data->data, static_cast<const char*>(data(step.inputs[x])) + static_cast<std::size_t>(n) * bytes, bytes);
+    }
+    std::vector<StorageRef> results = body.run(arguments, inside);
+    for (std::size_t c = 0; c < step.n_carry; ++c) arguments[1 + c].data = std::move(results[c]);
+    for (std::size_t o = 0; o < step.n_out; ++o)
+      if (stacked[o]) {
+        const StorageRef& row = results[step.n_carry + o];
+        const std::size_t bytes = body.plan().slots[static_cast<std::size_t>(body.plan().results[step.n_carry + o])].bytes();
+        std::memcpy(stacked[o].as<char>() + static_cast<std::size_t>(n) * bytes, row->data, bytes);
+      }
+    if (context.progress)
+      if (const auto now = Clock::now(); seconds(now - last_report) > kProgressSeconds || n + 1 == steps) {
+        last_report = now;
+        context.progress(n + 1, steps);
+      }
+  }
+  for (std::size_t c = 0; c < step.n_carry; ++c)
+    if (step.outputs[c] >= 0) s.slots[static_cast<std::size_t>(step.outputs[c])] = arguments[1 + c].data;
+  body.release();
+}
+
+void ReadyPlan::run_propagate(std::size_t i, RunContext& context) {
+  const PlanStep& step = plan_->steps[i];
+  const PropagateView view(step.code.get());
+  std::vector<Argument> arguments;
+  for (const Operand& o : step.inputs) arguments.push_back(argument(o));
+  const std::int64_t steps = integer(arguments[0]);
+  JumpResult jump = try_jump(step.code.get(), arguments, loop_seconds(view.loop(), steps, context.schedule));
+  std::vector<StorageRef> values{jump.q, jump.p};
+  if (!jump.jumped) {
+    if (view.loop()->n_src == 0)
+      throw Error("evolve", "the jump cannot be made, and " + std::string(name(view.integrator())) +
+                                " has no loop: " + jump.facts.refused, "", 0);
+    ReadyPlan& loop = alternative(i, context);
+    values = loop.run(arguments, context);
+    loop.release();
+  }
+  const auto facts = std::make_shared<const JumpFacts>(std::move(jump.facts));
+  for (std::size_t k = 0; k < step.outputs.size(); ++k)
+    if (step.outputs[k] >= 0) {
+      state_->slots[static_cast<std::size_t>(step.outputs[k])] = values[k];
+      state_->facts[static_cast<std::size_t>(step.outputs[k])] = facts;
+    }
+}
+
+// Scheduled and compiled when it is first taken. Its params are the sources of the PROPAGATE, scalars as buffers.
+ReadyPlan& ReadyPlan::alternative(std::size_t i, RunContext& context) {
+  auto& ready = state_->inner[i];
+  if (!ready) ready = std::make_unique<ReadyPlan>(schedule(PropagateView(plan_->steps[i].code.get()).loop(), context.schedule));
+  return *ready;
+}
+
+void ReadyPlan::run_check(std::size_t i) {
+  const PlanStep& step = plan_->steps[i];
+  if (!*static_cast<const unsigned char*>(data(step.inputs[1]))) {
+    switch (static_cast<CheckKind>(step.code->arg(0))) {
+      case CheckKind::kMidpointConverged:
+        throw Error("evolve", "ImplicitMidpoint did not converge: the step is too long for this H (h * omega must stay "
+                              "well below 2 where H is not quadratic); take a smaller dt", "", 0);
+    }
+  }
+  state_->slots[static_cast<std::size_t>(step.outputs[0])] = argument(step.inputs[0]).data;
+}
+
+}  // namespace tinyphys

@@ -1,0 +1,135 @@
+#include "linalg/dd_kernels.hpp"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace tinyphys {
+
+namespace portable {
+
+struct Vec {
+  double v[8];
+};
+
+#define TP_TARGET
+#define TP_INLINE static inline
+
+TP_INLINE Vec zero() { return Vec{}; }
+TP_INLINE Vec broadcast(double x) { return Vec{{x, x, x, x, x, x, x, x}}; }
+TP_INLINE Vec load(const double* p) {
+  Vec r;
+  for (int i = 0; i < 8; ++i) r.v[i] = p[i];
+  return r;
+}
+TP_INLINE void store(double* p, Vec a) {
+  for (int i = 0; i < 8; ++i) p[i] = a.v[i];
+}
+TP_INLINE Vec add(Vec a, Vec b) {
+  for (int i = 0; i < 8; ++i) a.v[i] += b.v[i];
+  return a;
+}
+TP_INLINE Vec sub(Vec a, Vec b) {
+  for (int i = 0; i < 8; ++i) a.v[i] -= b.v[i];
+  return a;
+}
+TP_INLINE Vec mul(Vec a, Vec b) {
+  for (int i = 0; i < 8; ++i) a.v[i] *= b.v[i];
+  return a;
+}
+TP_INLINE Vec mul_error(Vec a, Vec b, Vec p) {
+  for (int i = 0; i < 8; ++i) a.v[i] = __builtin_fma(a.v[i], b.v[i], -p.v[i]);
+  return a;
+}
+
+#include "linalg/dd_kernels.inl"
+
+#undef TP_TARGET
+#undef TP_INLINE
+
+constexpr DDKernels kKernels{"portable", matvec, matvec_transposed, split, accumulate};
+
+}  // namespace portable
+
+#if defined(__x86_64__)
+
+namespace avx2 {
+
+struct Vec {
+  __m256d a, b;
+};
+
+#define TP_TARGET __attribute__((target("avx2,fma")))
+#define TP_INLINE static inline __attribute__((always_inline, target("avx2,fma")))
+
+TP_INLINE Vec zero() { return {_mm256_setzero_pd(), _mm256_setzero_pd()}; }
+TP_INLINE Vec broadcast(double x) { return {_mm256_set1_pd(x), _mm256_set1_pd(x)}; }
+TP_INLINE Vec load(const double* p) { return {_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4)}; }
+TP_INLINE void store(double* p, const Vec& x) {
+  _mm256_storeu_pd(p, x.a);
+  _mm256_storeu_pd(p + 4, x.b);
+}
+TP_INLINE Vec add(const Vec& x, const Vec& y) { return {_mm256_add_pd(x.a, y.a), _mm256_add_pd(x.b, y.b)}; }
+TP_INLINE Vec sub(const Vec& x, const Vec& y) { return {_mm256_sub_pd(x.a, y.a), _mm256_sub_pd(x.b, y.b)}; }
+TP_INLINE Vec mul(const Vec& x, const Vec& y) { return {_mm256_mul_pd(x.a, y.a), _mm256_mul_pd(x.b, y.b)}; }
+TP_INLINE Vec mul_error(const Vec& x, const Vec& y, const Vec& p) {
+  return {_mm256_fmsub_pd(x.a, y.a, p.a), _mm256_fmsub_pd(x.b, y.b, p.b)};
+}
+
+#include "linalg/dd_kernels.inl"
+
+#undef TP_TARGET
+#undef TP_INLINE
+
+constexpr DDKernels kKernels{"avx2", matvec, matvec_transposed, split, accumulate};
+
+}  // namespace avx2
+
+namespace avx512 {
+
+struct Vec {
+  __m512d a;
+};
+
+#define TP_TARGET __attribute__((target("avx512f")))
+#define TP_INLINE static inline __attribute__((always_inline, target("avx512f")))
+
+TP_INLINE Vec zero() { return {_mm512_setzero_pd()}; }
+TP_INLINE Vec broadcast(double x) { return {_mm512_set1_pd(x)}; }
+TP_INLINE Vec load(const double* p) { return {_mm512_loadu_pd(p)}; }
+TP_INLINE void store(double* p, const Vec& x) { _mm512_storeu_pd(p, x.a); }
+TP_INLINE Vec add(const Vec& x, const Vec& y) { return {_mm512_add_pd(x.a, y.a)}; }
+TP_INLINE Vec sub(const Vec& x, const Vec& y) { return {_mm512_sub_pd(x.a, y.a)}; }
+TP_INLINE Vec mul(const Vec& x, const Vec& y) { return {_mm512_mul_pd(x.a, y.a)}; }
+TP_INLINE Vec mul_error(const Vec& x, const Vec& y, const Vec& p) { return {_mm512_fmsub_pd(x.a, y.a, p.a)}; }
+
+#include "linalg/dd_kernels.inl"
+
+#undef TP_TARGET
+#undef TP_INLINE
+
+constexpr DDKernels kKernels{"avx512", matvec, matvec_transposed, split, accumulate};
+
+}  // namespace avx512
+
+#endif
+
+const std::vector<const DDKernels*>& dd_kernel_variants() {
+  // Never destroyed: threads of other static objects may still compute at exit.
+  static const auto& variants = *new std::vector<const DDKernels*>([] {
+    std::vector<const DDKernels*> list{&portable::kKernels};
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) list.push_back(&avx2::kKernels);
+    if (__builtin_cpu_supports("avx512f")) list.push_back(&avx512::kKernels);
+#endif
+    return list;
+  }());
+  return variants;
+}
+
+const DDKernels& dd_kernels() {
+  static const DDKernels& best = *dd_kernel_variants().back();
+  return best;
+}
+
+}  // namespace tinyphys

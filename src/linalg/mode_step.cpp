@@ -1,0 +1,194 @@
+// The N-th power of one mode's step, stable for every lambda, h and N.
+#include <algorithm>
+#include <cmath>
+
+#include "linalg/propagator.hpp"
+
+namespace tinyphys {
+
+namespace {
+
+// Beyond e^300 the growth carries its own exponent.
+constexpr double kDirectExponent = 300.0;
+// An exponent no input can bring back into the range of doubles.
+constexpr double kMaxExponent = 0x1p40;
+// Below this N^2 sigma vanishes against 2^-106 for every N < 2^63.
+constexpr double kTinySigma = 1e-180;
+
+struct Growth {
+  DD cosh_w = 1.0, sinh_w = 0.0, sinh2_half = 0.0, cosh2_half = 1.0;  // of w and w / 2, times 2^exponent
+  std::int64_t exponent = 0;
+};
+
+Growth growth(DD w) {
+  Growth r;
+  if (w.hi < kDirectExponent) {
+    const DD s = sinh(ldexp(w, -1));
+    r.sinh2_half = sqr(s);
+    r.cosh2_half = 1.0 + r.sinh2_half;
+    r.cosh_w = 1.0 + ldexp(r.sinh2_half, 1);
+    r.sinh_w = ldexp(s * sqrt(r.cosh2_half), 1);
+    return r;
+  }
+  const DD k = floor(w / kDDLn2);
+  DD mantissa = 1.0;
+  r.exponent = static_cast<std::int64_t>(kMaxExponent);
+  if (k.hi < kMaxExponent) {
+    mantissa = exp(w - k * kDDLn2);
+    r.exponent = static_cast<std::int64_t>(k.hi);
+  }
+  r.cosh_w = r.sinh_w = ldexp(mantissa, -1);
+  r.sinh2_half = r.cosh2_half = ldexp(mantissa, -2);
+  return r;
+}
+
+// (N - U_{N-1}(1 - 2 sigma)) / (4 sigma) = sum_{k >= 1} C(N + k, 2k + 1) (-4 sigma)^{k-1}.
+DD missing_sum(DD n, DD u_scaled, DD sigma, const Growth& g) {
+  const DD four_sigma = ldexp(sigma, 2);
+  const DD z = four_sigma * n * n;
+  if (std::fabs(z.hi) > 1e-2) {
+    // Under growth U dwarfs N.
+    const DD rest = g.exponent > 0 ? -u_scaled : n - u_scaled;
+    return rest / four_sigma;
+  }
+  const DD n2 = n * n;
+  DD term = n * (n2 - 1.0) / 6.0, sum = term;
+  for (int k = 2; k <= 14; ++k) {
+    const double kk = static_cast<double>(k);
+    // C(N+k, 2k+1) / C(N+k-1, 2k-1) = (N^2 - k^2) / ((2k) (2k+1)).
+    term = -term * (four_sigma * (n2 - kk * kk)) / (2.0 * kk * (2.0 * kk + 1.0));
+    sum += term;
+  }
+  return sum;
+}
+
+ModeCoefficients exact_flow(DD lambda, double h, std::int64_t steps) {
+  ModeCoefficients r;
+  const DD time = DD(steps) * h;
+  const DD z = lambda * time * time;
+  if (std::fabs(z.hi) <= 1e-2) {
+    // Series in z for sinc-like functions: a2 = t^2 (1/2! - z/4! + ...), a1 = t (1 - z/3! + ...), a3 = t^3 (1/3! - ...).
+    DD s1 = 0.0, s2 = 0.0, s3 = 0.0;
+    for (int k = 8; k >= 0; --k) {
+      const auto i = static_cast<std::size_t>(2 * k);
+      s1 = dd_detail::kInvFactorial[i + 1] - z * s1;
+      s2 = dd_detail::kInvFactorial[i + 2] - z * s2;
+      s3 = dd_detail::kInvFactorial[i + 3] - z * s3;
+    }
+    r.a1 = r.b = time * s1;
+    r.a2 = time * time * s2;
+    r.a3 = time * time * time * s3;
+    r.t = 1.0 - z * s2;
+    return r;
+  }
+  const DD omega = sqrt(abs(lambda));
+  const DD w = omega * abs(time);
+  DD sine, one_minus_t;
+  if (lambda.hi > 0.0) {
+    DD s, c;
+    sincos(ldexp(w, -1), s, c);
+    one_minus_t = ldexp(sqr(s), 1);
+    r.t = 1.0 - one_minus_t;
+    sine = ldexp(s * c, 1);
+  } else {
+    const Growth g = growth(w);
+    r.exponent = g.exponent;
+    r.t = g.cosh_w;
+    one_minus_t = -ldexp(g.sinh2_half, 1);
+    sine = g.sinh_w;
+  }
+  r.a1 = r.b = sine / (h < 0.0 ? -omega : omega);
+  r.a2 = one_minus_t / lambda;
+  r.a3 = ((r.exponent > 0 ? DD(0.0) : time) - r.a1) / lambda;
+  return r;
+}
+
+}  // namespace
+
+ModeCoefficients mode_coefficients(DD lambda, double h, std::int64_t steps, StepKind kind, std::string* reason) {
+  const auto undefined = [&](const char* why) {
+    if (reason != nullptr) *reason = why;
+    return ModeCoefficients{};
+  };
+  if (steps == 0 || h == 0.0) return {};
+  if (kind == StepKind::kExact) {
+    if (!isfinite(lambda * (DD(steps) * h) * (DD(steps) * h)) && !isfinite(sqrt(abs(lambda)) * (DD(steps) * h))) {
+      return undefined("omega t exceeds the range of doubles");
+    }
+    return exact_flow(lambda, h, steps);
+  }
+
+  const DD x = ldexp(lambda * h * h, -2);
+  if (!isfinite(x)) return undefined("lambda h^2 exceeds the range of doubles");
+  // sigma = sin^2(theta/2) and 1 - sigma = cos^2(theta/2), both without cancellation; a = lambda a_lambda.
+  DD sigma = x, co_sigma = 1.0 - x, b = h, a_lambda = h, gq = ldexp(from_product(h, h), -1);
+  switch (kind) {
+    case StepKind::kLeapfrogKDK: a_lambda = co_sigma * h; break;
+    case StepKind::kLeapfrogDKD: b = co_sigma * h; break;
+    default: {
+      const DD denominator = 1.0 + x;
+      if (denominator.hi == 0.0) return undefined("the implicit midpoint step is singular: 1 + lambda h^2 / 4 = 0");
+      co_sigma = 1.0 / denominator;
+      sigma = x * co_sigma;
+      b = a_lambda = co_sigma * h;
+      gq = gq * co_sigma;
+      break;
+    }
+  }
+
+  const DD n = steps;
+  const bool odd = (steps & 1) != 0;
+  ModeCoefficients r;
+  DD u, sin2;  // U_{N-1}(c) and sin^2(N theta / 2) / sigma
+  Growth g;
+  if (std::fabs(sigma.hi) < kTinySigma) {
+    u = n;
+    sin2 = n * n;
+  } else if (sigma.hi > 0.0 && co_sigma.hi >= 0.0) {
+    // theta from the smaller of sigma and 1 - sigma: asin is ill-conditioned near 1.
+    const bool far = sigma.hi > 0.5;
+    const DD half_sine = sqrt(far ? co_sigma : sigma);
+    DD s, c;
+    sincos(n * asin(half_sine), s, c);
+    const DD sin_theta = ldexp(half_sine * sqrt(far ? sigma : co_sigma), 1);
+    const DD s2 = sqr(s);
+    const DD ratio = std::fabs(half_sine.hi) < kTinySigma ? n : ldexp(s * c, 1) / sin_theta;
+    if (!far) {
+      r.t = 1.0 - ldexp(s2, 1);
+      u = ratio;
+      sin2 = s2 / sigma;
+    } else {
+      // theta = pi - theta'.
+      r.t = odd ? ldexp(s2, 1) - 1.0 : 1.0 - ldexp(s2, 1);
+      u = odd ? ratio : -ratio;
+      sin2 = (odd ? sqr(c) : s2) / sigma;
+    }
+  } else if (sigma.hi < 0.0) {
+    const DD half_sine = sqrt(-sigma);
+    g = growth(ldexp(n * asinh(half_sine), 1));
+    r.t = g.cosh_w;
+    u = g.sinh_w / ldexp(half_sine * sqrt(co_sigma), 1);
+    sin2 = -(g.sinh2_half / sigma);
+  } else {
+    // theta = pi + i eta: the sign alternates.
+    const DD half_sine = sqrt(-co_sigma);
+    g = growth(ldexp(n * asinh(half_sine), 1));
+    r.t = odd ? -g.cosh_w : g.cosh_w;
+    u = g.sinh_w / ldexp(half_sine * sqrt(sigma), 1);
+    if (!odd) u = -u;
+    sin2 = (odd ? g.cosh2_half : -g.sinh2_half) / sigma;
+  }
+  r.exponent = g.exponent;
+  r.b = b * u;
+  r.a1 = a_lambda * u;
+  r.a2 = gq * sin2;
+  // h (N - (a / (lambda h)) U) / lambda, with lambda = 4 sigma / h^2 (KDK, DKD) or 4 sigma / ((1 - sigma) h^2).
+  const DD h3 = from_product(h, h) * h;
+  DD sum = missing_sum(n, u, sigma, g);
+  if (kind != StepKind::kLeapfrogDKD) sum += ldexp(u, -2);
+  r.a3 = h3 * sum;
+  if (kind == StepKind::kImplicitMidpoint) r.a3 = r.a3 * co_sigma;
+  return r;
+}
+
+}  // namespace tinyphys

@@ -1,0 +1,742 @@
+#include "linalg/propagator.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <deque>
+#include <limits>
+#include <mutex>
+#include <numeric>
+#include <utility>
+
+#include "linalg/eigen_refine.hpp"
+
+namespace tinyphys {
+
+namespace {
+
+std::size_t u(long i) { return static_cast<std::size_t>(i); }
+
+// Values up to this sum in the normal pass; beyond it they carry an exponent of their own.
+constexpr int kHugeExponent = 900;
+constexpr std::int64_t kExponentLimit = std::int64_t{1} << 42;
+constexpr long kSmallComponent = 64;
+constexpr long kSingleBlock = 4096;
+constexpr std::size_t kKeptJumps = 8, kKeptCoefficients = std::size_t{1} << 20;
+
+DD scale_exponent(DD x, std::int64_t e) {
+  return ldexp(x, static_cast<int>(std::clamp<std::int64_t>(e, -5000, 5000)));
+}
+
+std::string number(double x) {
+  char text[32];
+  (void)std::snprintf(text, sizeof text, "%.17g", x);
+  return text;
+}
+
+// A canonical copy: columns ascending, duplicates added, zeros dropped.
+struct Rows {
+  std::vector<long> start;
+  std::vector<int> col;
+  std::vector<DD> value;
+
+  DD at(long i, long j) const {
+    const auto first = col.begin() + start[u(i)], last = col.begin() + start[u(i) + 1];
+    const auto it = std::lower_bound(first, last, static_cast<int>(j));
+    return it != last && *it == j ? value[static_cast<std::size_t>(it - col.begin())] : DD(0.0);
+  }
+};
+
+std::string canonical_rows(const SparseDD& m, const char* name, Rows& rows) {
+  const std::string who = name;
+  if (m.n < 0 || m.row_start.size() != u(m.n) + 1 || m.row_start.front() != 0 || m.col.size() != m.value.size() ||
+      m.row_start.back() != static_cast<long>(m.col.size())) {
+    return who + ": inconsistent sparse storage";
+  }
+  rows.start.assign(u(m.n) + 1, 0);
+  rows.col.reserve(m.col.size());
+  rows.value.reserve(m.col.size());
+  std::vector<std::size_t> order;
+  for (long i = 0; i < m.n; ++i) {
+    if (m.row_start[u(i)] > m.row_start[u(i) + 1]) return who + ": inconsistent sparse storage";
+    order.resize(u(m.row_start[u(i) + 1] - m.row_start[u(i)]));
+    std::iota(order.begin(), order.end(), u(m.row_start[u(i)]));
+    const auto before = [&](std::size_t a, std::size_t b) { return m.col[a] < m.col[b]; };
+    if (!std::is_sorted(order.begin(), order.end(), before)) std::stable_sort(order.begin(), order.end(), before);
+    for (std::size_t k = 0; k < order.size();) {
+      const int c = m.col[order[k]];
+      if (c < 0 || c >= m.n) return who + ": column index out of range";
+      DD sum = 0.0;
+      for (; k < order.size() && m.col[order[k]] == c; ++k) sum += m.value[order[k]];
+      if (!isfinite(sum)) return who + " has a non-finite entry";
+      if (sum.hi == 0.0) continue;
+      rows.col.push_back(c);
+      rows.value.push_back(sum);
+    }
+    rows.start[u(i) + 1] = static_cast<long>(rows.col.size());
+  }
+  return {};
+}
+
+// Entries that differ by rounding of double-double extraction are averaged; more is an asymmetry.
+std::string symmetrise(Rows& rows, long n, const char* name) {
+  constexpr double kTolerance = 0x1p-80;
+  for (long i = 0; i < n; ++i) {
+    for (long k = rows.start[u(i)]; k < rows.start[u(i) + 1]; ++k) {
+      const long j = rows.col[u(k)];
+      if (j == i) continue;
+      const auto first = rows.col.begin() + rows.start[u(j)], last = rows.col.begin() + rows.start[u(j) + 1];
+      const auto it = std::lower_bound(first, last, static_cast<int>(i));
+      const bool present = it != last && *it == i;
+      const DD a = rows.value[u(k)];
+      const DD b = present ? rows.value[static_cast<std::size_t>(it - rows.col.begin())] : DD(0.0);
+      if (a == b) continue;
+      const double diagonal = std::sqrt(std::fabs(rows.at(i, i).hi)) * std::sqrt(std::fabs(rows.at(j, j).hi));
+      const double size = std::fmax(std::fmax(std::fabs(a.hi), std::fabs(b.hi)), 0x1p-16 * diagonal);
+      if (std::fabs((a - b).hi) > kTolerance * size) {
+        return std::string(name) + " is not symmetric: [" + std::to_string(i) + "][" + std::to_string(j) + "] = " + number(a.hi) +
+               ", [" + std::to_string(j) + "][" + std::to_string(i) + "] = " + number(b.hi);
+      }
+      // An entry without a partner is rounding of zero.
+      const DD mean = present ? ldexp(a + b, -1) : DD(0.0);
+      rows.value[u(k)] = mean;
+      if (present) rows.value[static_cast<std::size_t>(it - rows.col.begin())] = mean;
+    }
+  }
+  return {};
+}
+
+// Single coordinates: q' = t q + b (m p + v) - a2 m g, p' = t p - k a1 q - k a2 v - a1 g, with lambda = m k. The linear
+// drift of m = 0 is the limit lambda = 0.
+struct Singles {
+  std::vector<long> index;
+  std::vector<DD> k, m, g, v;
+  std::vector<long> mode;  // into Impl::lambda; equal lambdas share a mode
+};
+
+struct Component {
+  std::vector<long> index;
+  long first_mode = 0;
+  long modes = 0;
+  double norm = 0.0;      // of S
+  double residual = 0.0;  // relative to norm
+  double mass_ratio = 1.0;
+  // Minv diagonal and positive: y = V^T (q / l), pi = V^T (l p) + nu; rows of `basis` are eigenvectors.
+  bool full_diagonal = false;
+  std::vector<DD> l;
+  // Otherwise: rows of `basis` are those of W^T, W = L V (n x rank); q = q0 + W y, and the momentum follows from the sum of the
+  // forces, so no inverse of L is needed.
+  DDMatrix basis;
+  std::vector<DD> force;  // in the modes; of g alone
+  std::vector<DD> nu;     // the linear term in the modes
+  std::vector<DD> v_over_l;
+  std::vector<DD> g;
+  DDMatrix k_dense;  // one of the two holds K for the second form
+  Rows k_sparse;
+
+  long size() const { return static_cast<long>(index.size()); }
+};
+
+void multiply_k(const Component& c, const std::vector<DD>& x, std::vector<DD>& y, const ParallelFor& pool) {
+  const long n = c.size();
+  if (c.k_dense.rows == n && n > 0) {
+    matvec(c.k_dense.view(), x.data(), 1, y.data(), pool);
+    return;
+  }
+  for (long i = 0; i < n; ++i) {
+    DD sum = 0.0;
+    for (long k = c.k_sparse.start[u(i)]; k < c.k_sparse.start[u(i) + 1]; ++k) sum += c.k_sparse.value[u(k)] * x[u(c.k_sparse.col[u(k)])];
+    y[u(i)] = sum;
+  }
+}
+
+// A pair of vectors each of which is moderate + huge 2^top: the huge parts lie beyond the range of doubles, and kept
+// apart they overflow to an infinity of the right sign at the very end, never to NaN on the way.
+struct WidePair {
+  long n = 0;
+  std::vector<DD> moderate, huge;  // two vectors each; huge is empty where there is none
+  std::array<std::int64_t, 2> top{0, 0};
+
+  DD at(int which, long i) const {
+    const DD value = moderate[u(which * n + i)];
+    if (huge.empty() || huge[u(which * n + i)].hi == 0.0) return value;
+    return value + scale_exponent(huge[u(which * n + i)], top[u(which)]);
+  }
+};
+
+// Collects the modes' values.
+struct WideBuilder {
+  long n;
+  std::vector<DD> moderate, huge;
+  std::vector<std::int64_t> exponent;
+  std::array<std::int64_t, 2> top{0, 0};
+
+  explicit WideBuilder(long size) : n(size), moderate(u(2 * size), DD(0.0)) {}
+
+  void set(int which, long j, DD mantissa, std::int64_t e) {
+    const std::size_t at = u(which * n + j);
+    if ((e == 0 && std::fabs(mantissa.hi) < 0x1p900) || mantissa.hi == 0.0 || !isfinite(mantissa)) {
+      moderate[at] = mantissa;
+      return;
+    }
+    int own;
+    (void)std::frexp(mantissa.hi, &own);
+    if (own + e <= kHugeExponent) {
+      moderate[at] = scale_exponent(mantissa, e);
+      return;
+    }
+    if (huge.empty()) {
+      huge.assign(moderate.size(), DD(0.0));
+      exponent.assign(moderate.size(), 0);
+    }
+    huge[at] = ldexp(mantissa, -own);
+    exponent[at] = std::min(own + e, kExponentLimit);
+    top[u(which)] = std::max(top[u(which)], exponent[at]);
+  }
+
+  // y_v = sum_j basis_j x_vj.
+  WidePair transform(const DDMatrix& basis, const ParallelFor& pool) {
+    WidePair out;
+    out.n = basis.cols;
+    out.top = top;
+    out.moderate.resize(u(2 * basis.cols));
+    matvec_transposed(basis.view(), moderate.data(), 2, out.moderate.data(), pool);
+    if (huge.empty()) return out;
+    for (std::size_t i = 0; i < huge.size(); ++i) huge[i] = scale_exponent(huge[i], exponent[i] - top[i / u(n)]);
+    out.huge.resize(out.moderate.size());
+    matvec_transposed(basis.view(), huge.data(), 2, out.huge.data(), pool);
+    return out;
+  }
+};
+
+// 0 * inf = 0: a coefficient may have overflowed where the input is zero.
+DD guarded(DD coefficient, DD x) { return x.hi == 0.0 ? DD(0.0) : coefficient * x; }
+
+// Inputs near the end of the range are brought down first, so that no two products overflow to opposite infinities.
+int headroom(DD a, DD b) { return std::fmax(std::fabs(a.hi), std::fabs(b.hi)) > 0x1p400 ? 620 : 0; }
+
+
+}  // namespace
+
+struct NormalModes::Impl {
+  long n = 0;
+  ParallelFor pool;
+  Singles singles;
+  std::vector<Component> components;
+  std::vector<DD> lambda;       // shared modes of the singles, then the components' modes
+  std::vector<long> multiplicity;
+  std::vector<bool> kinetic;    // false: a single without kinetic energy
+  mutable std::mutex mutex;
+  mutable std::deque<std::shared_ptr<const Jump>> kept;
+
+  void add_single(long i, DD k, DD m, DD g, DD v);
+  std::string build_component(Component& c, const Rows& k, const Rows& minv, std::span<const DD> g, std::span<const DD> v,
+                              std::vector<DD>& values, const ParallelFor& parallel) const;
+  void apply_singles(const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out) const;
+  void apply_component(const Component& c, const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out,
+                       const ParallelFor& parallel) const;
+  JumpReport report(const Jump& jump) const;
+
+  // Direct-mapped: finds equal neighbours and small alphabets of lambdas in O(1).
+  std::array<long, 1024> recent{};
+};
+
+void NormalModes::Impl::add_single(long i, DD k, DD m, DD g, DD v) {
+  const DD value = m * k;
+  const bool moves = m.hi != 0.0;
+  const std::size_t slot = (std::hash<double>{}(value.hi) * 0x9e3779b97f4a7c15u >> 54) & 1023u;
+  long mode = recent[slot] - 1;
+  if (mode < 0 || lambda[u(mode)] != value || kinetic[u(mode)] != moves) {
+    mode = static_cast<long>(lambda.size());
+    lambda.push_back(value);
+    multiplicity.push_back(0);
+    kinetic.push_back(moves);
+    recent[slot] = mode + 1;
+  }
+  ++multiplicity[u(mode)];
+  singles.index.push_back(i);
+  singles.k.push_back(k);
+  singles.m.push_back(m);
+  singles.g.push_back(g);
+  singles.v.push_back(v);
+  singles.mode.push_back(mode);
+}
+
+std::string NormalModes::Impl::build_component(Component& c, const Rows& k, const Rows& minv, std::span<const DD> g,
+                                               std::span<const DD> v, std::vector<DD>& values,
+                                               const ParallelFor& parallel) const {
+  const long size = c.size();
+  bool diagonal = true, positive = true;
+  std::vector<DD> root(u(size), DD(0.0));
+  std::vector<long> support;
+  double min_mass = std::numeric_limits<double>::infinity(), max_mass = 0.0;
+  long nonzeros = 0;
+  for (long i = 0; i < size; ++i) {
+    const long row = c.index[u(i)];
+    nonzeros += k.start[u(row) + 1] - k.start[u(row)];
+    for (long e = minv.start[u(row)]; e < minv.start[u(row) + 1]; ++e) diagonal = diagonal && minv.col[u(e)] == row;
+    const DD m = minv.at(row, row);
+    if (m < 0.0) return "Minv not positive semidefinite: negative diagonal entry " + std::to_string(row);
+    positive = positive && m.hi > 0.0;
+    if (m.hi > 0.0) {
+      root[u(i)] = sqrt(m);
+      support.push_back(i);
+      min_mass = std::min(min_mass, root[u(i)].hi);
+      max_mass = std::max(max_mass, root[u(i)].hi);
+    }
+  }
+  if (max_mass > 0.0) c.mass_ratio = max_mass / min_mass;
+  // Column of each coordinate inside the component.
+  const auto local = [&](int column) {
+    return std::lower_bound(c.index.begin(), c.index.end(), static_cast<long>(column)) - c.index.begin();
+  };
+  c.g.assign(u(size), DD(0.0));
+  for (long i = 0; i < size && !g.empty(); ++i) c.g[u(i)] = g[u(c.index[u(i)])];
+  std::vector<DD> drift(u(size), DD(0.0));
+  bool has_drift = false;
+  for (long i = 0; i < size && !v.empty(); ++i) {
+    drift[u(i)] = v[u(c.index[u(i)])];
+    has_drift = has_drift || drift[u(i)].hi != 0.0;
+  }
+  c.full_diagonal = diagonal && positive;
+
+  DDMatrix s;
+  DDCholesky factor;
+  std::vector<DD> v_l;
+  const char* const kOutside = "v has a component outside the range of Minv";
+  if (diagonal) {
+    const long rank = static_cast<long>(support.size());
+    std::vector<long> column(u(size), -1);
+    for (long a = 0; a < rank; ++a) column[u(support[u(a)])] = a;
+    s = DDMatrix(rank, rank);
+    for (long a = 0; a < rank; ++a) {
+      const long i = support[u(a)], row = c.index[u(i)];
+      for (long e = k.start[u(row)]; e < k.start[u(row) + 1]; ++e) {
+        const long j = local(k.col[u(e)]), b = column[u(j)];
+        // Both triangles from the same product, so that S is symmetric to the last bit.
+        if (b < 0 || b < a) continue;
+        const DD entry = root[u(i)] * root[u(j)] * k.value[u(e)];
+        s.set(a, b, entry);
+        s.set(b, a, entry);
+      }
+    }
+    v_l.assign(u(rank), DD(0.0));
+    for (long i = 0; i < size && has_drift; ++i) {
+      if (drift[u(i)].hi == 0.0) continue;
+      if (column[u(i)] < 0) return kOutside;
+      v_l[u(column[u(i)])] = drift[u(i)] / root[u(i)];
+    }
+  }
+  const bool dense_k = !c.full_diagonal && nonzeros > size * size / 8;
+  DDMatrix k_full;
+  if (!diagonal || dense_k) {
+    k_full = DDMatrix(size, size);
+    for (long i = 0; i < size; ++i) {
+      const long row = c.index[u(i)];
+      for (long e = k.start[u(row)]; e < k.start[u(row) + 1]; ++e) k_full.set(i, local(k.col[u(e)]), k.value[u(e)]);
+    }
+  }
+  if (!diagonal) {
+    DDMatrix mass(size, size);
+    for (long i = 0; i < size; ++i) {
+      const long row = c.index[u(i)];
+      for (long e = minv.start[u(row)]; e < minv.start[u(row) + 1]; ++e) mass.set(i, local(minv.col[u(e)]), minv.value[u(e)]);
+    }
+    factor = cholesky_pivoted(mass, parallel);
+    if (!factor.reason.empty()) return "Minv not positive semidefinite: " + factor.reason;
+    const DDMatrix kl = multiply(k_full.view(), false, factor.l.view(), false, ProductAccuracy::kFull, false, parallel);
+    s = multiply(factor.l.view(), true, kl.view(), false, ProductAccuracy::kFull, true, parallel);
+    v_l.assign(u(factor.rank), DD(0.0));
+    if (has_drift) {
+      v_l = solve_lower(factor, drift);
+      std::vector<DD> back(u(size));
+      matvec(factor.l.view(), v_l.data(), 1, back.data(), parallel);
+      double max = 0.0, off = 0.0;
+      for (long i = 0; i < size; ++i) {
+        max = std::max(max, std::fabs(drift[u(i)].hi));
+        off = std::max(off, std::fabs((back[u(i)] - drift[u(i)]).hi));
+      }
+      if (!(off <= 1e-24 * max)) return kOutside;
+    }
+  }
+
+  const long rank = s.rows;
+  c.modes = rank;
+  values.clear();
+  if (rank > 0) {
+    SymmetricEigen eigen = symmetric_eigen_dd(s, parallel);
+    if (!eigen.reason.empty()) return eigen.reason;
+    c.norm = eigen.norm;
+    c.residual = eigen.residual + eigen.orthogonality;
+    values = std::move(eigen.values);
+    c.nu.assign(u(rank), DD(0.0));
+    if (has_drift) matvec(eigen.vectors.view(), v_l.data(), 1, c.nu.data(), parallel);
+    if (c.full_diagonal || !diagonal) {
+      c.basis = c.full_diagonal ? std::move(eigen.vectors)
+                                : multiply(eigen.vectors.view(), false, factor.l.view(), true, ProductAccuracy::kFull, false, parallel);
+    } else {
+      c.basis = DDMatrix(rank, size);
+      for (long j = 0; j < rank; ++j) {
+        for (long a = 0; a < rank; ++a) c.basis.set(j, support[u(a)], eigen.vectors.at(j, a) * root[u(support[u(a)])]);
+      }
+    }
+  } else {
+    c.basis = DDMatrix(0, size);
+  }
+  if (c.full_diagonal) {
+    c.l = std::move(root);
+    c.v_over_l = std::move(v_l);
+    std::vector<DD> lg(u(size));
+    for (long i = 0; i < size; ++i) lg[u(i)] = -(c.l[u(i)] * c.g[u(i)]);
+    c.force.assign(u(size), DD(0.0));
+    matvec(c.basis.view(), lg.data(), 1, c.force.data(), parallel);
+  } else if (dense_k) {
+    c.k_dense = std::move(k_full);
+  } else {
+    c.k_sparse.start.assign(1, 0);
+    for (long i = 0; i < size; ++i) {
+      const long row = c.index[u(i)];
+      for (long e = k.start[u(row)]; e < k.start[u(row) + 1]; ++e) {
+        c.k_sparse.col.push_back(static_cast<int>(local(k.col[u(e)])));
+        c.k_sparse.value.push_back(k.value[u(e)]);
+      }
+      c.k_sparse.start.push_back(static_cast<long>(c.k_sparse.col.size()));
+    }
+  }
+  return {};
+}
+
+NormalModes::NormalModes(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+NormalModes::~NormalModes() = default;
+
+NormalModesResult NormalModes::build(const SparseDD& k_in, const SparseDD& minv_in, std::span<const DD> g,
+                                     std::span<const DD> v, ParallelFor parallel, long dense_limit) {
+  const auto refuse = [](std::string reason) { return NormalModesResult{nullptr, std::move(reason)}; };
+  const long n = k_in.n;
+  if (minv_in.n != n || (!g.empty() && g.size() != u(n)) || (!v.empty() && v.size() != u(n))) {
+    return refuse("sizes of K, Minv, g and v differ");
+  }
+  Rows k, minv;
+  std::string reason = canonical_rows(k_in, "K", k);
+  if (reason.empty()) reason = canonical_rows(minv_in, "Minv", minv);
+  if (reason.empty()) reason = symmetrise(k, n, "K");
+  if (reason.empty()) reason = symmetrise(minv, n, "Minv");
+  if (!reason.empty()) return refuse(std::move(reason));
+  for (const DD x : g) if (!isfinite(x)) return refuse("g has a non-finite entry");
+  for (const DD x : v) if (!isfinite(x)) return refuse("v has a non-finite entry");
+
+  auto impl = std::make_unique<Impl>();
+  impl->n = n;
+  impl->pool = std::move(parallel);
+  const auto couples = [](const Rows& rows, long i) {
+    for (long e = rows.start[u(i)]; e < rows.start[u(i) + 1]; ++e) {
+      if (rows.col[u(e)] != i) return true;
+    }
+    return false;
+  };
+  std::vector<bool> seen(u(n), false);
+  std::vector<long> stack;
+  for (long i = 0; i < n; ++i) {
+    if (seen[u(i)]) continue;
+    seen[u(i)] = true;
+    if (!couples(k, i) && !couples(minv, i)) {
+      const DD m = minv.at(i, i);
+      if (m < 0.0) return refuse("Minv not positive semidefinite: negative diagonal entry " + std::to_string(i));
+      impl->add_single(i, k.at(i, i), m, g.empty() ? DD(0.0) : g[u(i)], v.empty() ? DD(0.0) : v[u(i)]);
+      continue;
+    }
+    Component c;
+    stack.assign(1, i);
+    while (!stack.empty()) {
+      const long at = stack.back();
+      stack.pop_back();
+      c.index.push_back(at);
+      for (const Rows* rows : {&k, &minv}) {
+        for (long e = rows->start[u(at)]; e < rows->start[u(at) + 1]; ++e) {
+          const long next = rows->col[u(e)];
+          if (seen[u(next)]) continue;
+          seen[u(next)] = true;
+          stack.push_back(next);
+        }
+      }
+    }
+    std::sort(c.index.begin(), c.index.end());
+    if (c.size() > dense_limit) {
+      return refuse("component of " + std::to_string(c.size()) + " coupled coordinates exceeds the dense limit (" +
+                    std::to_string(dense_limit) + ")");
+    }
+    impl->components.push_back(std::move(c));
+  }
+
+  const long count = static_cast<long>(impl->components.size());
+  std::vector<std::string> reasons(u(count));
+  std::vector<std::vector<DD>> values(u(count));
+  const auto build_one = [&](long at, const ParallelFor& inner) {
+    Component& c = impl->components[u(at)];
+    reasons[u(at)] = impl->build_component(c, k, minv, g, v, values[u(at)], inner);
+  };
+  // Small components side by side, large ones one after the other with their own blocks.
+  run_blocks(impl->pool, count, [&](long at) {
+    if (impl->components[u(at)].size() <= kSmallComponent) build_one(at, {});
+  });
+  for (long at = 0; at < count; ++at) {
+    if (impl->components[u(at)].size() > kSmallComponent) build_one(at, impl->pool);
+  }
+  for (long at = 0; at < count; ++at) {
+    if (!reasons[u(at)].empty()) return refuse(std::move(reasons[u(at)]));
+    Component& c = impl->components[u(at)];
+    c.first_mode = static_cast<long>(impl->lambda.size());
+    impl->lambda.insert(impl->lambda.end(), values[u(at)].begin(), values[u(at)].end());
+    impl->multiplicity.resize(impl->lambda.size(), 1);
+    impl->kinetic.resize(impl->lambda.size(), true);
+  }
+  return {std::unique_ptr<NormalModes>(new NormalModes(std::move(impl))), {}};
+}
+
+long NormalModes::size() const { return impl_->n; }
+
+std::shared_ptr<const Jump> NormalModes::jump(double h, std::int64_t steps, StepKind kind) const {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    for (const auto& old : impl_->kept) {
+      // Bitwise equality of h, so that NaN finds itself and -0 is told from 0 harmlessly.
+      if (old->steps == steps && old->kind == kind && (old->h == h || (std::isnan(old->h) && std::isnan(h)))) return old;
+    }
+  }
+  auto made = std::make_shared<Jump>();
+  made->h = h;
+  made->steps = steps;
+  made->kind = kind;
+  const long count = static_cast<long>(impl_->lambda.size());
+  if (!std::isfinite(h)) {
+    made->reason = "step size is not finite";
+  } else if (steps < 0) {
+    made->reason = "negative number of steps";
+  } else {
+    made->coefficients.resize(u(count));
+    constexpr long kBlock = 64;
+    const long blocks = (count + kBlock - 1) / kBlock;
+    std::vector<std::string> reasons(u(blocks));
+    run_blocks(impl_->pool, blocks, [&](long block) {
+      for (long j = block * kBlock; j < std::min(count, (block + 1) * kBlock); ++j) {
+        made->coefficients[u(j)] = mode_coefficients(impl_->lambda[u(j)], h, steps, kind, &reasons[u(block)]);
+      }
+    });
+    for (const std::string& r : reasons) {
+      if (made->reason.empty()) made->reason = r;
+    }
+    made->report = impl_->report(*made);
+  }
+  const std::lock_guard lock(impl_->mutex);
+  impl_->kept.push_front(made);
+  std::size_t held = 0, keep = 0;
+  for (const auto& old : impl_->kept) {
+    held += old->coefficients.size();
+    if (keep > 0 && (keep == kKeptJumps || held > kKeptCoefficients)) break;
+    ++keep;
+  }
+  impl_->kept.resize(keep);
+  return made;
+}
+
+JumpReport NormalModes::Impl::report(const Jump& jump) const {
+  JumpReport r;
+  const double count = static_cast<double>(jump.steps), h = std::fabs(jump.h);
+  if (!lambda.empty()) {
+    r.lambda_min = std::numeric_limits<double>::infinity();
+    r.lambda_max = -r.lambda_min;
+  }
+  double phase = 0.0;
+  const auto visit = [&](long j, double d_lambda) {
+    const double l = lambda[u(j)].hi;
+    r.lambda_min = std::min(r.lambda_min, l);
+    r.lambda_max = std::max(r.lambda_max, l);
+    const double omega = std::sqrt(std::fabs(l)), x = 0.25 * l * h * h;
+    if (l > 0.0) r.max_h_omega = std::max(r.max_h_omega, h * omega);
+    const bool leapfrog = jump.kind == StepKind::kLeapfrogKDK || jump.kind == StepKind::kLeapfrogDKD;
+    const bool unstable = l < 0.0 || (leapfrog && x > 1.0);
+    if (unstable) {
+      r.unstable_modes += multiplicity[u(j)];
+      const ModeCoefficients& m = jump.coefficients[u(j)];
+      if (m.t.hi != 0.0) {
+        r.log10_growth = std::max(r.log10_growth, std::log10(std::fabs(m.t.hi)) + 0.30102999566398120 * static_cast<double>(m.exponent));
+      }
+    }
+    // d theta = h d(lambda) / (2 omega sqrt(1 - sigma)); for slow modes the change of U itself, d(lambda) (N h)^2 / 2.
+    const double co = leapfrog ? std::sqrt(std::fabs(1.0 - x)) : 1.0;
+    const double slope = std::min(co > 0.0 ? 1.0 / co : count, std::max(count, 1.0));
+    const double lever = std::min(omega > 0.0 ? 1.0 / omega : h * count, h * count);
+    phase = std::max(phase, 0.5 * count * h * d_lambda * lever * slope + count * h * omega * slope * 0x1p-101);
+  };
+  const long shared = components.empty() ? static_cast<long>(lambda.size()) : components.front().first_mode;
+  for (long j = 0; j < shared; ++j) visit(j, 0x1p-104 * std::fabs(lambda[u(j)].hi));
+  double transforms = 0.0;
+  for (const Component& c : components) {
+    for (long j = c.first_mode; j < c.first_mode + c.modes; ++j) visit(j, c.residual * c.norm);
+    r.refinement_residual = std::max(r.refinement_residual, c.residual);
+    transforms = std::max(transforms, (static_cast<double>(c.size()) * 0x1p-103 + c.residual) * c.mass_ratio);
+  }
+  r.error_bound = 0x1p-53 + phase + transforms;
+  r.loop_error_estimate = 0x1p-53 * std::sqrt(count);
+  return r;
+}
+
+void NormalModes::Impl::apply_singles(const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out) const {
+  const long count = static_cast<long>(singles.index.size());
+  run_blocks(pool, (count + kSingleBlock - 1) / kSingleBlock, [&](long block) {
+    for (long s = block * kSingleBlock; s < std::min(count, (block + 1) * kSingleBlock); ++s) {
+      const long i = singles.index[u(s)];
+      const ModeCoefficients& c = jump.coefficients[u(singles.mode[u(s)])];
+      const int down = headroom(q[i], p[i]);
+      const auto lowered = [down](DD value) { return down == 0 ? value : ldexp(value, -down); };
+      const DD k = singles.k[u(s)], m = singles.m[u(s)], g = lowered(singles.g[u(s)]), v = lowered(singles.v[u(s)]);
+      const DD x = lowered(q[i]), y = lowered(p[i]);
+      DD a = guarded(c.t, x) + guarded(c.b, m * y + v);
+      DD b = guarded(c.t, y) - guarded(c.a1, k * x);
+      if (g.hi != 0.0) {
+        a -= guarded(c.a2, m * g);
+        b -= guarded(c.a1, g);
+      }
+      if (v.hi != 0.0) b -= guarded(c.a2, k * v);
+      const std::int64_t e = c.exponent + down;
+      q_out[i] = e == 0 ? a : scale_exponent(a, e);
+      p_out[i] = e == 0 ? b : scale_exponent(b, e);
+    }
+  });
+}
+
+void NormalModes::Impl::apply_component(const Component& c, const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out,
+                                        const ParallelFor& parallel) const {
+  const long size = c.size(), modes = c.modes;
+  std::vector<DD> state(u(2 * size)), in_modes(u(2 * modes));
+  WideBuilder next(modes);
+  if (c.full_diagonal) {
+    for (long i = 0; i < size; ++i) {
+      state[u(i)] = q[c.index[u(i)]] / c.l[u(i)];
+      state[u(size + i)] = p[c.index[u(i)]] * c.l[u(i)] + c.v_over_l[u(i)];
+    }
+    matvec(c.basis.view(), state.data(), 2, in_modes.data(), parallel);
+    for (long j = 0; j < modes; ++j) {
+      const ModeCoefficients& m = jump.coefficients[u(c.first_mode + j)];
+      const int down = headroom(in_modes[u(j)], in_modes[u(modes + j)]);
+      const DD y = ldexp(in_modes[u(j)], -down), pi = ldexp(in_modes[u(modes + j)], -down), f = ldexp(c.force[u(j)], -down);
+      const DD pull = f - lambda[u(c.first_mode + j)] * y;
+      DD a = guarded(m.t, y) + guarded(m.b, pi), b = guarded(m.t, pi) + guarded(m.a1, pull);
+      if (f.hi != 0.0) a += guarded(m.a2, f);
+      next.set(0, j, a, m.exponent + down);
+      next.set(1, j, b, m.exponent + down);
+    }
+    const WidePair out = next.transform(c.basis, parallel);
+    for (long i = 0; i < size; ++i) {
+      q_out[c.index[u(i)]] = out.at(0, i) * c.l[u(i)];
+      p_out[c.index[u(i)]] = (out.at(1, i) - c.v_over_l[u(i)]) / c.l[u(i)];
+    }
+    return;
+  }
+  // y_0 = 0: the force is that of the starting position.
+  std::vector<DD> start(u(size)), total(u(size));
+  for (long i = 0; i < size; ++i) start[u(i)] = q[c.index[u(i)]];
+  multiply_k(c, start, total, parallel);
+  for (long i = 0; i < size; ++i) {
+    total[u(i)] += c.g[u(i)];
+    state[u(i)] = p[c.index[u(i)]];
+    state[u(size + i)] = total[u(i)];
+  }
+  matvec(c.basis.view(), state.data(), 2, in_modes.data(), parallel);
+  for (long j = 0; j < modes; ++j) {
+    const ModeCoefficients& m = jump.coefficients[u(c.first_mode + j)];
+    DD pi = in_modes[u(j)] + c.nu[u(j)], f = -in_modes[u(modes + j)];
+    const int down = headroom(pi, f);
+    pi = ldexp(pi, -down);
+    f = ldexp(f, -down);
+    next.set(0, j, guarded(m.b, pi) + guarded(m.a2, f), m.exponent + down);
+    next.set(1, j, guarded(m.a2, pi) + guarded(m.a3, f), m.exponent + down);
+  }
+  const WidePair out = next.transform(c.basis, parallel);
+  const DD time = DD(jump.steps) * jump.h;
+  // K times the summed displacement, its huge part apart.
+  std::vector<DD> sum(out.moderate.begin() + size, out.moderate.end()), pull(u(size)), huge_pull(u(size), DD(0.0));
+  multiply_k(c, sum, pull, parallel);
+  if (!out.huge.empty()) {
+    sum.assign(out.huge.begin() + size, out.huge.end());
+    multiply_k(c, sum, huge_pull, parallel);
+  }
+  for (long i = 0; i < size; ++i) {
+    q_out[c.index[u(i)]] = start[u(i)] + out.at(0, i);
+    DD momentum = state[u(i)] - (guarded(time, total[u(i)]) + pull[u(i)]);
+    if (huge_pull[u(i)].hi != 0.0) momentum -= scale_exponent(huge_pull[u(i)], out.top[1]);
+    p_out[c.index[u(i)]] = momentum;
+  }
+}
+
+void NormalModes::apply(const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out) const {
+  if (jump.steps == 0 || jump.h == 0.0) {
+    std::copy_n(q, impl_->n, q_out);
+    std::copy_n(p, impl_->n, p_out);
+    return;
+  }
+  impl_->apply_singles(jump, q, p, q_out, p_out);
+  const long count = static_cast<long>(impl_->components.size());
+  run_blocks(impl_->pool, count, [&](long at) {
+    const Component& c = impl_->components[u(at)];
+    if (c.size() <= kSmallComponent) impl_->apply_component(c, jump, q, p, q_out, p_out, {});
+  });
+  for (const Component& c : impl_->components) {
+    if (c.size() > kSmallComponent) impl_->apply_component(c, jump, q, p, q_out, p_out, impl_->pool);
+  }
+}
+
+void NormalModes::apply(const Jump& jump, const double* q, const double* p, double* q_out, double* p_out) const {
+  const long n = impl_->n;
+  if (jump.steps == 0 || jump.h == 0.0) {
+    std::copy_n(q, n, q_out);
+    std::copy_n(p, n, p_out);
+    return;
+  }
+  std::vector<DD> x(q, q + n), y(p, p + n);
+  apply(jump, x.data(), y.data(), x.data(), y.data());
+  for (long i = 0; i < n; ++i) {
+    q_out[i] = x[u(i)].hi;
+    p_out[i] = y[u(i)].hi;
+  }
+}
+
+std::vector<double> NormalModes::frequencies() const {
+  std::vector<double> list;
+  for (std::size_t j = 0; j < impl_->lambda.size(); ++j) {
+    if (!impl_->kinetic[j]) continue;
+    const DD l = impl_->lambda[j];
+    const double omega = l.hi < 0.0 ? -sqrt(-l).hi : sqrt(l).hi;
+    list.insert(list.end(), u(impl_->multiplicity[j]), omega);
+  }
+  std::sort(list.begin(), list.end());
+  return list;
+}
+
+std::vector<long> NormalModes::component_sizes() const {
+  std::vector<long> sizes;
+  for (const Component& c : impl_->components) sizes.push_back(c.size());
+  return sizes;
+}
+
+double NormalModes::build_seconds_estimate(std::span<const long> sizes) {
+  double seconds = 0.0;
+  for (const long size : sizes) {
+    const double n = static_cast<double>(size);
+    // Products at the speed of dgemm, the rest of the sweeps per element, the tridiagonal solver's fixed part per row.
+    seconds += 1.25e-9 * n * n * n + 1.5e-7 * n * n + 1e-5 * n;
+  }
+  return seconds;
+}
+
+double NormalModes::apply_seconds_estimate(std::span<const long> sizes) {
+  double seconds = 0.0;
+  for (const long size : sizes) {
+    const double n = static_cast<double>(size);
+    seconds += 2.2e-9 * n * n + 1.2e-6 * n;
+  }
+  return seconds;
+}
+
+}  // namespace tinyphys

@@ -1,0 +1,141 @@
+#include "passes/loop_lift.hpp"
+
+#include <mutex>
+#include <unordered_map>
+
+#include "passes/lower_evolve.hpp"
+#include "rewrite/rewrite.hpp"
+#include "tinyphys/error.hpp"
+#include "uop/graph.hpp"
+#include "uop/scan_layout.hpp"
+
+namespace tinyphys {
+namespace {
+
+// An identity test beyond this work is run only where the degree bound alone does not decide.
+constexpr double kCheapWork = 3e5;
+
+std::vector<StateGroup> groups_of(const Node* energy) {
+  std::vector<StateGroup> g(static_cast<std::size_t>(energy->arg(0)), StateGroup::kNone);
+  g[0] = StateGroup::kQ;
+  g[1] = StateGroup::kP;
+  return g;
+}
+
+std::vector<const Node*> constants_of(const EvolveView& e) {
+  std::vector<const Node*> c{nullptr, nullptr};
+  for (Node* n : e.captured()) c.push_back(is_const(n) ? n : nullptr);
+  return c;
+}
+
+bool is_scalar_slot(const Node* n) { return n->op == Op::PARAM && n->arg(2) != 0; }
+
+const std::vector<std::string>& state_names() {
+  static const std::vector<std::string> names{"q", "p"};
+  return names;
+}
+
+EnergyProof prove(const Node* evolve) {
+  const EvolveView e(evolve);
+  EnergyProof proof;
+  const UOp simplified = with_outputs(e.energy(), simplify_for_recognition(outputs_of(e.energy())));
+  const Node* energy = simplified.get();
+  const auto groups = groups_of(energy);
+  const auto constants = constants_of(e);
+  const auto& names = state_names();
+
+  proof.separable = test_separable(energy, groups, constants, names);
+  proof.needs_values = proof.separable.needed_values;
+  proof.bound = bound_degree(energy, groups, 2, names);
+  if (!proof.bound.worst.finite()) {
+    proof.refused = proof.bound.reason;
+    return proof;
+  }
+  const bool bound_decides = proof.bound.worst.joint <= 2;
+  if (!bound_decides || evaluation_work(energy) <= kCheapWork)
+    proof.identity = test_degree(energy, groups, proof.bound, 2, constants);
+  else
+    proof.identity.holds = true;
+  proof.needs_values |= proof.identity.needed_values;
+  if (!proof.identity.holds) {
+    proof.refused = proof.identity.reason;
+    return proof;
+  }
+  proof.quadratic = true;
+  proof.forces = force_lambda(energy, e.q(), e.p());
+  return proof;
+}
+
+}  // namespace
+
+std::shared_ptr<const EnergyProof> prove_energy(const Node* evolve) {
+  // Proofs are kept per energy and captured constants. A proof that did not look at values is stored without them,
+  // so that other constants find it too.
+  struct Cache {
+    std::mutex mutex;
+    std::unordered_map<const Node*, std::pair<UOp, std::shared_ptr<const EnergyProof>>> proofs;
+  };
+  static auto* cache = new Cache;  // outlives static handles
+  constexpr std::size_t kMaxProofs = 1024;
+
+  const EvolveView e(evolve);
+  std::vector<UOp> with_values{UOp::share(e.energy())};
+  for (Node* n : e.captured()) with_values.push_back(is_const(n) ? UOp::share(n) : UOp::share(e.energy()));
+  const UOp plain = make(Op::SINK, {UOp::share(e.energy())});
+  const UOp exact = make(Op::SINK, std::span<const UOp>(with_values), std::initializer_list<std::int64_t>{1});
+  {
+    std::lock_guard lock(cache->mutex);
+    for (const UOp& key : {plain, exact})
+      if (auto it = cache->proofs.find(key.get()); it != cache->proofs.end()) return it->second.second;
+  }
+  auto proof = std::make_shared<const EnergyProof>(prove(evolve));
+  std::lock_guard lock(cache->mutex);
+  if (cache->proofs.size() >= kMaxProofs) cache->proofs.clear();
+  const UOp& key = proof->needs_values ? exact : plain;
+  cache->proofs.try_emplace(key.get(), key, proof);
+  return proof;
+}
+
+bool depends_on_values(const Node* evolve) { return prove_energy(evolve)->needs_values; }
+
+UOp lift_evolve(const Node* evolve) {
+  const EvolveView e(evolve);
+  const bool exact = e.integrator() == IntegratorKind::kExact;
+  const auto proof = prove_energy(evolve);
+  if (!proof->quadratic || (e.method() == MethodKind::kLoop && !exact)) return {};
+  LocationScope at(evolve->location.load(std::memory_order_relaxed));
+  // The loop as a closed program over [steps, dt, q, p, captured...].
+  std::vector<UOp> src{UOp(), proof->forces, UOp::share(e.steps()), UOp::share(e.dt()), UOp::share(e.q()),
+                       UOp::share(e.p())};
+  for (Node* c : e.captured()) src.push_back(UOp::share(c));
+  std::vector<UOp> params;
+  for (std::size_t i = 2; i < src.size(); ++i)
+    params.push_back(param(static_cast<std::int64_t>(i) - 2, src[i]->dtype, src[i]->shape(), is_scalar_slot(src[i].get())));
+  std::vector<UOp> outputs;
+  if (!exact) {
+    std::vector<UOp> inner{UOp::share(e.energy()), params[1], params[0]};
+    inner.insert(inner.end(), params.begin() + 2, params.end());
+    outputs = lower_evolve(make(Op::EVOLVE, std::span<const UOp>(inner), evolve->arg()).get());
+  }
+  const std::int64_t n_params = static_cast<std::int64_t>(params.size());
+  src[0] = make(Op::LAMBDA, std::span<const UOp>(outputs), std::span<const std::int64_t>(&n_params, 1));
+  const std::vector<std::int64_t> arg{static_cast<std::int64_t>(e.integrator()), proof->separable.separable};
+  return make(Op::PROPAGATE, std::span<const UOp>(src), arg);
+}
+
+void check_integrator(const Node* evolve, const char* file, unsigned line) {
+  const EvolveView e(evolve);
+  const auto proof = prove_energy(evolve);
+  const std::string who(name(e.integrator()));
+  if (e.integrator() == IntegratorKind::kExact && !proof->quadratic)
+    throw Error("evolve", "Exact needs an H of degree <= 2 in (q, p): " + proof->refused +
+                              "; LeapfrogKDK, LeapfrogDKD and ImplicitMidpoint take any H", file, line);
+  const bool leapfrog =
+      e.integrator() == IntegratorKind::kLeapfrogKDK || e.integrator() == IntegratorKind::kLeapfrogDKD;
+  if (leapfrog && !proof->separable.separable)
+    throw Error("evolve", who + " needs H = T(p) + V(q), but the term " + proof->separable.reason +
+                              " joins q and p; use " + (proof->quadratic ? "Exact or " : "") + "ImplicitMidpoint",
+                file, line);
+}
+
+}  // namespace tinyphys

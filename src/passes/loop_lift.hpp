@@ -1,0 +1,38 @@
+// EVOLVE of a quadratic H -> PROPAGATE: N steps become one propagator (PHYSICS section 2).
+//
+// This pass decides on structure only. What depends on values (definiteness, cost, stability) is a Guard at run time.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "analysis/degree.hpp"
+#include "uop/uop.hpp"
+
+namespace tinyphys {
+
+// What is proved of an EVOLVE's energy; the same for all EVOLVEs of one H (and, where the proof rests on the values
+// of numbers, of the same numbers).
+struct EnergyProof {
+  DegreeBound bound;
+  IdentityTest identity;
+  Separability separable;
+  bool quadratic = false;
+  bool needs_values = false;  // the plan may be used only for the same captured constants
+  UOp forces;                 // dH/dq, dH/dp of the energy as simplified for recognition (quadratic only)
+  std::string refused;        // why it is not quadratic
+};
+std::shared_ptr<const EnergyProof> prove_energy(const Node* evolve);
+
+// Does a plan for this EVOLVE depend on the values of its captured constants?
+bool depends_on_values(const Node* evolve);
+
+// The PROPAGATE in place of an EVOLVE, or nothing when it stays a loop.
+UOp lift_evolve(const Node* evolve);
+
+// Throws when the integrator asked for is not defined for this H: leapfrog with q-p cross terms, Exact beyond degree
+// 2. `file` and `line` are the user's call.
+void check_integrator(const Node* evolve, const char* file, unsigned line);
+
+}  // namespace tinyphys

@@ -1,0 +1,225 @@
+#include "render/llvm_ir.hpp"
+
+#include <array>
+#include <cstdio>
+#include <set>
+
+#include "render/llvm_writer.hpp"
+
+namespace tinyphys {
+namespace {
+
+// Renders one program; see LlvmWriter for types, operands and the arithmetic.
+class ProgramRenderer {
+ public:
+  ProgramRenderer(const Program& p, const RenderTarget& t, std::set<std::string>& declarations)
+      : program_(p), w_(p, t, declarations) {}
+
+  std::string run(std::size_t part) {
+    for (std::size_t i = 0; i < program_.code.size(); ++i) {
+      instruction(static_cast<int>(i));
+      w_.broadcast(static_cast<int>(i));
+    }
+    return "define void @kernel_" + std::to_string(part) +
+           "(ptr %outputs, ptr %inputs, ptr %slots, i64 %begin, i64 %end, i64 %first, i64 %last) #0 {\nentry:\n" +
+           entry_ + w_.body + "  ret void\n}\n";
+  }
+
+ private:
+  const Instr& at(int r) const { return program_.code[static_cast<std::size_t>(r)]; }
+
+  void instruction(int r) {
+    const Instr& i = at(r);
+    switch (i.code) {
+      case Code::kConst: w_.define(r, LlvmWriter::literal(i.dtype, i.imm)); return;
+      case Code::kSlot: slot(r, i); return;
+      case Code::kBegin: w_.define(r, "%begin"); return;
+      case Code::kFinish: w_.define(r, "%end"); return;
+      case Code::kLoop: open(r, i); return;
+      case Code::kEnd: close(i.src[0]); return;
+      case Code::kLane: lane(r, i); return;
+      case Code::kOp: w_.define(r, w_.arithmetic(i)); return;
+      case Code::kLoad: load(r, i); return;
+      case Code::kStore: store(i); return;
+      case Code::kVar: {
+        const std::string type = LlvmWriter::type(i.dtype, i.lanes), name = "%v" + std::to_string(r);
+        entry_ += "  " + name + " = alloca " + type + "\n";
+        w_.line("store " + type + " " + w_.operand(i.src[0], i.lanes) + ", ptr " + name);
+        return;
+      }
+      case Code::kGet:
+        w_.define(r, w_.emit("load " + LlvmWriter::type(i.dtype, i.lanes) + ", ptr %v" + std::to_string(i.src[0])));
+        return;
+      case Code::kSet: assign(i); return;
+      case Code::kAcross: w_.define(r, w_.across(i)); return;
+    }
+  }
+
+  // A number given at each launch, as the bits of a double or an int64.
+  void slot(int r, const Instr& i) {
+    if (i.imm == kFirstStep || i.imm == kLastStep) return w_.define(r, i.imm == kFirstStep ? "%first" : "%last");
+    const std::string p = w_.emit("getelementptr i64, ptr %slots, i64 " + std::to_string(i.imm));
+    if (is_float(i.dtype)) {
+      std::string v = w_.emit("load double, ptr " + p);
+      if (i.dtype == DType::kFloat32) v = w_.emit("fptrunc double " + v + " to float");
+      return w_.define(r, v);
+    }
+    std::string v = w_.emit("load i64, ptr " + p);
+    if (i.dtype == DType::kInt32) v = w_.emit("trunc i64 " + v + " to i32");
+    if (i.dtype == DType::kBool) v = w_.emit("icmp ne i64 " + v + ", 0");
+    w_.define(r, v);
+  }
+
+  // Tested at the end of each pass, and once before the first.
+  void open(int r, const Instr& i) {
+    const std::string n = std::to_string(r), from = w_.operand(i.src[0], 1), to = w_.operand(i.src[1], 1);
+    const std::string some = w_.emit("icmp slt i64 " + from + ", " + to);
+    w_.line("br i1 " + some + ", label %body" + n + ", label %exit" + n);
+    const std::string before = block_;
+    w_.label("body" + n);
+    block_ = "body" + n;
+    w_.line("%i" + n + " = phi i64 [ " + from + ", %" + before + " ], [ %next" + n + ", %latch" + n + " ]");
+    w_.define(r, "%i" + n);
+    if (i.masked) {
+      w_.declare("declare <" + std::to_string(i.step) + " x i1> @llvm.get.active.lane.mask.v" +
+                 std::to_string(i.step) + "i1.i64(i64, i64)");
+      w_.line("%mask" + n + " = call <" + std::to_string(i.step) + " x i1> @llvm.get.active.lane.mask.v" +
+              std::to_string(i.step) + "i1.i64(i64 %i" + n + ", i64 " + to + ")");
+    }
+  }
+  void close(int r) {
+    const std::string n = std::to_string(r);
+    w_.line("br label %latch" + n);
+    w_.label("latch" + n);
+    w_.line("%next" + n + " = add nsw i64 %i" + n + ", " + std::to_string(at(r).step));
+    w_.line("%more" + n + " = icmp slt i64 %next" + n + ", " + w_.operand(at(r).src[1], 1));
+    w_.line("br i1 %more" + n + ", label %body" + n + ", label %exit" + n);
+    w_.label("exit" + n);
+    block_ = "exit" + n;
+  }
+
+  void lane(int r, const Instr& i) {
+    std::string v = "<";
+    for (int k = 0; k < i.lanes; ++k) v += (k ? ", i64 " : "i64 ") + std::to_string(k);
+    const std::string type = LlvmWriter::type(DType::kInt64, i.lanes);
+    w_.define(r, w_.emit("add nsw " + type + " " + w_.splat(w_.operand(i.src[0], 1), DType::kInt64, i.lanes) + ", " +
+                         v + ">"));
+  }
+
+  std::string array(const char* kind, std::int64_t number) {
+    const std::string name = std::string("%") + kind + std::to_string(number);
+    if (arrays_.insert(name).second) {
+      const std::string table = kind[0] == 'i' ? "%inputs" : "%outputs";
+      entry_ += "  " + name + ".p = getelementptr ptr, ptr " + table + ", i64 " + std::to_string(number) + "\n";
+      entry_ += "  " + name + " = load ptr, ptr " + name + ".p\n";
+    }
+    return name;
+  }
+
+  // The lanes that may touch memory; empty when all may.
+  std::string mask(const Instr& i, int gate) {
+    std::string m;
+    if (i.loop >= 0 && at(i.loop).masked) m = "%mask" + std::to_string(i.loop);
+    if (gate < 0) return m;
+    const std::string g = w_.operand(gate, i.lanes);
+    return m.empty() ? g : w_.emit("and " + LlvmWriter::type(DType::kBool, i.lanes) + " " + m + ", " + g);
+  }
+
+  static std::string all_lanes(int lanes) { return LlvmWriter::literal_vector(DType::kBool, 1, lanes); }
+
+  void load(int r, const Instr& i) {
+    const std::string from = array("in", i.imm), element = LlvmWriter::memory_type(i.dtype, 1),
+                      type = LlvmWriter::memory_type(i.dtype, i.lanes);
+    const std::string align = std::to_string(item_size(i.dtype));
+    const int gate = i.src.size() > 1 ? i.src[1] : -1;
+    std::string v;
+    if (i.lanes == 1) {
+      std::string index = w_.operand(i.src[0], 1);
+      // A closed gate reads element 0 in place of one that may not exist.
+      if (gate >= 0) index = w_.emit("select i1 " + w_.operand(gate, 1) + ", i64 " + index + ", i64 0");
+      const std::string p = w_.emit("getelementptr " + element + ", ptr " + from + ", i64 " + index);
+      v = w_.emit("load " + type + ", ptr " + p + ", align " + align);
+    } else {
+      const std::string m = mask(i, gate), mask_type = LlvmWriter::type(DType::kBool, i.lanes);
+      const std::string suffix = "v" + std::to_string(i.lanes) + LlvmWriter::suffix(i.dtype);
+      if (i.access == Access::kContiguous) {
+        const std::string p =
+            w_.emit("getelementptr " + element + ", ptr " + from + ", i64 " + w_.operand(i.src[0], 1));
+        if (m.empty()) {
+          v = w_.emit("load " + type + ", ptr " + p + ", align " + align);
+        } else {
+          const std::string f = "@llvm.masked.load." + suffix + ".p0";
+          w_.declare("declare " + type + " " + f + "(ptr, i32, " + mask_type + ", " + type + ")");
+          v = w_.emit("call " + type + " " + f + "(ptr " + p + ", i32 " + align + ", " + mask_type + " " + m + ", " +
+                      type + " zeroinitializer)");
+        }
+      } else {
+        const std::string n = std::to_string(i.lanes), pointers = "<" + n + " x ptr>";
+        const std::string p = w_.emit("getelementptr " + element + ", ptr " + from + ", " +
+                                      LlvmWriter::type(DType::kInt64, i.lanes) + " " + w_.operand(i.src[0], i.lanes));
+        const std::string f = "@llvm.masked.gather." + suffix + ".v" + n + "p0";
+        w_.declare("declare " + type + " " + f + "(" + pointers + ", i32, " + mask_type + ", " + type + ")");
+        v = w_.emit("call " + type + " " + f + "(" + pointers + " " + p + ", i32 " + align + ", " + mask_type + " " +
+                    (m.empty() ? all_lanes(i.lanes) : m) + ", " + type + " zeroinitializer)");
+      }
+    }
+    if (i.dtype == DType::kBool) v = w_.emit("icmp ne " + type + " " + v + ", " + (i.lanes > 1 ? "zeroinitializer" : "0"));
+    w_.define(r, v);
+  }
+
+  void store(const Instr& i) {
+    const std::string to = array("out", i.imm), element = LlvmWriter::memory_type(i.dtype, 1),
+                      type = LlvmWriter::memory_type(i.dtype, i.lanes);
+    const std::string align = std::to_string(item_size(i.dtype));
+    std::string v = w_.operand(i.src[1], i.lanes);
+    if (i.dtype == DType::kBool) v = w_.emit("zext " + LlvmWriter::type(i.dtype, i.lanes) + " " + v + " to " + type);
+    if (i.lanes == 1 || i.access == Access::kContiguous) {
+      const std::string p = w_.emit("getelementptr " + element + ", ptr " + to + ", i64 " + w_.operand(i.src[0], 1));
+      const std::string m = i.lanes == 1 ? "" : mask(i, -1);
+      if (m.empty()) return w_.line("store " + type + " " + v + ", ptr " + p + ", align " + align);
+      const std::string f = "@llvm.masked.store.v" + std::to_string(i.lanes) + LlvmWriter::suffix(i.dtype) + ".p0";
+      const std::string mask_type = LlvmWriter::type(DType::kBool, i.lanes);
+      w_.declare("declare void " + f + "(" + type + ", ptr, i32, " + mask_type + ")");
+      return w_.line("call void " + f + "(" + type + " " + v + ", ptr " + p + ", i32 " + align + ", " + mask_type + " " +
+                     m + ")");
+    }
+    const std::string n = std::to_string(i.lanes), pointers = "<" + n + " x ptr>";
+    const std::string p = w_.emit("getelementptr " + element + ", ptr " + to + ", " +
+                                  LlvmWriter::type(DType::kInt64, i.lanes) + " " + w_.operand(i.src[0], i.lanes));
+    const std::string f = "@llvm.masked.scatter.v" + n + LlvmWriter::suffix(i.dtype) + ".v" + n + "p0";
+    const std::string mask_type = LlvmWriter::type(DType::kBool, i.lanes), m = mask(i, -1);
+    w_.declare("declare void " + f + "(" + type + ", " + pointers + ", i32, " + mask_type + ")");
+    w_.line("call void " + f + "(" + type + " " + v + ", " + pointers + " " + p + ", i32 " + align + ", " + mask_type +
+            " " + (m.empty() ? all_lanes(i.lanes) : m) + ")");
+  }
+
+  void assign(const Instr& i) {
+    const std::string type = LlvmWriter::type(i.dtype, i.lanes), name = "%v" + std::to_string(i.src[0]);
+    std::string v = w_.operand(i.src[1], i.lanes);
+    if (const std::string m = mask(i, -1); !m.empty() && i.lanes > 1) {
+      const std::string old = w_.emit("load " + type + ", ptr " + name);
+      v = w_.emit("select " + LlvmWriter::type(DType::kBool, i.lanes) + " " + m + ", " + type + " " + v + ", " + type +
+                  " " + old);
+    }
+    w_.line("store " + type + " " + v + ", ptr " + name);
+  }
+
+  const Program& program_;
+  LlvmWriter w_;
+  std::string entry_, block_ = "entry";
+  std::set<std::string> arrays_;
+};
+
+}  // namespace
+
+std::string render_llvm_ir(const Kernel& kernel, const RenderTarget& target) {
+  std::set<std::string> declarations;
+  std::string text;
+  for (std::size_t i = 0; i < kernel.parts.size(); ++i)
+    text += ProgramRenderer(kernel.parts[i].program, target, declarations).run(i) + "\n";
+  for (const std::string& d : declarations) text += d + "\n";
+  text += "\nattributes #0 = { nounwind \"prefer-vector-width\"=\"" + std::to_string(target.vector_bytes * 8) + "\" }\n";
+  return text;
+}
+
+}  // namespace tinyphys

@@ -1,0 +1,135 @@
+// The CPU: LLVM machine code, our thread pool.
+#include <chrono>
+#include <cstdio>
+#include <map>
+#include <mutex>
+
+#include "render/llvm_ir.hpp"
+#include "runtime/cpu/jit.hpp"
+#include "runtime/device.hpp"
+#include "support/debug.hpp"
+#include "support/hash.hpp"
+#include "support/thread_pool.hpp"
+#include "tinyphys/error.hpp"
+
+namespace tinyphys {
+namespace {
+
+// Below this, waking a thread costs more than it saves.
+constexpr double kWorthThreadsNs = 20'000;
+
+class CpuExecutable final : public Executable {
+ public:
+  CpuExecutable(const Binary& b, std::shared_ptr<JitCode> c) : Executable(b), code(std::move(c)) {}
+  std::shared_ptr<JitCode> code;
+};
+
+std::string name_of(const std::string& text) {
+  std::array<char, 40> name;
+  std::snprintf(name.data(), name.size(), "k_%s", hash_text(text).c_str());
+  return name.data();
+}
+
+class CpuDevice final : public Device {
+ public:
+  std::string_view name() const override { return "cpu"; }
+
+  Binary compile_binary(const UOp& lambda) override {
+    Binary b = render(lambda);
+    compile_object(b);
+    return b;
+  }
+
+  std::shared_ptr<Executable> load(const Binary& b) override {
+    if (auto code = find(b.name)) return std::make_shared<CpuExecutable>(b, std::move(code));
+    auto code = b.kernel->parts.empty()
+                    ? std::make_shared<JitCode>()
+                    : jit().load(b.object, b.name, static_cast<int>(b.kernel->parts.size()));
+    std::lock_guard lock(mutex_);
+    auto& known = loaded_[b.name];
+    if (auto first = known.lock()) code = std::move(first);  // another thread was faster
+    known = code;
+    return std::make_shared<CpuExecutable>(b, std::move(code));
+  }
+
+  std::shared_ptr<Executable> compile(const UOp& lambda) override {
+    // Structures that differ can give one text (only shapes of views differ, say).
+    Binary b = render(lambda);
+    if (!find(b.name)) compile_object(b);
+    return load(b);
+  }
+
+  using Device::launch;
+  void launch(Executable& e, const LaunchArguments& a) override {
+    auto& x = static_cast<CpuExecutable&>(e);
+    const Kernel& k = x.kernel();
+    const StepRange steps = x.steps(a);
+    if (k.scratch.empty()) return run(x, a.outputs.data(), a.inputs.data(), a.scalars.data(), steps);
+    std::vector<void*> outputs(a.outputs.begin(), a.outputs.end());
+    std::vector<const void*> inputs(a.inputs.begin(), a.inputs.end());
+    std::vector<StorageRef> scratch;
+    for (std::int64_t bytes : k.scratch) {
+      scratch.push_back(StorageRef::allocate(static_cast<std::size_t>(bytes)));
+      outputs.push_back(scratch.back()->data);
+      inputs.push_back(scratch.back()->data);
+    }
+    run(x, outputs.data(), inputs.data(), a.scalars.data(), steps);
+  }
+
+ private:
+  static Binary render(const UOp& lambda) {
+    const auto start = std::chrono::steady_clock::now();
+    Binary b;
+    b.lambda = lambda;
+    b.kernel = std::make_shared<const Kernel>(lower_kernel(lambda, jit().target()));
+    b.text = render_llvm_ir(*b.kernel, jit().render_target());
+    b.name = name_of(b.text);
+    b.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return b;
+  }
+
+  static void compile_object(Binary& b) {
+    if (b.kernel->parts.empty()) return;
+    if (debug_enabled(4)) debug_print(4, "ir", b.name + "\n" + b.text);
+    const auto start = std::chrono::steady_clock::now();
+    b.object = jit().compile(b.text, b.name, b.kernel->is_scan);
+    b.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    count_compiled_kernel();
+    if (debug_enabled(5)) debug_print(5, "asm", jit().assembly(b.text, b.name, b.kernel->is_scan));
+  }
+
+  std::shared_ptr<JitCode> find(const std::string& name) {
+    std::lock_guard lock(mutex_);
+    const auto it = loaded_.find(name);
+    return it == loaded_.end() ? nullptr : it->second.lock();
+  }
+
+  static void run(CpuExecutable& x, void* const* outputs, const void* const* inputs, const std::int64_t* scalars,
+                  StepRange steps) {
+    const Kernel& k = x.kernel();
+    for (std::size_t i = 0; i < k.parts.size(); ++i) {
+      const KernelFunction f = x.code->functions[i];
+      const Kernel::Part& part = k.parts[i];
+      if (part.units == 1 || part.cost_ns < kWorthThreadsNs) {
+        f(outputs, inputs, scalars, 0, part.units, steps.first, steps.last);
+        continue;
+      }
+      thread_pool().parallel_for(part.units, [&](std::int64_t begin, std::int64_t end) {
+        f(outputs, inputs, scalars, begin, end, steps.first, steps.last);
+      });
+    }
+  }
+
+  std::mutex mutex_;
+  std::map<std::string, std::weak_ptr<JitCode>> loaded_;
+};
+
+}  // namespace
+
+Device& cpu_device() {
+  // Leaked on purpose, as the JIT: its code may be held by static objects.
+  static Device* d = new CpuDevice;
+  return *d;
+}
+
+}  // namespace tinyphys

@@ -1,0 +1,46 @@
+// LLVM behind a narrow door: IR text to object bytes, object bytes to functions. No LLVM header outside cpu/*.cpp.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "codegen/kernel.hpp"
+#include "render/llvm_ir.hpp"
+
+namespace tinyphys {
+
+using KernelFunction = void (*)(void* const* outputs, const void* const* inputs, const std::int64_t* slots,
+                                std::int64_t begin, std::int64_t end, std::int64_t first, std::int64_t last);
+
+// Linked functions; unlinked when the last holder drops it.
+class JitCode {
+ public:
+  virtual ~JitCode() = default;
+  std::vector<KernelFunction> functions;
+};
+
+class Jit {
+ public:
+  virtual ~Jit() = default;
+  const Target& target() const { return target_; }
+  const RenderTarget& render_target() const { return render_target_; }
+  // "znver5 +avx512f,...": goes into the key of a stored object.
+  const std::string& host() const { return host_; }
+
+  // Functions @kernel_i of the text become `name`_i of the object. `scalar`: straight-line scalar code, which
+  // gains from the optimizer; vector code comes as it should be.
+  virtual std::string compile(const std::string& text, const std::string& name, bool scalar) = 0;
+  virtual std::string assembly(const std::string& text, const std::string& name, bool scalar) = 0;
+  virtual std::shared_ptr<JitCode> load(const std::string& object, const std::string& name, int functions) = 0;
+
+ protected:
+  Target target_;
+  RenderTarget render_target_;
+  std::string host_;
+};
+
+Jit& jit();
+
+}  // namespace tinyphys

@@ -1,0 +1,132 @@
+// The evaluator as a device: slow, obvious, the oracle for all others.
+#include <optional>
+
+#include "runtime/device.hpp"
+#include "tinyphys/error.hpp"
+#include "uop/evaluate.hpp"
+#include "uop/scan_layout.hpp"
+
+namespace tinyphys {
+namespace {
+
+Value<double> read(DType d, Dims shape, const void* data) {
+  Value<double> v;
+  v.dtype = d;
+  v.shape = std::move(shape);
+  std::int64_t size = 1;
+  for (std::int64_t n : v.shape) size *= n;
+  for (std::int64_t i = 0; i < size; ++i) switch (d) {
+      case DType::kFloat64: v.real.push_back(static_cast<const double*>(data)[i]); break;
+      case DType::kFloat32: v.real.push_back(static_cast<const float*>(data)[i]); break;
+      case DType::kInt64: v.integer.push_back(static_cast<const std::int64_t*>(data)[i]); break;
+      case DType::kInt32: v.integer.push_back(static_cast<const std::int32_t*>(data)[i]); break;
+      default: v.integer.push_back(static_cast<const unsigned char*>(data)[i] != 0); break;
+    }
+  return v;
+}
+
+void write(const Value<double>& v, std::size_t from, std::size_t count, void* data, std::size_t at) {
+  for (std::size_t i = 0; i < count; ++i) switch (v.dtype) {
+      case DType::kFloat64: static_cast<double*>(data)[at + i] = v.real[from + i]; break;
+      case DType::kFloat32: static_cast<float*>(data)[at + i] = static_cast<float>(v.real[from + i]); break;
+      case DType::kInt64: static_cast<std::int64_t*>(data)[at + i] = v.integer[from + i]; break;
+      case DType::kInt32: static_cast<std::int32_t*>(data)[at + i] = static_cast<std::int32_t>(v.integer[from + i]); break;
+      default: static_cast<unsigned char*>(data)[at + i] = static_cast<unsigned char>(v.integer[from + i] != 0); break;
+    }
+}
+
+Value<double> step_value(std::int64_t step) {
+  Value<double> v;
+  v.dtype = DType::kInt64;
+  v.integer = {step};
+  return v;
+}
+
+class InterpDevice final : public Device {
+ public:
+  std::string_view name() const override { return "interp"; }
+  Binary compile_binary(const UOp& lambda) override {
+    if (lambda->op != Op::LAMBDA || lambda->n_src == 0)
+      throw Error("compile", "a kernel is a LAMBDA with outputs", "", 0);
+    Binary b;
+    b.name = "interp";
+    b.lambda = lambda;
+    auto k = std::make_shared<Kernel>();
+    k->is_scan = lambda->src(0)->op == Op::GET;
+    b.kernel = std::move(k);
+    count_compiled_kernel();
+    return b;
+  }
+  std::shared_ptr<Executable> load(const Binary& b) override { return std::make_shared<Executable>(b); }
+
+  using Device::launch;
+  void launch(Executable& e, const LaunchArguments& a) override {
+    const Leaf<double> leaf = [&](const Node* n) -> std::optional<Value<double>> {
+      if (n->op != Op::PARAM) return std::nullopt;
+      const auto i = static_cast<std::size_t>(n->arg(0));
+      if (n->arg(2) == 0) return read(n->dtype, shape_of(n), a.inputs[i]);
+      Value<double> v;
+      v.dtype = n->dtype;
+      if (!is_float(n->dtype))
+        v.integer = {a.scalars[i]};
+      else
+        v.real = {Number<double>::round_to(n->dtype, from_bits(a.scalars[i]))};
+      return v;
+    };
+    if (e.is_scan()) return run_scan(e, a, leaf);
+    const auto values = evaluate<double>(e.lambda()->src(), leaf);
+    for (std::size_t o = 0; o < values.size(); ++o) write(values[o], 0, values[o].size(), a.outputs[o], 0);
+  }
+
+ private:
+  // Its own loop over the body: it may run a part of the steps.
+  static void run_scan(Executable& e, const LaunchArguments& a, const Leaf<double>& leaf) {
+    const ScanView scan(e.lambda()->src(0)->src(0));
+    const StepRange steps = e.steps(a);
+    const auto sources = evaluate<double>(scan.node->src().subspan(2), leaf);
+    std::vector<Value<double>> inputs{Value<double>()};
+    inputs.insert(inputs.end(), sources.begin(), sources.end());
+    auto output = [&](std::size_t number) -> void* {
+      for (std::size_t o = 0; o < e.lambda()->n_src; ++o)
+        if (e.lambda()->src(o)->arg(0) == static_cast<std::int64_t>(number)) return a.outputs[o];
+      return nullptr;
+    };
+    GraphEvaluator<double> body(scan.body()->src());
+    for (std::int64_t step = steps.first; step < steps.last; ++step) {
+      inputs[0] = step_value(step);
+      for (std::size_t x = 0; x < scan.n_xs; ++x) {
+        const std::size_t at = 1 + scan.n_carry + x;
+        const Value<double>& all = sources[at - 1];
+        Value<double>& row = inputs[at];
+        row = {};
+        row.dtype = all.dtype;
+        row.shape.assign(all.shape.begin() + 1, all.shape.end());
+        const auto size = static_cast<std::ptrdiff_t>(all.size()) / std::max<std::ptrdiff_t>(all.shape[0], 1);
+        if (is_float(all.dtype))
+          row.real.assign(all.real.begin() + step * size, all.real.begin() + (step + 1) * size);
+        else
+          row.integer.assign(all.integer.begin() + step * size, all.integer.begin() + (step + 1) * size);
+      }
+      const auto results = body.run([&](const Node* p) -> std::optional<Value<double>> {
+        if (p->op == Op::PARAM) return inputs[static_cast<std::size_t>(p->arg(0))];
+        return std::nullopt;
+      });
+      for (std::size_t c = 0; c < scan.n_carry; ++c) inputs[1 + c] = *results[c];
+      for (std::size_t o = scan.n_carry; o < results.size(); ++o)
+        if (void* to = output(o))
+          write(*results[o], 0, results[o]->size(), to, static_cast<std::size_t>(step) * results[o]->size());
+    }
+    for (std::size_t c = 0; c < scan.n_carry; ++c)
+      if (void* to = output(c)) write(inputs[1 + c], 0, inputs[1 + c].size(), to, 0);
+  }
+};
+
+}  // namespace
+
+Device& interp_device() {
+  // Leaked on purpose: it is used by whatever outlives main.
+  static Device* d = new InterpDevice;
+  return *d;
+}
+
+}  // namespace tinyphys

@@ -1,0 +1,276 @@
+#include <algorithm>
+
+#include "schedule/fusion.hpp"
+#include "schedule/plan.hpp"
+#include "tinyphys/error.hpp"
+#include "uop/build.hpp"
+#include "uop/graph.hpp"
+#include "uop/scan_layout.hpp"
+
+namespace tinyphys {
+namespace {
+
+// Fills up to this size are done by the host: cheaper than a kernel of their own.
+constexpr std::int64_t kHostFill = 1 << 14;
+
+// Made only of numbers and movement.
+bool is_fill(const Node* root) {
+  if (root->size() > kHostFill) return false;
+  for (Node* n : toposort(UOp::share(const_cast<Node*>(root))))
+    if (!(n->op == Op::CONST || n->op == Op::IOTA || is_movement(n->op))) return false;
+  return true;
+}
+
+class Scheduler {
+ public:
+  Scheduler(const Node* program, const ScheduleOptions& options) : program_(program), options_(options) {}
+
+  std::shared_ptr<Plan> run() {
+    const auto roots = program_->src();
+    number_params();
+    const Fusion fusion = fuse(roots, options_.fuse);
+    // Steps in order of level: whole ops and kernels whose inputs are ready.
+    for (const FusionGroup& g : fusion.groups) emit(g);
+    for (Node* r : roots) plan_->results.push_back(slot_of(r));
+    find_last_uses();
+    return plan_;
+  }
+
+ private:
+  void number_params() {
+    plan_->params.resize(static_cast<std::size_t>(program_->arg(0)));
+    for (Node* n : toposort(program_->src())) {
+      if (n->op != Op::PARAM) continue;
+      const auto i = static_cast<std::size_t>(n->arg(0));
+      const Slot s{n->dtype, shape_of(n)};
+      if (n->arg(2)) {
+        plan_->params[i] = {static_cast<int>(plan_->scalars.size()), true};
+        plan_->scalars.push_back(s);
+      } else {
+        plan_->params[i] = {static_cast<int>(plan_->slots.size()), false};
+        slots_.insert(n, plan_->params[i].index);
+        plan_->slots.push_back(s);
+      }
+      seen_.push_back(static_cast<std::int64_t>(i));
+    }
+    // A param nobody reads: an operand that points nowhere.
+    std::sort(seen_.begin(), seen_.end());
+    for (std::size_t i = 0; i < plan_->params.size(); ++i)
+      if (!std::binary_search(seen_.begin(), seen_.end(), static_cast<std::int64_t>(i))) plan_->params[i] = {-1, false};
+  }
+
+  int new_slot(const Node* n) {
+    plan_->slots.push_back({n->dtype, shape_of(n)});
+    return static_cast<int>(plan_->slots.size()) - 1;
+  }
+
+  int slot_of(const Node* n) {
+    if (const int* s = slots_.find(n)) return *s;
+    // A scalar argument or a number wanted as a buffer: copied by the host.
+    PlanStep step;
+    step.kind = StepKind::kHost;
+    std::vector<UOp> body{n->op == Op::PARAM ? param(0, n->dtype, n->shape(), true) : UOp::share(const_cast<Node*>(n))};
+    const std::int64_t n_params = n->op == Op::PARAM;
+    step.code = make(Op::LAMBDA, std::span<const UOp>(body), std::span<const std::int64_t>(&n_params, 1));
+    if (n_params) step.inputs.push_back(plan_->params[static_cast<std::size_t>(n->arg(0))]);
+    const int slot = new_slot(n);
+    step.outputs.push_back(slot);
+    plan_->steps.push_back(std::move(step));
+    slots_.insert(n, slot);
+    return slot;
+  }
+
+  Operand operand_of(const Node* n, bool scalars_allowed) {
+    if (n->op == Op::PARAM && n->arg(2) && scalars_allowed) return plan_->params[static_cast<std::size_t>(n->arg(0))];
+    return {slot_of(n), false};
+  }
+
+  void emit(const FusionGroup& g) {
+    if (g.whole)
+      emit_whole(g.whole, g.roots);
+    else
+      emit_kernel(g.roots);
+  }
+
+  void emit_kernel(const std::vector<Node*>& roots) {
+    PlanStep step;
+    std::vector<UOp> outputs;
+    for (Node* r : roots) outputs.push_back(UOp::share(r));
+    const bool fill = roots.size() == 1 && is_fill(roots[0]);
+    NodeMap<UOp> params;
+    const auto body = substitute(outputs, [&](Node* n) -> UOp {
+      if (std::find(roots.begin(), roots.end(), n) != roots.end() && n->op != Op::PARAM) return {};
+      const bool ready = n->op == Op::PARAM || slots_.contains(n);
+      if (!ready) return {};
+      if (const UOp* p = params.find(n)) return *p;
+      const Operand from = operand_of(n, true);
+      UOp p = param(static_cast<std::int64_t>(step.inputs.size()), n->dtype, n->shape(), from.scalar);
+      step.inputs.push_back(from);
+      params.insert(n, p);
+      return p;
+    });
+    const auto n_params = static_cast<std::int64_t>(step.inputs.size());
+    step.kind = fill || is_host_only(roots[0]) ? StepKind::kHost : StepKind::kKernel;
+    step.code = make(Op::LAMBDA, std::span<const UOp>(body), std::span<const std::int64_t>(&n_params, 1));
+    for (Node* r : roots) {
+      const int slot = new_slot(r);
+      step.outputs.push_back(slot);
+      slots_.insert(r, slot);
+    }
+    plan_->steps.push_back(std::move(step));
+  }
+
+  void emit_whole(Node* n, const std::vector<Node*>& gets) {
+    switch (n->op) {
+      case Op::SCAN: return emit_scan(n, gets);
+      case Op::PROPAGATE: {
+        PlanStep step;
+        step.kind = StepKind::kPropagate;
+        step.code = UOp::share(n);
+        for (std::size_t i = 2; i < n->n_src; ++i) step.inputs.push_back(operand_of(n->src(i), true));
+        place_outputs(step, gets, 2);
+        plan_->steps.push_back(std::move(step));
+        return;
+      }
+      case Op::CHECK:
+      case Op::MATMUL: {
+        PlanStep step;
+        step.kind = n->op == Op::CHECK ? StepKind::kCheck : StepKind::kMatmul;
+        step.code = UOp::share(n);
+        for (Node* s : n->src()) step.inputs.push_back({slot_of(s), false});
+        const int slot = new_slot(n);
+        slots_.insert(n, slot);
+        step.outputs.push_back(slot);
+        plan_->steps.push_back(std::move(step));
+        return;
+      }
+      default: throw Error("schedule", "no way to run " + std::string(name(n->op)), "", 0);
+    }
+  }
+
+  void place_outputs(PlanStep& step, const std::vector<Node*>& gets, std::size_t n_outputs) {
+    step.outputs.assign(n_outputs, -1);
+    for (Node* g : gets) {
+      const int slot = new_slot(g);
+      slots_.insert(g, slot);
+      step.outputs[static_cast<std::size_t>(g->arg(0))] = slot;
+    }
+  }
+
+  void emit_scan(Node* n, const std::vector<Node*>& gets) {
+    const ScanView scan(n);
+    PlanStep step;
+    if (options_.fuse && options_.fits_kernel && options_.fits_kernel(n)) {
+      // One kernel: LAMBDA over the sources, outputs the wanted GETs.
+      std::vector<Node*> sources;
+      NodeMap<UOp> params;
+      std::vector<UOp> src{UOp::share(scan.body())};
+      for (std::size_t i = 1; i < n->n_src; ++i) {
+        Node* s = n->src(i);
+        if (s->op == Op::CONST) {
+          src.push_back(UOp::share(s));
+          continue;
+        }
+        if (!params.contains(s)) {
+          const Operand from = operand_of(s, true);
+          params.insert(s, param(static_cast<std::int64_t>(step.inputs.size()), s->dtype, s->shape(), from.scalar));
+          step.inputs.push_back(from);
+        }
+        src.push_back(*params.find(s));
+      }
+      const UOp inner = make(Op::SCAN, std::span<const UOp>(src), n->arg());
+      std::vector<UOp> outputs;
+      for (Node* g : gets) {
+        outputs.push_back(get(inner, g->arg(0)));
+        const int slot = new_slot(g);
+        step.outputs.push_back(slot);
+        slots_.insert(g, slot);
+      }
+      const auto n_params = static_cast<std::int64_t>(step.inputs.size());
+      step.code = make(Op::LAMBDA, std::span<const UOp>(outputs), std::span<const std::int64_t>(&n_params, 1));
+      step.kind = StepKind::kKernel;
+      step.scan_kernel = true;
+      plan_->steps.push_back(std::move(step));
+      return;
+    }
+    step.kind = StepKind::kLoop;
+    step.code = UOp::share(n);
+    step.n_carry = scan.n_carry;
+    step.n_xs = scan.n_xs;
+    step.n_out = scan.n_out;
+    step.inputs.push_back(operand_of(scan.steps(), true));
+    for (std::size_t i = 2; i < n->n_src; ++i) step.inputs.push_back({slot_of(n->src(i)), false});
+    step.body = schedule(scan.body(), options_);
+    place_outputs(step, gets, scan.n_carry + scan.n_out);
+    plan_->steps.push_back(std::move(step));
+  }
+
+  void find_last_uses() {
+    plan_->last_use.assign(plan_->slots.size(), -1);
+    for (std::size_t k = 0; k < plan_->steps.size(); ++k) {
+      for (const Operand& o : plan_->steps[k].inputs)
+        if (!o.scalar && o.index >= 0) plan_->last_use[static_cast<std::size_t>(o.index)] = static_cast<int>(k);
+      for (int o : plan_->steps[k].outputs)
+        if (o >= 0) plan_->last_use[static_cast<std::size_t>(o)] = static_cast<int>(k);
+    }
+    for (const Operand& p : plan_->params)
+      if (!p.scalar && p.index >= 0) plan_->last_use[static_cast<std::size_t>(p.index)] = -1;
+    for (int r : plan_->results) plan_->last_use[static_cast<std::size_t>(r)] = -1;
+  }
+
+  const Node* program_;
+  ScheduleOptions options_;
+  std::shared_ptr<Plan> plan_ = std::make_shared<Plan>();
+  NodeMap<int> slots_;
+  std::vector<std::int64_t> seen_;
+};
+
+}  // namespace
+
+std::size_t Slot::bytes() const {
+  std::size_t n = item_size(dtype);
+  for (std::int64_t d : shape) n *= static_cast<std::size_t>(d);
+  return n;
+}
+
+std::shared_ptr<Plan> schedule(const Node* program, const ScheduleOptions& options) {
+  return Scheduler(program, options).run();
+}
+
+std::string to_text(const Plan& plan, const std::string& indent) {
+  auto slot_text = [&](int i) {
+    const Slot& s = plan.slots[static_cast<std::size_t>(i)];
+    return "b" + std::to_string(i) + ":" + std::string(name(s.dtype)) + shape_text(s.shape);
+  };
+  std::string out;
+  for (const PlanStep& s : plan.steps) {
+    out += indent + std::string(s.scan_kernel ? "scan kernel" : name(s.kind));
+    for (const Operand& i : s.inputs)
+      out += i.scalar ? " s" + std::to_string(i.index) : i.index < 0 ? " -" : " b" + std::to_string(i.index);
+    out += " ->";
+    for (int o : s.outputs) out += o < 0 ? " -" : " " + slot_text(o);
+    out += "\n";
+    if (s.body) out += to_text(*s.body, indent + "  ");
+  }
+  return out;
+}
+
+double estimate_seconds(const Node* lambda) {
+  // One core, vectorised: arithmetic at 2 Gop/s an element, transcendental functions ten times dearer.
+  constexpr double kSecondsPerOp = 0.25e-9, kSecondsPerCall = 2.5e-9, kSecondsPerMultiplyAdd = 0.1e-9;
+  double t = 0;
+  for (Node* n : toposort(lambda->src())) {
+    const auto size = static_cast<double>(n->size());
+    if (n->op == Op::MATMUL)
+      t += size * static_cast<double>(n->src(0)->shape().back()) * kSecondsPerMultiplyAdd;
+    else if (n->op == Op::REDUCE)
+      t += static_cast<double>(n->src(0)->size()) * kSecondsPerOp;
+    else if (traits(n->op).cls == OpClass::kUnary && n->op != Op::NEG && n->op != Op::CAST && n->op != Op::POWI)
+      t += size * kSecondsPerCall;
+    else if (is_elementwise(n->op))
+      t += size * kSecondsPerOp;
+  }
+  return t;
+}
+
+}  // namespace tinyphys

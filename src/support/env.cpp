@@ -1,0 +1,155 @@
+#include "support/env.hpp"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <charconv>
+#include <cstdlib>
+#include <mutex>
+
+#include <fmt/format.h>
+
+#include "support/debug.hpp"
+#include "tinyphys/error.hpp"
+
+namespace tinyphys::env {
+
+namespace {
+
+enum Id { kDebug, kDevice, kOpt, kThreads, kVerify, kProgress, kLongTests, kCount };
+
+constexpr int kMaxThreads = 1024;
+
+std::optional<int> parse_int(std::string_view text, int low, int high) {
+  int value = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < low || value > high) return {};
+  return value;
+}
+
+/// The index of `text` in a list of words.
+template <class... Words>
+std::optional<int> parse_word(std::string_view text, Words... words) {
+  std::array<std::string_view, sizeof...(words)> list{words...};
+  auto found = std::find(list.begin(), list.end(), text);
+  if (found == list.end()) return {};
+  return static_cast<int>(found - list.begin());
+}
+
+std::optional<int> parse_debug(std::string_view text) { return parse_int(text, 0, 5); }
+std::optional<int> parse_device(std::string_view text) { return parse_word(text, "cpu", "interp", "null"); }
+std::optional<int> parse_flag(std::string_view text) { return parse_int(text, 0, 1); }
+std::optional<int> parse_threads(std::string_view text) { return parse_int(text, 1, kMaxThreads); }
+std::optional<int> parse_progress(std::string_view text) { return parse_word(text, "auto", "0", "1"); }
+
+constexpr std::array<Variable, kCount> kVariables{{
+    {"TINYPHYS_DEBUG", "0 1 2 3 4 5", "0", "how much to tell on stderr"},
+    {"TINYPHYS_DEVICE", "cpu interp null", "cpu", "the device that runs what names no device"},
+    {"TINYPHYS_OPT", "0 1", "1", "0 turns off physics passes and fusion"},
+    {"TINYPHYS_THREADS", "1 to 1024", "the number of CPUs available to the process", "threads of a computation"},
+    {"TINYPHYS_VERIFY", "0 1", "0", "1 checks the graph against its spec after each pass"},
+    {"TINYPHYS_PROGRESS", "auto 0 1", "auto", "the progress bar: on a terminal, never, always"},
+    {"TINYPHYS_LONG_TESTS", "0 1", "0", "1 runs the tests that take minutes"},
+}};
+
+struct Rule {
+  std::optional<int> (*parse)(std::string_view);
+  int (*fallback)();
+};
+
+constexpr std::array<Rule, kCount> kRules{{
+    {parse_debug, [] { return 0; }},
+    {parse_device, [] { return 0; }},
+    {parse_flag, [] { return 1; }},
+    {parse_threads, available_cpus},
+    {parse_flag, [] { return 0; }},
+    {parse_progress, [] { return 0; }},
+    {parse_flag, [] { return 0; }},
+}};
+
+/// The value of a variable, as its parser numbers it. A value that is not understood is reported once.
+int evaluate(Id id, std::optional<std::string_view> text) {
+  const Variable& variable = kVariables[id];
+  if (!text || text->empty()) return kRules[id].fallback();
+  if (std::optional<int> value = kRules[id].parse(*text)) return *value;
+  int fallback = kRules[id].fallback();
+  std::string chosen(variable.fallback);
+  if (id == kThreads) chosen = fmt::format("{} ({})", fallback, variable.fallback);
+  warn_once(fmt::format("env {}={}", variable.name, *text),
+            fmt::format("{}={} is not understood; valid values: {}; using {}", variable.name, *text,
+                        variable.values, chosen));
+  return fallback;
+}
+
+struct State {
+  std::array<std::atomic<int>, kCount> values;
+  std::array<std::optional<std::string>, kCount> overrides;  // guarded by mutex
+  std::mutex mutex;
+
+  State() {
+    for (int id = 0; id < kCount; ++id) read(static_cast<Id>(id));
+  }
+
+  void read(Id id) {
+    std::optional<std::string_view> text = overrides[id];
+    if (!text) {
+      if (const char* found = std::getenv(kVariables[id].name.data())) text = found;
+    }
+    values[id].store(evaluate(id, text), std::memory_order_relaxed);
+  }
+};
+
+State& state() {
+  // Never destroyed: worker threads and other static objects may still ask while the process ends.
+  static State& instance = *new State;
+  return instance;
+}
+
+int value(Id id) { return state().values[id].load(std::memory_order_relaxed); }
+
+Id find(std::string_view name) {
+  for (int id = 0; id < kCount; ++id) {
+    if (kVariables[id].name == name) return static_cast<Id>(id);
+  }
+  throw Error("env", fmt::format("no environment variable {} is declared in env.cpp", name));
+}
+
+std::optional<std::string> exchange_override(std::string_view name, std::optional<std::string_view> text) {
+  Id id = find(name);
+  State& s = state();
+  std::lock_guard lock(s.mutex);
+  std::optional<std::string> previous = s.overrides[id];
+  s.overrides[id] = text;
+  s.read(id);
+  return previous;
+}
+
+}  // namespace
+
+int debug_level() { return value(kDebug); }
+DeviceChoice device() { return static_cast<DeviceChoice>(value(kDevice)); }
+bool optimize() { return value(kOpt) != 0; }
+int threads() { return value(kThreads); }
+bool verify() { return value(kVerify) != 0; }
+ProgressChoice progress() { return static_cast<ProgressChoice>(value(kProgress)); }
+bool long_tests() { return value(kLongTests) != 0; }
+
+std::span<const Variable> variables() { return kVariables; }
+
+int available_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  return std::clamp(CPU_COUNT(&set), 1, kMaxThreads);
+}
+
+void set_override(std::string_view name, std::optional<std::string_view> text) { exchange_override(name, text); }
+
+ScopedOverride::ScopedOverride(std::string_view name, std::string_view text)
+    : name_(name), previous_(exchange_override(name, text)) {}
+
+ScopedOverride::~ScopedOverride() { exchange_override(name_, previous_); }
+
+}  // namespace tinyphys::env

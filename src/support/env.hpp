@@ -1,0 +1,52 @@
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+/// The environment variables, all declared in the one table in env.cpp and described for users in
+/// docs/environment.md. Each is read once, at the first call of any getter; getters are thread-safe and cheap.
+namespace tinyphys::env {
+
+enum class DeviceChoice { Cpu, Interp, Null };
+enum class ProgressChoice { Auto, Off, On };
+
+int debug_level();
+DeviceChoice device();
+bool optimize();
+int threads();
+bool verify();
+ProgressChoice progress();
+bool long_tests();
+
+/// One row of the table, as text.
+struct Variable {
+  std::string_view name;
+  std::string_view values;
+  std::string_view fallback;  ///< what holds when the variable is unset, empty or not understood
+  std::string_view doc;
+};
+std::span<const Variable> variables();
+
+/// CPUs that this process may run on (sched_getaffinity), at least 1.
+int available_cpus();
+
+/// Makes the getters behave as if the environment held `name=value`, with the same warning for a bad value;
+/// nullopt goes back to the real environment. Throws Error for a name that is not in the table. For tests.
+void set_override(std::string_view name, std::optional<std::string_view> value);
+
+/// An override for the life of a scope; restores the override that was there before.
+class ScopedOverride {
+ public:
+  ScopedOverride(std::string_view name, std::string_view value);
+  ~ScopedOverride();
+  ScopedOverride(const ScopedOverride&) = delete;
+  ScopedOverride& operator=(const ScopedOverride&) = delete;
+
+ private:
+  std::string name_;
+  std::optional<std::string> previous_;
+};
+
+}  // namespace tinyphys::env

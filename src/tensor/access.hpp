@@ -1,0 +1,22 @@
+// How the other stages see through a Tensor.
+#pragma once
+
+#include "tinyphys/tensor.hpp"
+#include "uop/uop.hpp"
+
+namespace tinyphys {
+
+struct TensorAccess {
+  static Node* node(const Tensor& t) { return t.node_; }
+  static Tensor adopt(Node* owned) { return Tensor(owned); }
+};
+
+// The node of a tensor; empty for a default constructed one.
+inline UOp uop(const Tensor& t) { return UOp::share(TensorAccess::node(t)); }
+inline Tensor tensor(UOp u) { return TensorAccess::adopt(u.detach()); }
+
+// The node of an operand; a number becomes a CONST of this dtype. Throws tp::Error("call", ...) for an empty tensor
+// and for a number that the dtype cannot hold.
+UOp uop(const Arg& a, DType number_dtype, std::string_view call);
+
+}  // namespace tinyphys

@@ -1,0 +1,28 @@
+// The one interface through which the front end reaches the engine, which is a later stage.
+#pragma once
+
+#include <source_location>
+#include <span>
+#include <string>
+
+#include "uop/uop.hpp"
+
+namespace tinyphys {
+
+class EngineHook {
+ public:
+  virtual ~EngineHook() = default;
+  // Afterwards storage(v.get()) is set for each value, scalars and empty tensors too.
+  virtual void realize(std::span<const UOp> values) = 0;
+  // Throws tp::Error when the integrator of an EVOLVE is not defined for its H.
+  virtual void check_evolve(const UOp& evolve, const std::source_location& where) = 0;
+  virtual std::string explain(const UOp& value) = 0;
+};
+
+// Throws tp::Error when no engine is linked into the program.
+EngineHook& engine();
+bool has_engine();
+// The engine lives on; a later registration takes the place of an earlier one.
+void register_engine(EngineHook* hook);
+
+}  // namespace tinyphys

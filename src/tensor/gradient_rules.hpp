@@ -1,0 +1,47 @@
+// What forward and reverse mode share: partial derivatives of elementwise ops, and the shape of derivative calls.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "uop/uop.hpp"
+
+namespace tinyphys {
+
+// Whether a derivative of n flows to its source i: both are floats and n is not piecewise constant.
+bool carries_derivative(const Node* n, std::size_t i);
+
+// t * d n / d source i of an elementwise op, null when it is zero. The Jacobian is diagonal, so that forward mode
+// (t = tangent of the source) and reverse mode (t = cotangent of n) use the same line.
+//   abs' = sign (0 at 0); sqrt' at 0 is inf; max and min share ties equally; where() passes t or 0, so that a NaN
+//   below the branch not taken stays out of t, though 0 * inf further below it may still make one, as in JAX.
+UOp times_partial(Node* n, std::size_t i, const UOp& t);
+
+// For a REDUCE by max or min: 1 / (number of extrema) where the source is extreme, 0 elsewhere; in the source's shape.
+UOp extremum_weights(Node* reduce);
+
+// A product over axes as a halving tree of MULs: its derivatives of any order hold where factors are zero.
+UOp product_tree(Node* reduce);
+
+// Number of GETs of a node with several outputs.
+std::size_t output_count(const Node* whole);
+
+// A SCAN_VJP or EVOLVE_VJP, seen as a call: the cotangents of `inputs` of the primal node.
+struct VjpCall {
+  explicit VjpCall(Node* vjp_node);
+  UOp primal(const std::vector<UOp>& new_inputs) const;  // the SCAN or EVOLVE at other inputs
+
+  Node* node;
+  std::size_t first;  // source number of input 0
+  std::vector<UOp> inputs, cotangents;
+};
+// The outputs of a SCAN or EVOLVE.
+std::vector<UOp> outputs_of(const UOp& whole);
+// The node that pulls cotangents (one per output, null for zero) back to the sources of a SCAN or EVOLVE.
+UOp vjp_node(const UOp& whole, std::vector<UOp> cotangents);
+
+// Flags that every node above one of these has; a node that lacks one of the bits is above none of them.
+std::uint8_t common_flags(std::span<const UOp> leaves);
+inline bool may_depend(const Node* n, std::uint8_t common) { return (n->flags & common) == common; }
+
+}  // namespace tinyphys

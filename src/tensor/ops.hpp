@@ -1,0 +1,47 @@
+// What the functions of the front end share: checks of user input, promotion, broadcasting.
+//
+// `call` is the name of the user's call, for messages.
+#pragma once
+
+#include <initializer_list>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "tensor/access.hpp"
+#include "tinyphys/tensor.hpp"
+#include "uop/uop.hpp"
+
+namespace tinyphys::front {
+
+using Call = std::string_view;
+
+[[noreturn]] void fail(Call call, const std::string& what, const Where& where);
+
+std::string describe(const Node* n);  // "float64[3,4]"
+std::string number_text(double v);
+std::string shape_list(std::span<const UOp> values);  // "[3], [4] and [5]"
+
+// The node of a tensor that the user gave; an empty one is an error.
+UOp value(const Tensor& t, Call call, const Where& where);
+// The same for an operand; a number becomes a 0-d constant of its own kind: float64, int64 or bool.
+UOp value(const Arg& a, Call call);
+
+DType promote(DType a, DType b);
+// Result dtype of an elementwise operation: tensors promote, then numbers raise the result by kind only.
+DType common_dtype(std::initializer_list<const Arg*> args, Call call);
+// The dtype in which math functions work: itself for floats, else float64.
+DType float_dtype(DType d);
+bool same_kind(DType from, DType to);  // whether assignment may convert: not float to int, not int to bool
+
+// Non-negative extents whose product fits.
+void check_shape(std::span<const std::int64_t> shape, Call call, const Where& where);
+// The axis counted from the front. `shape` is for the message and the rank.
+std::int64_t axis_of(std::int64_t axis, std::span<const std::int64_t> shape, Call call, const Where& where);
+// Ascending, each once.
+Dims axes_of(const Axes& axes, std::span<const std::int64_t> shape, Call call, const Where& where);
+
+// Makes the shapes of the values equal by NumPy's rules.
+void broadcast(std::span<UOp> values, Call call, const Where& where);
+
+}  // namespace tinyphys::front

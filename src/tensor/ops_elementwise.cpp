@@ -1,0 +1,246 @@
+#include <array>
+#include <string>
+
+#include "tensor/access.hpp"
+#include "tensor/ops.hpp"
+#include "uop/build.hpp"
+
+namespace tinyphys {
+namespace {
+
+using front::Call;
+
+// Which dtype the operands of a function take.
+enum class Rule {
+  kNumbers,     // the common dtype; bool becomes int64
+  kBoolToo,     // the common dtype
+  kFloats,      // the common dtype, integers and bool as float64
+  kNotBool,     // the common dtype; bool is an error
+  kOnlyBool
+};
+
+DType operand_dtype(Rule rule, std::initializer_list<const Arg*> args, Call call, const Where& where) {
+  const DType d = front::common_dtype(args, call);
+  switch (rule) {
+    case Rule::kNumbers: return d == DType::kBool ? DType::kInt64 : d;
+    case Rule::kBoolToo: return d;
+    case Rule::kFloats: return front::float_dtype(d);
+    case Rule::kNotBool:
+      if (d == DType::kBool) front::fail(call, "is not defined for bool; use astype, or the logical operators", where);
+      return d;
+    case Rule::kOnlyBool:
+      if (d != DType::kBool) front::fail(call, "needs bool operands, got " + std::string(name(d)), where);
+      return d;
+  }
+  return d;
+}
+
+UOp operand(const Arg& a, DType d, Call call) { return cast(uop(a, d, call), d); }
+
+Tensor unary(Call call, Op op, const Arg& x, Rule rule) {
+  LocationScope scope(x.where());
+  const DType d = operand_dtype(rule, {&x}, call, x.where());
+  return tensor(make(op, {operand(x, d, call)}));
+}
+Tensor math(Call call, Op op, const Arg& x) { return unary(call, op, x, Rule::kFloats); }
+
+UOp combine(Call call, Op op, const Arg& a, const Arg& b, DType d) {
+  std::array<UOp, 2> v{operand(a, d, call), operand(b, d, call)};
+  front::broadcast(v, call, a.where());
+  return make(op, std::span<const UOp>(v));
+}
+
+// The way of most nodes: two tensors of one float dtype and one shape. No allocation but the node's.
+Node* plain_pair(const Arg& a, const Arg& b, std::array<Node*, 2>& src) {
+  src = {TensorAccess::node(a.tensor()), TensorAccess::node(b.tensor())};
+  const bool plain = src[0] && src[1] && src[0]->dtype == src[1]->dtype && is_float(src[0]->dtype) &&
+                     same_shape(src[0], src[1]);
+  return plain ? src[0] : nullptr;
+}
+
+Tensor binary(Call call, Op op, const Arg& a, const Arg& b, Rule rule) {
+  LocationScope scope(a.where());
+  std::array<Node*, 2> src;
+  if (rule != Rule::kOnlyBool && plain_pair(a, b, src)) return tensor(make(op, std::span<Node* const>(src)));
+  DType d = operand_dtype(rule, {&a, &b}, call, a.where());
+  if (d == DType::kBool && op == Op::ADD) op = Op::OR;
+  if (d == DType::kBool && op == Op::MUL) op = Op::AND;
+  if (d == DType::kBool && op == Op::MAX) op = Op::OR;
+  if (d == DType::kBool && op == Op::MIN) op = Op::AND;
+  return tensor(combine(call, op, a, b, d));
+}
+
+// a > b is b < a: one form for the rules to know.
+Tensor compare(Call call, Op op, const Arg& a, const Arg& b, bool swapped = false) {
+  LocationScope scope(a.where());
+  const DType d = operand_dtype(Rule::kBoolToo, {&a, &b}, call, a.where());
+  std::array<UOp, 2> v{operand(a, d, call), operand(b, d, call)};
+  front::broadcast(v, call, a.where());
+  if (swapped) std::swap(v[0], v[1]);
+  return tensor(make(op, std::span<const UOp>(v)));
+}
+
+// An exponent that is a plain whole number of small size, as C++ number.
+constexpr std::int64_t kMaxPowi = 64;
+bool small_integer(const Arg& e, std::int64_t& k) {
+  if (!e.is_number()) return false;
+  const double v = e.as_double();
+  if (!(v >= -kMaxPowi && v <= kMaxPowi)) return false;
+  k = static_cast<std::int64_t>(v);
+  return static_cast<double>(k) == v;
+}
+
+// Squaring and multiplying: exact for integers, which wrap.
+UOp integer_power(UOp x, std::int64_t k) {
+  UOp result;
+  for (; k > 0; k >>= 1) {
+    if (k & 1) result = result ? make(Op::MUL, {result, x}) : x;
+    if (k > 1) x = make(Op::MUL, {x, x});
+  }
+  return result;
+}
+
+void check_same_place(Call call, const Node* before, const Node* after, const Where& where) {
+  if (!same_shape(before, after))
+    front::fail(call, "the result " + shape_text(after->shape()) + " does not fit the left side " +
+                          shape_text(before->shape()), where);
+  const bool fits = front::same_kind(after->dtype, before->dtype);
+  if (!fits)
+    front::fail(call, "the result is " + std::string(name(after->dtype)) + ", the left side " +
+                          std::string(name(before->dtype)) + "; use astype", where);
+}
+
+Tensor assign(Call call, const Tensor& left, const Tensor& result, const Where& where) {
+  const UOp before = front::value(left, call, where), after = uop(result);
+  check_same_place(call, before.get(), after.get(), where);
+  LocationScope scope(where);
+  return tensor(cast(after, before->dtype));
+}
+
+}  // namespace
+
+Tensor operator+(const Arg& a, const Arg& b) { return binary("+", Op::ADD, a, b, Rule::kBoolToo); }
+Tensor operator-(const Arg& a, const Arg& b) { return binary("-", Op::SUB, a, b, Rule::kNotBool); }
+Tensor operator*(const Arg& a, const Arg& b) { return binary("*", Op::MUL, a, b, Rule::kBoolToo); }
+Tensor operator/(const Arg& a, const Arg& b) { return binary("/", Op::DIV, a, b, Rule::kFloats); }
+Tensor operator%(const Arg& a, const Arg& b) { return binary("%", Op::MOD, a, b, Rule::kNumbers); }
+Tensor operator-(const Arg& x) { return unary("-", Op::NEG, x, Rule::kNotBool); }
+
+Tensor& Tensor::operator+=(const Arg& b) {
+  return *this = assign("+=", *this, binary("+=", Op::ADD, Arg(*this, b.where()), b, Rule::kBoolToo), b.where());
+}
+Tensor& Tensor::operator-=(const Arg& b) {
+  return *this = assign("-=", *this, binary("-=", Op::SUB, Arg(*this, b.where()), b, Rule::kNotBool), b.where());
+}
+Tensor& Tensor::operator*=(const Arg& b) {
+  return *this = assign("*=", *this, binary("*=", Op::MUL, Arg(*this, b.where()), b, Rule::kBoolToo), b.where());
+}
+Tensor& Tensor::operator/=(const Arg& b) {
+  return *this = assign("/=", *this, binary("/=", Op::DIV, Arg(*this, b.where()), b, Rule::kFloats), b.where());
+}
+
+Tensor pow(const Arg& base, const Arg& exponent) {
+  constexpr Call kCall = "pow";
+  LocationScope scope(base.where());
+  const DType d = operand_dtype(Rule::kNumbers, {&base, &exponent}, kCall, base.where());
+  if (std::int64_t k = 0; small_integer(exponent, k)) {
+    if (is_float(d)) return tensor(powi(operand(base, d, kCall), k));
+    if (k < 0)
+      front::fail(kCall, "integers to the negative power " + std::to_string(k) + "; use astype(DType::kFloat64)",
+                  base.where());
+    const UOp x = operand(base, d, kCall);
+    return tensor(k == 0 ? ones_like(x) : integer_power(x, k));
+  }
+  return tensor(combine(kCall, Op::POW, base, exponent, d));
+}
+Tensor square(const Arg& x) {
+  LocationScope scope(x.where());
+  const UOp v = operand(x, operand_dtype(Rule::kNotBool, {&x}, "square", x.where()), "square");
+  return tensor(make(Op::MUL, {v, v}));
+}
+Tensor abs(const Arg& x) {
+  LocationScope scope(x.where());
+  const UOp v = front::value(x, "abs");
+  return tensor(v->dtype == DType::kBool ? v : make(Op::ABS, {v}));
+}
+Tensor sign(const Arg& x) { return unary("sign", Op::SIGN, x, Rule::kNotBool); }
+Tensor maximum(const Arg& a, const Arg& b) { return binary("maximum", Op::MAX, a, b, Rule::kBoolToo); }
+Tensor minimum(const Arg& a, const Arg& b) { return binary("minimum", Op::MIN, a, b, Rule::kBoolToo); }
+Tensor fma(const Arg& a, const Arg& b, const Arg& c) {
+  constexpr Call kCall = "fma";
+  LocationScope scope(a.where());
+  const DType d = operand_dtype(Rule::kFloats, {&a, &b, &c}, kCall, a.where());
+  std::array<UOp, 3> v{operand(a, d, kCall), operand(b, d, kCall), operand(c, d, kCall)};
+  front::broadcast(v, kCall, a.where());
+  return tensor(make(Op::FMA, std::span<const UOp>(v)));
+}
+
+Tensor sqrt(const Arg& x) { return math("sqrt", Op::SQRT, x); }
+Tensor rsqrt(const Arg& x) {
+  LocationScope scope(x.where());
+  const UOp root = uop(math("rsqrt", Op::SQRT, x));
+  return tensor(make(Op::DIV, {ones_like(root), root}));
+}
+Tensor exp(const Arg& x) { return math("exp", Op::EXP, x); }
+Tensor expm1(const Arg& x) { return math("expm1", Op::EXPM1, x); }
+Tensor log(const Arg& x) { return math("log", Op::LOG, x); }
+Tensor log1p(const Arg& x) { return math("log1p", Op::LOG1P, x); }
+Tensor sin(const Arg& x) { return math("sin", Op::SIN, x); }
+Tensor cos(const Arg& x) { return math("cos", Op::COS, x); }
+Tensor tan(const Arg& x) { return math("tan", Op::TAN, x); }
+Tensor asin(const Arg& x) { return math("asin", Op::ASIN, x); }
+Tensor acos(const Arg& x) { return math("acos", Op::ACOS, x); }
+Tensor atan(const Arg& x) { return math("atan", Op::ATAN, x); }
+Tensor atan2(const Arg& y, const Arg& x) { return binary("atan2", Op::ATAN2, y, x, Rule::kFloats); }
+Tensor sinh(const Arg& x) { return math("sinh", Op::SINH, x); }
+Tensor cosh(const Arg& x) { return math("cosh", Op::COSH, x); }
+Tensor tanh(const Arg& x) { return math("tanh", Op::TANH, x); }
+Tensor erf(const Arg& x) { return math("erf", Op::ERF, x); }
+
+namespace {
+
+Tensor to_whole(Call call, Op op, const Arg& x) {
+  LocationScope scope(x.where());
+  const UOp v = front::value(x, call);
+  return tensor(is_float(v->dtype) ? make(op, {v}) : v);
+}
+
+}  // namespace
+
+Tensor floor(const Arg& x) { return to_whole("floor", Op::FLOOR, x); }
+Tensor ceil(const Arg& x) { return to_whole("ceil", Op::CEIL, x); }
+
+Tensor operator==(const Arg& a, const Arg& b) { return compare("==", Op::EQ, a, b); }
+Tensor operator!=(const Arg& a, const Arg& b) { return compare("!=", Op::NE, a, b); }
+Tensor operator<(const Arg& a, const Arg& b) { return compare("<", Op::LT, a, b); }
+Tensor operator<=(const Arg& a, const Arg& b) { return compare("<=", Op::LE, a, b); }
+Tensor operator>(const Arg& a, const Arg& b) { return compare(">", Op::LT, a, b, true); }
+Tensor operator>=(const Arg& a, const Arg& b) { return compare(">=", Op::LE, a, b, true); }
+
+Tensor operator&(const Arg& a, const Arg& b) { return binary("&", Op::AND, a, b, Rule::kOnlyBool); }
+Tensor operator|(const Arg& a, const Arg& b) { return binary("|", Op::OR, a, b, Rule::kOnlyBool); }
+Tensor operator!(const Arg& x) { return unary("!", Op::NOT, x, Rule::kOnlyBool); }
+Tensor logical_and(const Arg& a, const Arg& b) { return binary("logical_and", Op::AND, a, b, Rule::kOnlyBool); }
+Tensor logical_or(const Arg& a, const Arg& b) { return binary("logical_or", Op::OR, a, b, Rule::kOnlyBool); }
+Tensor logical_not(const Arg& x) { return unary("logical_not", Op::NOT, x, Rule::kOnlyBool); }
+
+Tensor where(const Arg& condition, const Arg& then, const Arg& otherwise) {
+  constexpr Call kCall = "where";
+  LocationScope scope(condition.where());
+  const UOp c = front::value(condition, kCall);
+  if (c->dtype != DType::kBool)
+    front::fail(kCall, "the condition is " + front::describe(c.get()) + ", needs bool", condition.where());
+  const DType d = front::common_dtype({&then, &otherwise}, kCall);
+  std::array<UOp, 3> v{c, operand(then, d, kCall), operand(otherwise, d, kCall)};
+  front::broadcast(v, kCall, condition.where());
+  return tensor(make(Op::WHERE, std::span<const UOp>(v)));
+}
+
+Tensor Tensor::astype(DType dtype, Where where) const {
+  LocationScope scope(where);
+  const UOp x = front::value(*this, "astype", where);
+  if (item_size(dtype) == 0) front::fail("astype", "void is no element type", where);
+  return tensor(cast(x, dtype));
+}
+
+}  // namespace tinyphys

@@ -1,0 +1,119 @@
+#include "tinyphys/tensor.hpp"
+
+#include <array>
+#include <cmath>
+#include <cstring>
+
+#include "tensor/engine_hook.hpp"
+#include "tensor/ops.hpp"
+#include "uop/build.hpp"
+
+namespace tinyphys {
+
+void Tensor::retain(Node* n) {
+  if (n) UOp::share(n).detach();
+}
+void Tensor::release(Node* n) noexcept {
+  if (n) UOp::adopt(n);
+}
+
+void Arg::too_large(std::uint64_t value, Where where) {
+  front::fail("Arg", "the number " + std::to_string(value) + " does not fit int64", where);
+}
+
+Tensor as_tensor(const Arg& value) {
+  LocationScope scope(value.where());
+  return tensor(front::value(value, "as_tensor"));
+}
+
+// --- what it is ---
+
+Shape Tensor::shape(Where where) const { return shape_of(front::value(*this, "shape", where).get()); }
+std::int64_t Tensor::dim(std::int64_t axis, Where where) const {
+  const UOp x = front::value(*this, "dim", where);
+  return x->shape()[static_cast<std::size_t>(front::axis_of(axis, x->shape(), "dim", where))];
+}
+DType Tensor::dtype(Where where) const { return front::value(*this, "dtype", where)->dtype; }
+std::int64_t Tensor::ndim(Where where) const {
+  return static_cast<std::int64_t>(front::value(*this, "ndim", where)->n_dim);
+}
+std::int64_t Tensor::size(Where where) const { return front::value(*this, "size", where)->size(); }
+
+// --- values ---
+
+namespace {
+
+// The engine is asked once for all that have no value yet.
+void compute(std::span<const UOp> values, front::Call call, const Where& where) {
+  std::vector<UOp> missing;
+  for (const UOp& v : values) {
+    if (storage(v.get())) continue;
+    if (v->flags & (Node::kHasSym | Node::kHasParam))
+      front::fail(call,
+                  "the value depends on an argument of a function that is being traced (by grad, scan, a System, ...): "
+                  "it has no number yet; use where() in place of a branch on it",
+                  where);
+    missing.push_back(v);
+  }
+  if (missing.empty()) return;
+  engine().realize(missing);
+  for (const UOp& v : missing)
+    if (!storage(v.get())) front::fail(call, "the engine left no value for " + front::describe(v.get()), where);
+}
+
+}  // namespace
+
+Tensor Tensor::realize(Where where) const {
+  const UOp x = front::value(*this, "realize", where);
+  compute(std::span<const UOp>(&x, 1), "realize", where);
+  return *this;
+}
+
+void realize(const std::vector<Tensor>& tensors, Where where) {
+  std::vector<UOp> values;
+  for (const Tensor& t : tensors) values.push_back(front::value(t, "realize", where));
+  compute(values, "realize", where);
+}
+
+void Tensor::read(void* to, DType dtype, bool only_one, Where where) const {
+  const front::Call call = only_one ? "item" : "to_vector";
+  const UOp x = front::value(*this, call, where);
+  if (x->dtype != dtype)
+    front::fail(call,
+                "the tensor is " + front::describe(x.get()) + ", asked for " + std::string(name(dtype)) +
+                    "; convert with astype",
+                where);
+  if (only_one && x->size() != 1) front::fail(call, front::describe(x.get()) + " has not exactly one element", where);
+  compute(std::span<const UOp>(&x, 1), call, where);
+  const std::size_t bytes = static_cast<std::size_t>(x->size()) * item_size(dtype);
+  if (bytes) std::memcpy(to, storage(x.get())->data, bytes);
+}
+
+Tensor Tensor::clone(Where where) const {
+  LocationScope scope(where);
+  const UOp x = front::value(*this, "clone", where);
+  compute(std::span<const UOp>(&x, 1), "clone", where);
+  const std::size_t bytes = static_cast<std::size_t>(x->size()) * item_size(x->dtype);
+  StorageRef copy = StorageRef::allocate(bytes);
+  if (bytes) std::memcpy(copy->data, storage(x.get())->data, bytes);
+  return tensor(buffer(x->dtype, x->shape(), std::move(copy)));
+}
+
+bool allclose(const Arg& a, const Arg& b, double rtol, double atol, bool equal_nan) {
+  constexpr front::Call kCall = "allclose";
+  LocationScope scope(a.where());
+  std::array<UOp, 2> v{front::value(a, kCall), front::value(b, kCall)};
+  for (UOp& u : v) u = cast(u, DType::kFloat64);
+  front::broadcast(v, kCall, a.where());
+  compute(v, kCall, a.where());
+  const auto* x = static_cast<const double*>(storage(v[0].get())->data);
+  const auto* y = static_cast<const double*>(storage(v[1].get())->data);
+  for (std::int64_t i = 0; i < v[0]->size(); ++i) {
+    if (x[i] == y[i] || (equal_nan && std::isnan(x[i]) && std::isnan(y[i]))) continue;
+    if (!std::isfinite(x[i]) || !std::isfinite(y[i])) return false;
+    if (!(std::abs(x[i] - y[i]) <= atol + rtol * std::abs(y[i]))) return false;
+  }
+  return true;
+}
+
+}  // namespace tinyphys

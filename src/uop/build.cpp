@@ -1,0 +1,160 @@
+#include "uop/build.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+namespace tinyphys {
+namespace {
+
+using Extents = std::span<const std::int64_t>;
+
+bool equal(Extents a, Extents b) { return std::equal(a.begin(), a.end(), b.begin(), b.end()); }
+std::int64_t rank(const UOp& x) { return static_cast<std::int64_t>(x->shape().size()); }
+std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+// The value below broadcasts.
+const Node* unbroadcast(const Node* n) {
+  while (n->op == Op::EXPAND || (n->op == Op::RESHAPE && n->size() == 1)) n = n->src(0);
+  return n;
+}
+
+Dims whole_slice(const UOp& x) {
+  Dims arg;
+  for (std::int64_t d : x->shape()) arg.insert(arg.end(), {0, d, 1});
+  return arg;
+}
+
+}  // namespace
+
+UOp full(DType d, Extents shape, double v) { return broadcast_to(constant(v, d), shape); }
+UOp full_like(const UOp& x, double v) { return full(x->dtype, x->shape(), v); }
+UOp zeros_like(const UOp& x) { return full_like(x, 0); }
+UOp ones_like(const UOp& x) { return full_like(x, 1); }
+UOp iota(std::int64_t n) { return make(Op::IOTA, {}, {n}); }
+bool is_full(const Node* x, double v) { return is_const(unbroadcast(x), v); }
+
+UOp unary(Op op, const UOp& x) { return make(op, {x}); }
+UOp neg(const UOp& x) { return x->op == Op::NEG ? x.src(0) : make(Op::NEG, {x}); }
+UOp cast(const UOp& x, DType d) {
+  return x->dtype == d ? x : make(Op::CAST, {x}, {static_cast<std::int64_t>(d)});
+}
+UOp powi(const UOp& x, std::int64_t k) {
+  if (k == 0) return ones_like(x);
+  return k == 1 ? x : make(Op::POWI, {x}, {k});
+}
+// a + (-b) and a - b are the same operation in IEEE arithmetic.
+UOp add(const UOp& a, const UOp& b) {
+  if (b->op == Op::NEG) return make(Op::SUB, {a, b.src(0)});
+  if (a->op == Op::NEG) return make(Op::SUB, {b, a.src(0)});
+  return make(Op::ADD, {a, b});
+}
+UOp sub(const UOp& a, const UOp& b) {
+  return b->op == Op::NEG ? make(Op::ADD, {a, b.src(0)}) : make(Op::SUB, {a, b});
+}
+UOp mul(const UOp& a, const UOp& b) {
+  if (is_full(a.get(), 1)) return b;
+  if (is_full(b.get(), 1)) return a;
+  if (is_full(a.get(), -1)) return neg(b);
+  if (is_full(b.get(), -1)) return neg(a);
+  return make(Op::MUL, {a, b});
+}
+UOp div(const UOp& a, const UOp& b) { return is_full(b.get(), 1) ? a : make(Op::DIV, {a, b}); }
+UOp scaled(const UOp& x, double factor) { return mul(x, full_like(x, factor)); }
+UOp offset(const UOp& x, double term) { return add(x, full_like(x, term)); }
+UOp compare(Op op, const UOp& a, const UOp& b) { return make(op, {a, b}); }
+UOp where(const UOp& condition, const UOp& yes, const UOp& no) {
+  return yes == no ? yes : make(Op::WHERE, {condition, yes, no});
+}
+
+UOp reshape(const UOp& x, Extents shape) {
+  if (equal(x->shape(), shape)) return x;
+  if (x->op == Op::RESHAPE) return reshape(x.src(0), shape);
+  return make(Op::RESHAPE, {x}, shape);
+}
+UOp permute(const UOp& x, Extents axes) {
+  for (std::size_t i = 0; i < axes.size(); ++i)
+    if (axes[i] != static_cast<std::int64_t>(i)) return make(Op::PERMUTE, {x}, axes);
+  return x;
+}
+UOp transpose_last(const UOp& x) { return move_axis(x, rank(x) - 1, rank(x) - 2); }
+UOp move_axis(const UOp& x, std::int64_t from, std::int64_t to) {
+  Dims axes(x->shape().size());
+  std::iota(axes.begin(), axes.end(), std::int64_t{0});
+  axes.erase(axes.begin() + from);
+  axes.insert(axes.begin() + to, from);
+  return permute(x, axes);
+}
+UOp broadcast_to(const UOp& x, Extents shape) {
+  if (equal(x->shape(), shape)) return x;
+  // A single value that was repeated is repeated once more by repeating what lies below.
+  if (x->op == Op::EXPAND && x.src(0)->size() == 1) return broadcast_to(x.src(0), shape);
+  Dims aligned(shape.size(), 1);
+  if (x->size() != 1) std::copy_backward(x->shape().begin(), x->shape().end(), aligned.end());
+  const UOp y = reshape(x, aligned);
+  return equal(aligned, shape) ? y : make(Op::EXPAND, {y}, shape);
+}
+UOp repeat_axis(const UOp& x, std::int64_t axis, std::int64_t n) {
+  Dims aligned = shape_of(x.get()), shape = aligned;
+  aligned.insert(aligned.begin() + axis, 1);
+  shape.insert(shape.begin() + axis, n);
+  if (x->op == Op::EXPAND && x.src(0)->size() == 1) return broadcast_to(x, shape);
+  return broadcast_to(reshape(x, aligned), shape);
+}
+UOp sum_to_shape(const UOp& x, Extents shape) {
+  if (equal(x->shape(), shape)) return x;
+  const std::size_t extra = x->shape().size() - shape.size();
+  Dims axes;
+  for (std::size_t i = 0; i < x->shape().size(); ++i)
+    if (i < extra || (shape[i - extra] == 1 && x->shape()[i] != 1)) axes.push_back(static_cast<std::int64_t>(i));
+  return reshape(sum(x, axes), shape);
+}
+UOp slice(const UOp& x, Extents arg) {
+  return equal(arg, whole_slice(x)) ? x : make(Op::SLICE, {x}, arg);
+}
+UOp slice_axis(const UOp& x, std::int64_t axis, std::int64_t start, std::int64_t stop, std::int64_t step) {
+  Dims arg = whole_slice(x);
+  arg[at(3 * axis)] = start;
+  arg[at(3 * axis + 1)] = stop;
+  arg[at(3 * axis + 2)] = step;
+  return slice(x, arg);
+}
+UOp index_axis(const UOp& x, std::int64_t axis, std::int64_t i) {
+  Dims shape = shape_of(x.get());
+  shape.erase(shape.begin() + axis);
+  return reshape(slice_axis(x, axis, i, i + 1), shape);
+}
+UOp flip(const UOp& x, std::int64_t axis) {
+  const std::int64_t n = x->shape()[at(axis)];
+  return n <= 1 ? x : slice_axis(x, axis, n - 1, -1, -1);
+}
+UOp pad_zeros(const UOp& x, Extents before_after) {
+  if (std::all_of(before_after.begin(), before_after.end(), [](std::int64_t n) { return n == 0; })) return x;
+  Dims arg{0};  // the bits of +0.0 and of 0
+  arg.insert(arg.end(), before_after.begin(), before_after.end());
+  return make(Op::PAD, {x}, arg);
+}
+UOp cat(std::span<const UOp> parts, std::int64_t axis) {
+  return parts.size() == 1 ? parts.front() : make(Op::CAT, parts, std::span<const std::int64_t>(&axis, 1));
+}
+UOp stack(std::span<const UOp> parts, std::int64_t axis) {
+  std::vector<UOp> rows;
+  for (const UOp& p : parts) rows.push_back(repeat_axis(p, axis, 1));
+  return cat(rows, axis);
+}
+
+UOp reduce(Reduction kind, const UOp& x, Extents axes) {
+  if (axes.empty()) return x;
+  Dims arg{static_cast<std::int64_t>(kind)};
+  arg.insert(arg.end(), axes.begin(), axes.end());
+  return make(Op::REDUCE, {x}, arg);
+}
+UOp sum(const UOp& x, Extents axes) { return reduce(Reduction::kSum, x, axes); }
+UOp sum_all(const UOp& x) {
+  Dims axes(x->shape().size());
+  std::iota(axes.begin(), axes.end(), std::int64_t{0});
+  return sum(x, axes);
+}
+UOp dot(const UOp& a, const UOp& b) { return sum_all(mul(a, b)); }
+UOp matmul(const UOp& a, const UOp& b) { return make(Op::MATMUL, {a, b}); }
+
+}  // namespace tinyphys

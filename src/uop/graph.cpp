@@ -1,0 +1,160 @@
+#include "uop/graph.hpp"
+
+#include <array>
+#include <cmath>
+
+#include "tinyphys/error.hpp"
+#include "uop/scan_layout.hpp"
+
+namespace tinyphys {
+
+std::vector<Node*> toposort(std::span<Node* const> roots, const std::function<bool(const Node*)>& stop) {
+  struct Frame {
+    Node* node;
+    std::uint32_t next;
+  };
+  std::vector<Node*> order;
+  NodeMap<char> seen;
+  std::vector<Frame> stack;
+  for (Node* root : roots) {
+    if (!seen.insert(root, 1)) continue;
+    // A LAMBDA is entered only as a root.
+    stack.push_back({root, stop && stop(root) ? root->n_src : 0});
+    while (!stack.empty()) {
+      Frame& f = stack.back();
+      if (f.next < f.node->n_src) {
+        Node* s = f.node->src(f.next++);
+        if (seen.insert(s, 1)) {
+          const bool leaf = s->op == Op::LAMBDA || (stop && stop(s));
+          stack.push_back({s, leaf ? s->n_src : 0});
+        }
+      } else {
+        order.push_back(f.node);
+        stack.pop_back();
+      }
+    }
+  }
+  return order;
+}
+std::vector<Node*> toposort(const UOp& root, const std::function<bool(const Node*)>& stop) {
+  Node* r = root.get();
+  return toposort(std::span<Node* const>(&r, 1), stop);
+}
+
+std::vector<UOp> substitute(std::span<const UOp> roots, const std::function<UOp(Node*)>& replace) {
+  std::vector<Node*> starts;
+  for (const UOp& r : roots) starts.push_back(r.get());
+  NodeMap<UOp> done;
+  // The stop predicate is asked once a node: the replacement is made there.
+  const auto order = toposort(starts, [&](const Node* n) {
+    UOp r = replace(const_cast<Node*>(n));
+    if (!r) return false;
+    done.insert(n, std::move(r));
+    return true;
+  });
+  std::vector<Node*> src;
+  for (Node* n : order) {
+    if (done.contains(n)) continue;
+    if (n->n_src == 0 || (n->op == Op::LAMBDA && std::find(starts.begin(), starts.end(), n) == starts.end())) {
+      done.insert(n, UOp::share(n));
+      continue;
+    }
+    src.clear();
+    bool changed = false;
+    for (Node* s : n->src()) {
+      src.push_back(done.at(s).get());
+      changed |= src.back() != s;
+    }
+    if (!changed) {
+      done.insert(n, UOp::share(n));
+      continue;
+    }
+    LocationScope at(n->location.load(std::memory_order_relaxed));
+    done.insert(n, with_sources(n, src));
+  }
+  std::vector<UOp> out;
+  for (const UOp& r : roots) out.push_back(done.at(r.get()));
+  return out;
+}
+UOp substitute(const UOp& root, const std::function<UOp(Node*)>& replace) {
+  return substitute(std::span<const UOp>(&root, 1), replace).front();
+}
+
+std::vector<UOp> outputs_of(const Node* lambda) {
+  std::vector<UOp> outputs;
+  for (Node* s : lambda->src()) outputs.push_back(UOp::share(s));
+  return outputs;
+}
+UOp with_outputs(const Node* lambda, std::span<const UOp> outputs) {
+  return make(Op::LAMBDA, outputs, lambda->arg());
+}
+
+std::vector<UOp> apply(const Node* lambda, std::span<const UOp> args) {
+  return substitute(outputs_of(lambda), [&](Node* n) {
+    return n->op == Op::PARAM ? args[static_cast<std::size_t>(n->arg(0))] : UOp();
+  });
+}
+
+bool is_structural_const(const Node* n) {
+  if (n->op != Op::CONST) return false;
+  if (n->dtype == DType::kBool) return true;
+  const double v = const_double(n);
+  if (v == 0) return !std::signbit(v);
+  const double a = std::fabs(v);
+  return a == 1 || a == 2 || v == 0.5;
+}
+
+UOp close_lambda(std::span<const UOp> outputs, std::span<const UOp> params, std::vector<UOp>& captured) {
+  constexpr std::uint8_t kFree = Node::kHasBuffer | Node::kHasSym | Node::kHasParam;
+  NodeMap<UOp> replaced;
+  bool only_symbols = true;
+  for (std::size_t i = 0; i < params.size(); ++i) {
+    const Node* p = params[i].get();
+    only_symbols &= p->op == Op::SYM;
+    replaced.insert(p, param(static_cast<std::int64_t>(i), p->dtype, p->shape()));
+  }
+  std::vector<Node*> roots;
+  for (const UOp& o : outputs) roots.push_back(o.get());
+
+  // depends: below n there is a param. Data without a symbol cannot hold one when all params are symbols.
+  NodeMap<char> depends;
+  const auto order = toposort(roots, [&](const Node* n) {
+    return replaced.contains(n) || (only_symbols && (n->flags & kFree) && !(n->flags & Node::kHasSym));
+  });
+  for (Node* n : order) {
+    char d = replaced.contains(n);
+    if (n->op != Op::LAMBDA)
+      for (Node* s : n->src())
+        if (const char* below = depends.find(s)) d |= *below;
+    depends.insert(n, d);
+  }
+
+  std::size_t n_params = params.size();
+  auto capture = [&](Node* n) {
+    // An expanded value is captured before its expansion: fewer bytes, and its scalar stays a scalar.
+    while (n->op == Op::EXPAND) n = n->src(0);
+    if (replaced.contains(n)) return;
+    replaced.insert(n, param(static_cast<std::int64_t>(n_params++), n->dtype, n->shape()));
+    captured.push_back(UOp::share(n));
+  };
+  // Walked again from the outputs, so that captures are numbered by first use.
+  const auto body = toposort(roots, [&](const Node* n) {
+    if (replaced.contains(n)) return true;
+    const char* d = depends.find(n);
+    if (d && *d) return false;
+    if (n->op == Op::CONST ? !is_structural_const(n) : (n->flags & kFree) != 0) {
+      capture(const_cast<Node*>(n));
+      return replaced.contains(n);
+    }
+    return false;
+  });
+  (void)body;
+  std::vector<UOp> closed = substitute(outputs, [&](Node* n) {
+    const UOp* r = replaced.find(n);
+    return r ? *r : UOp();
+  });
+  const std::int64_t count = static_cast<std::int64_t>(n_params);
+  return make(Op::LAMBDA, std::span<const UOp>(closed), std::span<const std::int64_t>(&count, 1));
+}
+
+}  // namespace tinyphys

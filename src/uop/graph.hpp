@@ -1,0 +1,103 @@
+// Walks over graphs: no recursion, each node once.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "uop/uop.hpp"
+
+namespace tinyphys {
+
+// Open-addressing map keyed by node address; faster than std::unordered_map where every pass needs one.
+template <class V>
+class NodeMap {
+ public:
+  NodeMap() { reserve(16); }
+  explicit NodeMap(std::size_t expected) { reserve(expected); }
+  V* find(const Node* k) {
+    for (std::size_t i = slot(k);; i = (i + 1) & mask_) {
+      if (keys_[i] == k) return &values_[i];
+      if (!keys_[i]) return nullptr;
+    }
+  }
+  const V* find(const Node* k) const { return const_cast<NodeMap*>(this)->find(k); }
+  bool contains(const Node* k) const { return find(k) != nullptr; }
+  // True when k was not there.
+  bool insert(const Node* k, V v) {
+    if (count_ * 2 >= keys_.size()) reserve(keys_.size());
+    for (std::size_t i = slot(k);; i = (i + 1) & mask_) {
+      if (keys_[i] == k) return false;
+      if (!keys_[i]) {
+        keys_[i] = k;
+        values_[i] = std::move(v);
+        ++count_;
+        return true;
+      }
+    }
+  }
+  V& operator[](const Node* k) {
+    if (V* v = find(k)) return *v;
+    insert(k, V{});
+    return *find(k);
+  }
+  const V& at(const Node* k) const { return *find(k); }
+  std::size_t size() const { return count_; }
+
+ private:
+  std::size_t slot(const Node* k) const {
+    return (reinterpret_cast<std::uintptr_t>(k) * 0x9E3779B97F4A7C15ull >> 20) & mask_;
+  }
+  void reserve(std::size_t n) {
+    std::size_t cap = 16;
+    while (cap < n * 2) cap *= 2;
+    std::vector<const Node*> keys(cap, nullptr);
+    std::vector<V> values(cap);
+    keys.swap(keys_);
+    values.swap(values_);
+    mask_ = cap - 1;
+    count_ = 0;
+    for (std::size_t i = 0; i < keys.size(); ++i)
+      if (keys[i]) insert(keys[i], std::move(values[i]));
+  }
+  std::vector<const Node*> keys_;
+  std::vector<V> values_;
+  std::size_t mask_ = 0, count_ = 0;
+};
+
+// Nodes below the roots, sources before users, each once. Bodies of LAMBDAs are closed graphs of their own: the
+// walk reaches a LAMBDA used by a SCAN but goes into it only when it is a root itself.
+// `stop(n)`: n is listed, its sources are not walked (unless reached otherwise).
+std::vector<Node*> toposort(std::span<Node* const> roots, const std::function<bool(const Node*)>& stop = {});
+std::vector<Node*> toposort(const UOp& root, const std::function<bool(const Node*)>& stop = {});
+
+// The roots with each node n for which `replace(n)` gives a node put in its place (its own sources are then not
+// visited). Bodies are not entered. Nodes whose sources did not change stay the same node.
+std::vector<UOp> substitute(std::span<const UOp> roots, const std::function<UOp(Node*)>& replace);
+UOp substitute(const UOp& root, const std::function<UOp(Node*)>& replace);
+
+// The outputs of a LAMBDA, and a LAMBDA of the same params with other outputs.
+std::vector<UOp> outputs_of(const Node* lambda);
+UOp with_outputs(const Node* lambda, std::span<const UOp> outputs);
+
+// Outputs of a LAMBDA with its PARAMs replaced by args (arg i for PARAM i).
+std::vector<UOp> apply(const Node* lambda, std::span<const UOp> args);
+
+// A LAMBDA with these outputs, in which params[i] (any nodes, usually SYMs) become PARAM i. Everything else that
+// holds data or open symbols, and every plain number that is not 0, +-1, +-2, 0.5, is captured: largest subgraphs
+// that do not depend on the params, in order of first use, appended to `captured` and numbered on from
+// params.size(). Equal bodies give equal lambdas, and a nested trace cannot capture another's params.
+UOp close_lambda(std::span<const UOp> outputs, std::span<const UOp> params, std::vector<UOp>& captured);
+
+// A number that rules may look at; every other CONST is a kernel argument.
+bool is_structural_const(const Node* n);
+
+// One node a line, sources first: "%3 = MUL float64[3] %1 %2   chain.cpp:12". Bodies come first, indented.
+// Addresses and ids of buffers do not appear: the text is the same from run to run.
+std::string to_text(std::span<Node* const> roots);
+std::string to_text(const UOp& root);
+// A short infix form for messages: "0.5 * k * (q * q)". At most `max_chars`, then "...".
+// names[i] is used for PARAM i where given.
+std::string to_infix(const Node* n, std::size_t max_chars = 80, std::span<const std::string> names = {});
+
+}  // namespace tinyphys

@@ -1,0 +1,366 @@
+#include "uop/uop.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <new>
+#include <unordered_map>
+
+#include "support/hash.hpp"
+#include "tinyphys/error.hpp"
+#include "uop/derive.hpp"
+
+namespace tinyphys {
+namespace {
+
+constexpr std::size_t kSizeStep = 32;
+constexpr std::size_t kSizeClasses = 16;  // larger nodes come from malloc
+constexpr std::uint8_t kMallocClass = 255;
+constexpr std::size_t kSlabBytes = std::size_t{1} << 16;
+constexpr std::size_t kShards = 64;
+
+// One part of the intern table with the memory of its nodes; all under one lock.
+struct Shard {
+  std::mutex mutex;
+  std::vector<Node*> buckets = std::vector<Node*>(64, nullptr);
+  std::size_t count = 0;
+  std::array<void*, kSizeClasses> free{};
+  char* slab = nullptr;
+  std::size_t slab_left = 0;
+
+  void* allocate(std::size_t bytes, std::uint8_t& size_class) {
+    const std::size_t c = (bytes + kSizeStep - 1) / kSizeStep;
+    if (c >= kSizeClasses) {
+      size_class = kMallocClass;
+      void* p = std::malloc(bytes);
+      if (!p) throw std::bad_alloc();
+      return p;
+    }
+    size_class = static_cast<std::uint8_t>(c);
+    if (void* p = free[c]) {
+      std::memcpy(&free[c], p, sizeof(void*));
+      return p;
+    }
+    const std::size_t need = c * kSizeStep;
+    if (slab_left < need) {
+      slab = static_cast<char*>(::operator new(kSlabBytes));  // kept for the life of the process
+      slab_left = kSlabBytes;
+    }
+    void* p = slab;
+    slab += need;
+    slab_left -= need;
+    return p;
+  }
+  void release(Node* n) {
+    const std::uint8_t c = n->size_class;
+    n->~Node();
+    if (c == kMallocClass) {
+      std::free(n);
+      return;
+    }
+    std::memcpy(static_cast<void*>(n), &free[c], sizeof(void*));
+    free[c] = n;
+  }
+  void grow() {
+    std::vector<Node*> bigger(buckets.size() * 2, nullptr);
+    for (Node* n : buckets)
+      while (n) {
+        Node* next = n->next;
+        Node*& head = bigger[(n->hash >> 6) & (bigger.size() - 1)];
+        n->next = head;
+        head = n;
+        n = next;
+      }
+    buckets.swap(bigger);
+  }
+};
+
+// Leaked on purpose: handles held by static objects are dropped after any destructor order we could choose.
+std::array<Shard, kShards>& shards() {
+  static auto* s = new std::array<Shard, kShards>;
+  return *s;
+}
+Shard& shard_of(std::uint64_t hash) { return shards()[hash & (kShards - 1)]; }
+
+std::uint64_t hash_of(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
+  std::uint64_t h = hash_mix(static_cast<std::uint64_t>(op) + 1, src.size() * 31 + arg.size());
+  for (Node* s : src) h = hash_mix(h, reinterpret_cast<std::uintptr_t>(s));
+  for (std::int64_t a : arg) h = hash_mix(h, static_cast<std::uint64_t>(a));
+  return h;
+}
+
+bool equals(const Node* n, Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
+  return n->op == op && n->n_src == src.size() && n->n_arg == arg.size() &&
+         std::equal(src.begin(), src.end(), n->src().begin()) &&
+         std::equal(arg.begin(), arg.end(), n->arg().begin());
+}
+
+// A reference to a node of the table, unless its count already fell to 0 (its owner is about to erase it).
+bool retain_if_alive(Node* n) {
+  std::uint32_t r = n->refs.load(std::memory_order_relaxed);
+  while (r != 0)
+    if (n->refs.compare_exchange_weak(r, r + 1, std::memory_order_acq_rel, std::memory_order_relaxed)) return true;
+  return false;
+}
+
+// --- locations: ids are interned for the life of the process ---
+
+struct LocationTable {
+  std::mutex mutex;
+  std::vector<Location> entries{Location{}};
+  std::map<std::pair<const void*, unsigned>, std::uint32_t> ids;
+  std::unordered_map<const Node*, std::vector<std::uint32_t>> more;
+};
+LocationTable& location_table() {
+  static auto* t = new LocationTable;
+  return *t;
+}
+thread_local std::uint32_t current_location = 0;
+// Set in Node::location when the side table holds further call sites.
+constexpr std::uint32_t kMoreLocations = std::uint32_t{1} << 31;
+
+std::uint32_t location_id(const std::source_location& where) {
+  thread_local const void* last_file = nullptr;
+  thread_local unsigned last_line = 0;
+  thread_local std::uint32_t last_id = 0;
+  if (last_id != 0 && last_file == where.file_name() && last_line == where.line()) return last_id;
+  LocationTable& t = location_table();
+  std::lock_guard lock(t.mutex);
+  auto [it, fresh] = t.ids.try_emplace({where.file_name(), where.line()}, 0);
+  if (fresh) {
+    std::string file = where.file_name();
+    if (const auto slash = file.rfind('/'); slash != std::string::npos) file.erase(0, slash + 1);
+    it->second = static_cast<std::uint32_t>(t.entries.size());
+    t.entries.push_back({std::move(file), where.line()});
+  }
+  last_file = where.file_name();
+  last_line = where.line();
+  return last_id = it->second;
+}
+
+void note_location(Node* n) {
+  const std::uint32_t id = current_location;
+  if (id == 0) return;
+  std::uint32_t first = 0;
+  if (n->location.compare_exchange_strong(first, id, std::memory_order_relaxed)) return;
+  if ((first & ~kMoreLocations) == id || n->op == Op::CONST) return;  // a number is used everywhere
+  LocationTable& t = location_table();
+  std::lock_guard lock(t.mutex);
+  n->location.fetch_or(kMoreLocations, std::memory_order_relaxed);
+  auto& list = t.more[n];
+  constexpr std::size_t kMaxLocations = 16;
+  if (list.size() < kMaxLocations && std::find(list.begin(), list.end(), id) == list.end()) list.push_back(id);
+}
+
+std::atomic<std::int64_t> next_id{1};
+
+}  // namespace
+
+// --- storage ---
+
+Storage::Storage(std::size_t n_bytes) : bytes(n_bytes) {
+  constexpr std::size_t kAlign = 64;
+  if (n_bytes > (std::size_t{1} << 62))
+    throw Error("allocate", "a value of " + std::to_string(n_bytes) + " bytes is too large", "", 0);
+  const std::size_t rounded = (std::max<std::size_t>(n_bytes, 1) + kAlign - 1) / kAlign * kAlign;
+  data = std::aligned_alloc(kAlign, rounded);
+  if (!data) throw Error("allocate", "out of memory: " + std::to_string(n_bytes) + " bytes asked for", "", 0);
+}
+Storage::~Storage() { std::free(data); }
+
+void set_storage(Node* n, StorageRef s) {
+  Storage* none = nullptr;
+  Storage* p = s.get();
+  if (n->storage.compare_exchange_strong(none, p, std::memory_order_acq_rel)) s.detach();
+}
+
+// --- making and destroying ---
+
+UOp make(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
+  const std::uint64_t h = hash_of(op, src, arg);
+  Shard& shard = shard_of(h);
+  {
+    std::lock_guard lock(shard.mutex);
+    for (Node* n = shard.buckets[(h >> 6) & (shard.buckets.size() - 1)]; n; n = n->next)
+      if (n->hash == h && equals(n, op, src, arg) && retain_if_alive(n)) {
+        note_location(n);
+        return UOp::adopt(n);
+      }
+  }
+  // Derivation may throw and may be slow: outside the lock. Somebody may insert the node meanwhile.
+  thread_local Derived derived;
+  derive(op, src, arg, derived);
+  std::lock_guard lock(shard.mutex);
+  for (Node* n = shard.buckets[(h >> 6) & (shard.buckets.size() - 1)]; n; n = n->next)
+    if (n->hash == h && equals(n, op, src, arg) && retain_if_alive(n)) {
+      note_location(n);
+      return UOp::adopt(n);
+    }
+  const std::size_t bytes =
+      sizeof(Node) + (src.size() + arg.size() + derived.shape.size()) * sizeof(std::int64_t);
+  std::uint8_t size_class = 0;
+  void* memory = shard.allocate(bytes, size_class);
+  std::uint8_t flags = 0;
+  if (op == Op::SYM) flags = Node::kHasSym;
+  if (op == Op::BUFFER) flags = Node::kHasBuffer;
+  if (op == Op::PARAM) flags = Node::kHasParam;
+  if (op != Op::LAMBDA)  // closed: nothing of its body is free outside
+    for (Node* s : src) flags |= s->flags & (Node::kHasSym | Node::kHasBuffer | Node::kHasParam);
+  Node* n = new (memory) Node{{1}, op, derived.dtype, flags, size_class, static_cast<std::uint32_t>(src.size()),
+                              static_cast<std::uint32_t>(arg.size()),
+                              static_cast<std::uint32_t>(derived.shape.size()), {0}, h, nullptr, {nullptr}};
+  auto* tail = reinterpret_cast<std::int64_t*>(n + 1);
+  for (Node* s : src) {
+    s->refs.fetch_add(1, std::memory_order_relaxed);
+    std::memcpy(tail++, &s, sizeof(Node*));
+  }
+  for (std::int64_t a : arg) *tail++ = a;
+  for (std::int64_t d : derived.shape) *tail++ = d;
+  note_location(n);
+  if (shard.count >= shard.buckets.size()) shard.grow();
+  Node*& head = shard.buckets[(h >> 6) & (shard.buckets.size() - 1)];
+  n->next = head;
+  head = n;
+  ++shard.count;
+  return UOp::adopt(n);
+}
+
+// Sources whose count falls to 0 join an explicit stack: chains of 10^6 nodes are normal here.
+void destroy_node(Node* first) {
+  std::vector<Node*> dead{first};
+  while (!dead.empty()) {
+    Node* n = dead.back();
+    dead.pop_back();
+    for (Node* s : n->src())
+      if (s->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) dead.push_back(s);
+    if (Storage* s = n->storage.load(std::memory_order_acquire))
+      if (s->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) delete s;
+    if (n->location.load(std::memory_order_relaxed) & kMoreLocations) {
+      LocationTable& t = location_table();
+      std::lock_guard lock(t.mutex);
+      t.more.erase(n);
+    }
+    Shard& shard = shard_of(n->hash);
+    std::lock_guard lock(shard.mutex);
+    Node** p = &shard.buckets[(n->hash >> 6) & (shard.buckets.size() - 1)];
+    while (*p != n) p = &(*p)->next;
+    *p = n->next;
+    --shard.count;
+    shard.release(n);
+  }
+}
+
+std::int64_t live_nodes() {
+  std::int64_t total = 0;
+  for (Shard& s : shards()) {
+    std::lock_guard lock(s.mutex);
+    total += static_cast<std::int64_t>(s.count);
+  }
+  return total;
+}
+
+UOp make(Op op, std::span<const UOp> src, std::span<const std::int64_t> arg) {
+  // UOp is one pointer, so that an array of handles is an array of nodes.
+  static_assert(sizeof(UOp) == sizeof(Node*) && alignof(UOp) == alignof(Node*));
+  std::array<Node*, 8> few;
+  if (src.size() <= few.size()) {
+    for (std::size_t i = 0; i < src.size(); ++i) few[i] = src[i].get();
+    return make(op, std::span<Node* const>(few.data(), src.size()), arg);
+  }
+  std::vector<Node*> many(src.size());
+  for (std::size_t i = 0; i < src.size(); ++i) many[i] = src[i].get();
+  return make(op, std::span<Node* const>(many), arg);
+}
+UOp make(Op op, std::initializer_list<UOp> src, std::span<const std::int64_t> arg) {
+  return make(op, std::span<const UOp>(src.begin(), src.size()), arg);
+}
+UOp make(Op op, std::initializer_list<UOp> src, std::initializer_list<std::int64_t> arg) {
+  return make(op, std::span<const UOp>(src.begin(), src.size()),
+              std::span<const std::int64_t>(arg.begin(), arg.size()));
+}
+UOp with_sources(const Node* n, std::span<Node* const> src) { return make(n->op, src, n->arg()); }
+
+namespace {
+
+UOp leaf(Op op, std::int64_t first, DType d, std::span<const std::int64_t> shape, std::int64_t kind = -1) {
+  std::vector<std::int64_t> arg{first, static_cast<std::int64_t>(d)};
+  if (kind >= 0) arg.push_back(kind);
+  arg.insert(arg.end(), shape.begin(), shape.end());
+  return make(op, std::span<const UOp>(), arg);
+}
+
+}  // namespace
+
+UOp constant(double v, DType d) {
+  if (is_integer(d)) return constant_int(static_cast<std::int64_t>(v), d);
+  if (d == DType::kBool) return constant_bool(v != 0);
+  if (d == DType::kFloat32) v = static_cast<float>(v);
+  return make(Op::CONST, {}, {static_cast<std::int64_t>(d), bits(v)});
+}
+UOp constant_int(std::int64_t v, DType d) {
+  if (is_float(d)) return constant(static_cast<double>(v), d);
+  if (d == DType::kBool) return constant_bool(v != 0);
+  if (d == DType::kInt32) v = static_cast<std::int32_t>(v);
+  return make(Op::CONST, {}, {static_cast<std::int64_t>(d), v});
+}
+UOp constant_bool(bool v) { return make(Op::CONST, {}, {static_cast<std::int64_t>(DType::kBool), v ? 1 : 0}); }
+
+UOp buffer(DType d, std::span<const std::int64_t> shape, StorageRef data) {
+  UOp u = leaf(Op::BUFFER, next_id.fetch_add(1, std::memory_order_relaxed), d, shape);
+  set_storage(u.get(), std::move(data));
+  return u;
+}
+UOp symbol(DType d, std::span<const std::int64_t> shape) {
+  return leaf(Op::SYM, next_id.fetch_add(1, std::memory_order_relaxed), d, shape);
+}
+UOp param(std::int64_t index, DType d, std::span<const std::int64_t> shape, bool scalar_slot) {
+  return leaf(Op::PARAM, index, d, shape, scalar_slot ? 1 : 0);
+}
+UOp get(const UOp& whole, std::int64_t i) { return make(Op::GET, {whole}, {i}); }
+
+double const_double(const Node* n) {
+  return is_float(n->dtype) ? from_bits(n->arg(1)) : static_cast<double>(n->arg(1));
+}
+std::int64_t const_int(const Node* n) {
+  return is_float(n->dtype) ? static_cast<std::int64_t>(from_bits(n->arg(1))) : n->arg(1);
+}
+bool is_const(const Node* n, double v) {
+  if (n->op != Op::CONST) return false;
+  return is_float(n->dtype) ? n->arg(1) == bits(v) : static_cast<double>(n->arg(1)) == v;
+}
+
+Dims shape_of(const Node* n) { return Dims(n->shape().begin(), n->shape().end()); }
+std::string shape_text(std::span<const std::int64_t> shape) {
+  std::string s = "[";
+  for (std::size_t i = 0; i < shape.size(); ++i) s += (i ? "," : "") + std::to_string(shape[i]);
+  return s + "]";
+}
+
+// --- locations ---
+
+LocationScope::LocationScope(const std::source_location& where) : before_(current_location) {
+  if (before_ == 0) current_location = location_id(where);
+}
+LocationScope::LocationScope(std::uint32_t id) : before_(current_location) { current_location = id & ~kMoreLocations; }
+LocationScope::~LocationScope() { current_location = before_; }
+
+std::vector<Location> locations(const Node* n) {
+  LocationTable& t = location_table();
+  std::lock_guard lock(t.mutex);
+  std::vector<Location> out;
+  if (const std::uint32_t id = n->location.load(std::memory_order_relaxed) & ~kMoreLocations)
+    out.push_back(t.entries[id]);
+  if (auto it = t.more.find(n); it != t.more.end())
+    for (std::uint32_t id : it->second) out.push_back(t.entries[id]);
+  return out;
+}
+std::string location_text(const Node* n) {
+  const auto list = locations(n);
+  return list.empty() ? "" : list.front().file + ":" + std::to_string(list.front().line);
+}
+
+}  // namespace tinyphys

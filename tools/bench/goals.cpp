@@ -1,0 +1,28 @@
+// All stated goals, as data. A row without an entry here is for information.
+#include <algorithm>
+#include <array>
+
+#include "bench.hpp"
+
+namespace tinyphys::bench {
+namespace {
+
+constexpr auto kGoals = std::to_array<Goal>({
+    {.row = "chain/process", .words = "from start to printed result <= 0.15 s", .max_seconds = 0.15},
+    {.row = "dense/cold", .words = "<= 10 x dsyevd, ratio >= 0.1", .min_ratio = 0.1},
+    {.row = "dense/second", .words = "compiles nothing, <= 5 ms", .max_seconds = 5e-3},
+    {.row = "kernel/first", .words = "<= 15 ms after start-up", .max_seconds = 15e-3},
+    {.row = "graph/build", .words = "<= 300 ns a node", .max_seconds = 300e-9},
+    {.row = "three-body", .words = "speed >= 0.5 x C++ -O3", .min_ratio = 0.5},
+});
+
+}  // namespace
+
+std::span<const Goal> goals() { return kGoals; }
+
+const Goal* find_goal(std::string_view row) {
+  const auto found = std::find_if(kGoals.begin(), kGoals.end(), [&](const Goal& g) { return g.row == row; });
+  return found == kGoals.end() ? nullptr : &*found;
+}
+
+}  // namespace tinyphys::bench
