@@ -65,3 +65,12 @@ if(sources)
     target_sources(tinyphys-bench PRIVATE $<TARGET_OBJECTS:bench_reference>)
   endif()
 endif()
+
+# Tests of finished programs and of the documentation; they name targets from above.
+if(TINYPHYS_TESTS)
+  foreach(folder examples snippets)
+    if(EXISTS ${CMAKE_SOURCE_DIR}/tests/${folder}/CMakeLists.txt)
+      add_subdirectory(tests/${folder})
+    endif()
+  endforeach()
+endif()

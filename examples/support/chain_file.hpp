@@ -4,9 +4,9 @@
 //   mass, spring, q, p
 //   0.2,  15,     0, 0
 //
-// One row a mass, from left to right. mass in kg (> 0); spring in N/m (>= 0): the spring to the next mass, in the
-// last row to the right wall, where 0 leaves the end free. q (displacement from rest, m) and p (momentum, kg m/s) are
-// optional. Columns stand in any order.
+// One row a mass, from left to right. mass in kg (> 0); spring in N/m (>= 0): the spring to the next mass, in
+// the last row to the right wall, where 0 leaves the end free. q (displacement from rest, m) and p (momentum,
+// kg m/s) are optional. Columns stand in any order.
 #pragma once
 
 #include <array>
@@ -124,8 +124,10 @@ inline ChainFile read_chain(const std::filesystem::path& path) {
       into[order[i]]->push_back(*value);
     }
   }
-  if (order.empty()) throw BadInput(fmt::format("{}: is empty; a header 'mass,spring' is needed", path.string()));
-  if (chain.mass.empty()) throw BadInput(fmt::format("{}:{}: no rows after the header", place.file, place.line));
+  if (order.empty())
+    throw BadInput(fmt::format("{}: is empty; a header 'mass,spring' is needed", path.string()));
+  if (chain.mass.empty())
+    throw BadInput(fmt::format("{}:{}: no rows after the header", place.file, place.line));
   return chain;
 }
 

@@ -11,8 +11,9 @@
 
 namespace example {
 
-/// Eigenvalues, ascending, of the symmetric tridiagonal matrix with this diagonal (n) and the n - 1 entries beside
-/// it, by the implicit QL method (Wilkinson and Reinsch, Handbook for Automatic Computation II, 1971). O(n^2).
+/// Eigenvalues, ascending, of the symmetric tridiagonal matrix with this diagonal (n) and the n - 1 entries
+/// beside it, by the implicit QL method (Wilkinson and Reinsch, Handbook for Automatic Computation II, 1971).
+/// O(n^2).
 inline std::vector<double> tridiagonal_eigenvalues(std::vector<double> d, std::vector<double> beside) {
   const std::size_t n = d.size();
   beside.resize(n, 0.0);
@@ -54,16 +55,18 @@ inline std::vector<double> tridiagonal_eigenvalues(std::vector<double> d, std::v
   return d;
 }
 
-/// Angular frequencies, ascending, of a chain in rad/s. springs has one more entry than mass: springs[i] is left of
-/// mass i, so the first and the last are those of the walls. They are the square roots of the eigenvalues of
-/// M^-1/2 K M^-1/2, which is tridiagonal.
-inline std::vector<double> chain_frequencies(const std::vector<double>& mass, const std::vector<double>& springs) {
+/// Angular frequencies, ascending, of a chain in rad/s. springs has one more entry than mass: springs[i] is
+/// left of mass i, so the first and the last are those of the walls. They are the square roots of the
+/// eigenvalues of M^-1/2 K M^-1/2, which is tridiagonal.
+inline std::vector<double> chain_frequencies(const std::vector<double>& mass,
+                                             const std::vector<double>& springs) {
   const std::size_t n = mass.size();
   std::vector<double> diagonal(n), beside(n - 1);
   for (std::size_t i = 0; i < n; ++i) diagonal[i] = (springs[i] + springs[i + 1]) / mass[i];
   for (std::size_t i = 0; i + 1 < n; ++i) beside[i] = -springs[i + 1] / std::sqrt(mass[i] * mass[i + 1]);
   std::vector<double> frequencies = tridiagonal_eigenvalues(std::move(diagonal), std::move(beside));
-  for (double& omega : frequencies) omega = std::sqrt(std::max(omega, 0.0));  // a free chain's 0 may round below
+  for (double& omega : frequencies)
+    omega = std::sqrt(std::max(omega, 0.0));  // a free chain's 0 may round below
   return frequencies;
 }
 
@@ -91,10 +94,10 @@ inline void fft(std::vector<std::complex<double>>& x) {
       }
 }
 
-/// Spectrum of motion[sample][i], the positions at equal times: sqrt(sum over i of m_i |Q_i|^2), for the angular
-/// frequencies 2 pi k / (samples * time between samples), k < samples / 2. samples is a power of 2. The mass weights
-/// make it a sum over the modes, which are orthonormal in sqrt(m) q. Hann window; scaled so that a mode of
-/// amplitude a in that coordinate makes a peak of about a.
+/// Spectrum of motion[sample][i], the positions at equal times: sqrt(sum over i of m_i |Q_i|^2), for the
+/// angular frequencies 2 pi k / (samples * time between samples), k < samples / 2. samples is a power of 2.
+/// The mass weights make it a sum over the modes, which are orthonormal in sqrt(m) q. Hann window; scaled so
+/// that a mode of amplitude a in that coordinate makes a peak of about a.
 inline std::vector<double> motion_spectrum(const std::vector<std::vector<double>>& motion,
                                            const std::vector<double>& mass) {
   const std::size_t samples = motion.size(), n = mass.size();

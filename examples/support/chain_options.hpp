@@ -96,7 +96,8 @@ inline ChainOptions parse_chain_options(const std::vector<std::string_view>& wor
     } else if (name == "--left-wall") {
       const std::string_view given = value();
       const std::optional<double> spring = parse_double(given);
-      if (!spring || !std::isfinite(*spring) || *spring < 0) fail(given, "must be a number of N/m, 0 or more");
+      if (!spring || !std::isfinite(*spring) || *spring < 0)
+        fail(given, "must be a number of N/m, 0 or more");
       options.left_wall = *spring;
     } else if (name == "--integrator") {
       options.integrator = one_of({"kdk", "dkd", "exact", "midpoint"});

@@ -17,8 +17,8 @@ inline std::string_view trim(std::string_view text) {
   return text.substr(first, text.find_last_not_of(kBlank) - first + 1);
 }
 
-/// The whole text as a double; nothing when any of it is left over or it is beyond the range of doubles. "nan" and
-/// "inf" are numbers here.
+/// The whole text as a double; nothing when any of it is left over or it is beyond the range of doubles.
+/// "nan" and "inf" are numbers here.
 inline std::optional<double> parse_double(std::string_view text) {
   if (text.starts_with('+') && !text.starts_with("+-")) text.remove_prefix(1);
   double value = 0;

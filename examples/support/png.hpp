@@ -1,5 +1,5 @@
-// A picture with a palette of 256 colours as a PNG file in memory (RFC 2083), not compressed: an SVG can carry it, and a
-// heat map is a hundred times smaller than as rectangles.
+// A picture with a palette of 256 colours as a PNG file in memory (RFC 2083), not compressed: an SVG can
+// carry it, and a heat map is a hundred times smaller than as rectangles.
 #pragma once
 
 #include <array>
@@ -10,6 +10,8 @@
 #include <vector>
 
 namespace example {
+
+using Palette = std::array<std::array<std::uint8_t, 3>, 256>;  // red, green, blue
 
 namespace detail {
 
@@ -64,7 +66,7 @@ inline std::string zlib_stored(std::string_view data) {
 
 /// dots: width * height indices into the palette, rows from the top.
 inline std::string png(const std::vector<std::uint8_t>& dots, std::size_t width, std::size_t height,
-                       const std::array<std::array<std::uint8_t, 3>, 256>& palette) {
+                       const Palette& palette) {
   std::string header, colors, rows;
   detail::put_u32(header, static_cast<std::uint32_t>(width));
   detail::put_u32(header, static_cast<std::uint32_t>(height));

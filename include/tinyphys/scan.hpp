@@ -1,4 +1,5 @@
-// Loops as one value: scan records n steps as a single node, whatever n is, and derivatives of it are such nodes too.
+// Loops as one value: scan records n steps as a single node, whatever n is, and derivatives of it are such
+// nodes too.
 //
 //   auto [q1, p1] = scan([](Tensor q, Tensor p) { ...; return std::tuple{q, p}; }, std::tuple{q0, p0}, n);
 //   Tensor x1     = scan([](Index i, Tensor x) { return x + 0.1 * i; }, x0, n);
@@ -8,11 +9,11 @@
 //   Index                 first, when it declares one: the number of the step, an int64 scalar
 //   the carry             a tuple or pair as separate arguments, any other structure (structure.hpp) as one
 //   one Tensor for each of .xs, which is row i of it in step i (or one std::vector<Tensor> for all)
-// and returns the next carry, or {carry, out} as a std::pair or std::tuple of two: out, a structure, is stacked along a
-// new first axis of length n, and scan returns std::pair{carry, stacked outs}.
+// and returns the next carry, or {carry, out} as a std::pair or std::tuple of two: out, a structure, is
+// stacked along a new first axis of length n, and scan returns std::pair{carry, stacked outs}.
 //
-// step runs once, with symbols: it may do anything with its arguments but read their values. What it captures is
-// part of the loop, scans and gradients within it too.
+// step runs once, with symbols: it may do anything with its arguments but read their values. What it captures
+// is part of the loop, scans and gradients within it too.
 #pragma once
 
 #include <cstdint>
@@ -57,8 +58,8 @@ namespace detail {
 struct StepResult {
   std::vector<Tensor> carry, outs;
 };
-using StepFunction =
-    std::function<StepResult(const Tensor& index, const std::vector<Tensor>& carry, const std::vector<Tensor>& xs)>;
+using StepFunction = std::function<StepResult(const Tensor& index, const std::vector<Tensor>& carry,
+                                              const std::vector<Tensor>& xs)>;
 StepResult scan(const StepFunction& step, const std::vector<Tensor>& carry, std::int64_t n,
                 const std::vector<Tensor>& xs, Where where);
 [[noreturn]] void wrong_number_of_xs(std::size_t taken, std::size_t given, Where where);
@@ -108,7 +109,8 @@ constexpr std::size_t kStepInputsAsVector = kMaxStepInputs + 1;
 template <class F, std::size_t K, class... Args>
 constexpr bool takes_rows = []<std::size_t... I>(std::index_sequence<I...>) {
   return std::is_invocable_v<F, Args..., decltype((void)I, std::declval<const Tensor&>())...>;
-}(std::make_index_sequence<K>{});
+}
+(std::make_index_sequence<K>{});
 
 // How many tensors f takes after these arguments: the fewest that compile.
 template <class F, std::size_t K, class... Args>
@@ -127,13 +129,13 @@ template <class F, class... Args>
 decltype(auto) call_step(F& f, const std::vector<Tensor>& xs, const Args&... args) {
   constexpr std::size_t kRows = rows_taken<F&, 0, const Args&...>();
   static_assert(kRows <= kStepInputsAsVector,
-                "scan: step must take ([Index,] carry..., a Tensor for each of .xs); a tuple carry is separate arguments");
+                "scan: step must take ([Index,] carry..., a Tensor for each of .xs); a tuple carry is "
+                "separate arguments");
   if constexpr (kRows == kStepInputsAsVector)
     return f(args..., xs);
   else
-    return [&]<std::size_t... I>(std::index_sequence<I...>) -> decltype(auto) {
-      return f(args..., xs[I]...);
-    }(std::make_index_sequence<kRows>{});
+    return [&]<std::size_t... I>(std::index_sequence<I...>)->decltype(auto) { return f(args..., xs[I]...); }
+  (std::make_index_sequence<kRows>{});
 }
 
 template <class F, class C>
@@ -157,26 +159,30 @@ constexpr std::size_t rows_after(const std::tuple<C...>*) {
 }
 
 template <class R, class C>
-concept CarryAndOut = (!std::is_convertible_v<R, C>) && requires(const R& r) {
-  requires std::tuple_size_v<R> == 2;
+concept CarryAndOut = (!std::is_convertible_v<R, C>)&&requires(const R& r) {
+  requires std::tuple_size_v<R>
+  == 2;
   { std::get<0>(r) } -> std::convertible_to<C>;
-  { std::get<1>(r) };
+  {std::get<1>(r)};
 };
 
 }  // namespace detail
 
 // n steps from init; see above. n = 0 gives init.
-// Throws when n < 0; when step changes the shape or dtype of its carry (the message names which); when the number of
-// .xs is not what step takes or the first axis of one is not n.
+// Throws when n < 0; when step changes the shape or dtype of its carry (the message names which); when the
+// number of .xs is not what step takes or the first axis of one is not n.
 template <class Step, class Init>
-auto scan(Step step, const Init& init, std::int64_t n, const ScanOptions& options = {}, Where where = Where::current()) {
+auto scan(Step step, const Init& init, std::int64_t n, const ScanOptions& options = {},
+          Where where = Where::current()) {
   using C = decltype(as_structure(init));
   const C start = as_structure(init);
   using Arguments = std::remove_cvref_t<decltype(detail::CarryArguments<C>::of(start))>;
   constexpr std::size_t kRows = detail::rows_after<Step>(static_cast<const Arguments*>(nullptr));
   const std::vector<Tensor>& xs = options.xs.list();
-  if (kRows < detail::kStepInputsAsVector && xs.size() != kRows) detail::wrong_number_of_xs(kRows, xs.size(), where);
-  using R = std::remove_cvref_t<decltype(detail::call_step_with(step, std::declval<const Tensor&>(), start, xs))>;
+  if (kRows < detail::kStepInputsAsVector && xs.size() != kRows)
+    detail::wrong_number_of_xs(kRows, xs.size(), where);
+  using R =
+      std::remove_cvref_t<decltype(detail::call_step_with(step, std::declval<const Tensor&>(), start, xs))>;
   if constexpr (detail::CarryAndOut<R, C>) {
     using Out = decltype(as_structure(std::get<1>(std::declval<const R&>())));
     std::optional<Out> like;

@@ -1,7 +1,7 @@
 // Structures of tensors: what transforms, scan and System take and give beside a single Tensor.
 //
-// A Tensor; std::tuple, std::pair, std::array and std::vector of structures, nested as you like; State. Your own
-// struct becomes one by specialising Structure.
+// A Tensor; std::tuple, std::pair, std::array and std::vector of structures, nested as you like; State. Your
+// own struct becomes one by specialising Structure.
 #pragma once
 
 #include <array>
@@ -16,8 +16,8 @@
 
 namespace tinyphys {
 
-// flatten appends the tensors of s in order; rebuild makes a structure like `like` from the tensors at `next` and
-// moves it past them.
+// flatten appends the tensors of s in order; rebuild makes a structure like `like` from the tensors at `next`
+// and moves it past them.
 template <class S>
 struct Structure;
 
@@ -40,7 +40,8 @@ struct Structure<std::tuple<S...>> {
   }
   static std::tuple<S...> rebuild(const std::tuple<S...>& like, const Tensor*& next) {
     // Braces evaluate from left to right.
-    return std::apply([&](const S&... part) { return std::tuple<S...>{Structure<S>::rebuild(part, next)...}; }, like);
+    return std::apply(
+        [&](const S&... part) { return std::tuple<S...>{Structure<S>::rebuild(part, next)...}; }, like);
   }
 };
 

@@ -54,19 +54,20 @@ struct EvolveOptions {
   std::int64_t steps = 0;
   Integrator integrator = Integrator::LeapfrogKDK;
   Method method = Method::Default;
-  // Called now and then while the motion is computed, on the thread that asked for it. Not part of the value: the
-  // same evolution asked for again is the same value, and the last callback given counts.
+  // Called now and then while the motion is computed, on the thread that asked for it. Not part of the value:
+  // the same evolution asked for again is the same value, and the last callback given counts.
   std::function<void(const Progress&)> progress = {};
 };
 
 class System {
  public:
-  // H(q, p): a float64 scalar, the energy. It is called with symbols and may do anything with them but read their
-  // values; q or p may be ignored. What it captures (masses, couplings) is data of the system.
+  // H(q, p): a float64 scalar, the energy. It is called with symbols and may do anything with them but read
+  // their values; q or p may be ignored. What it captures (masses, couplings) is data of the system.
   explicit System(std::function<Tensor(const Tensor& q, const Tensor& p)> h);
 
-  // The state after `steps` steps: lazy, one node however many steps. Throws when q or p is not float64, their shapes
-  // differ, H is not a float64 scalar, dt is missing or not finite, steps < 0, or the integrator is not defined for H.
+  // The state after `steps` steps: lazy, one node however many steps. Throws when q or p is not float64,
+  // their shapes differ, H is not a float64 scalar, dt is missing or not finite, steps < 0, or the integrator
+  // is not defined for H.
   State evolve(const State& s, const EvolveOptions& options, Where where = Where::current()) const;
 
   // H(q, p), a scalar. Throws as evolve does for the state and H.

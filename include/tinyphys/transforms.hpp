@@ -1,15 +1,17 @@
 // Derivatives and batching of functions of tensors.
 //
-// A transform calls your function once, with symbols in the place of its arguments: it may do anything with them but
-// read their values. It may take and return structures of tensors (structure.hpp) and capture what it likes; captured
-// tensors are constants. All results are lazy, and can be transformed again.
+// A transform calls your function once, with symbols in the place of its arguments: it may do anything with
+// them but read their values. It may take and return structures of tensors (structure.hpp) and capture what
+// it likes; captured tensors are constants. All results are lazy, and can be transformed again.
 //
-// Derivatives are exact, not differences. Conventions: abs' = sign (0 at 0); max and min give equal parts to ties;
-// sqrt' at 0 is inf; comparisons, floor, ceil, sign and conversions to integers have derivative 0. Through where() no
-// NaN comes from the branch not taken, unless that branch itself divides 0 by 0 on the way back, as in JAX.
+// Derivatives are exact, not differences. Conventions: abs' = sign (0 at 0); max and min give equal parts to
+// ties; sqrt' at 0 is inf; comparisons, floor, ceil, sign and conversions to integers have derivative 0.
+// Through where() no NaN comes from the branch not taken, unless that branch itself divides 0 by 0 on the way
+// back, as in JAX.
 //
-// Errors (tp::Error, with the line that applied the transform): a function that should return a scalar of float dtype
-// and does not, derivatives with respect to integers, tangents whose shape or dtype is not that of their argument.
+// Errors (tp::Error, with the line that applied the transform): a function that should return a scalar of
+// float dtype and does not, derivatives with respect to integers, tangents whose shape or dtype is not that
+// of their argument.
 #pragma once
 
 #include <array>
@@ -27,11 +29,12 @@
 
 namespace tinyphys {
 
-// d loss / d wrt[i], on a graph that is already built. loss: scalar, float. Zero where loss does not depend on wrt[i].
-// Values are known by what they are, not by name: two equal expressions are one value, so that wrt must be told apart
-// by holding data. Throws when two of them are the same value, and for constants like zeros({3}); grad(f)(q, p) has no
-// such limits.
-std::vector<Tensor> gradient(const Tensor& loss, const std::vector<Tensor>& wrt, Where where = Where::current());
+// d loss / d wrt[i], on a graph that is already built. loss: scalar, float. Zero where loss does not depend
+// on wrt[i]. Values are known by what they are, not by name: two equal expressions are one value, so that wrt
+// must be told apart by holding data. Throws when two of them are the same value, and for constants like
+// zeros({3}); grad(f)(q, p) has no such limits.
+std::vector<Tensor> gradient(const Tensor& loss, const std::vector<Tensor>& wrt,
+                             Where where = Where::current());
 
 namespace detail {
 
@@ -44,9 +47,12 @@ struct Linearized {
   std::vector<Tensor> values, derivatives;
 };
 
-ValueAndGradients value_and_gradients(std::string_view call, const Function& f, const std::vector<Tensor>& x, Where where);
-Linearized jvp(const Function& f, const std::vector<Tensor>& x, const std::vector<Tensor>& tangents, Where where);
-Linearized vjp(const Function& f, const std::vector<Tensor>& x, const std::vector<Tensor>& cotangents, Where where);
+ValueAndGradients value_and_gradients(std::string_view call, const Function& f, const std::vector<Tensor>& x,
+                                      Where where);
+Linearized jvp(const Function& f, const std::vector<Tensor>& x, const std::vector<Tensor>& tangents,
+               Where where);
+Linearized vjp(const Function& f, const std::vector<Tensor>& x, const std::vector<Tensor>& cotangents,
+               Where where);
 std::vector<Tensor> vmap(const Function& f, const std::vector<Tensor>& x, Where where);
 Tensor hessian(const Function& f, const Tensor& x, Where where);
 
@@ -84,7 +90,8 @@ auto one_or_tuple(std::tuple<X...> t) {
 template <class F, std::size_t N>
 concept TakesTensors = []<std::size_t... I>(std::index_sequence<I...>) {
   return std::is_invocable_v<const F&, decltype((void)I, std::declval<const Tensor&>())...>;
-}(std::make_index_sequence<N>{});
+}
+(std::make_index_sequence<N>{});
 
 template <class F, std::size_t N>
 auto call_with(const F& f, const std::array<Tensor, N>& x) {
@@ -148,32 +155,34 @@ auto value_and_grad(F f, Where where = Where::current()) {
 
 // jvp(f, {x, y}, {v, w}): f(x, y) and its derivative along (v, w), as a std::pair of what f returns.
 template <class F, std::size_t N>
-  requires detail::TakesTensors<F, N>
+requires detail::TakesTensors<F, N>
 auto jvp(F f, const Tensor (&x)[N], const Tensor (&tangents)[N], Where where = Where::current()) {
   return detail::jvp_of(detail::of_array<N>(f), detail::array_of(x), {tangents, tangents + N}, where);
 }
 // The same for f of one std::vector<Tensor>.
 template <class F>
-  requires std::is_invocable_v<const F&, const std::vector<Tensor>&>
-auto jvp(F f, const std::vector<Tensor>& x, const std::vector<Tensor>& tangents, Where where = Where::current()) {
+requires std::is_invocable_v < const F&, const std::vector<Tensor>
+& > auto jvp(F f, const std::vector<Tensor>& x, const std::vector<Tensor>& tangents,
+             Where where = Where::current()) {
   return detail::jvp_of(f, x, tangents, where);
 }
 
-// vjp(f, {x, y}, {w...}): f(x, y) and the gradients of sum_k <w[k], output k>, one per argument. One w for each
-// tensor that f returns, in its shape.
+// vjp(f, {x, y}, {w...}): f(x, y) and the gradients of sum_k <w[k], output k>, one per argument. One w for
+// each tensor that f returns, in its shape.
 template <class F, std::size_t N>
-  requires detail::TakesTensors<F, N>
+requires detail::TakesTensors<F, N>
 auto vjp(F f, const Tensor (&x)[N], const std::vector<Tensor>& cotangents, Where where = Where::current()) {
   return detail::vjp_of(detail::of_array<N>(f), detail::array_of(x), cotangents, where);
 }
 template <class F>
-  requires std::is_invocable_v<const F&, const std::vector<Tensor>&>
-auto vjp(F f, const std::vector<Tensor>& x, const std::vector<Tensor>& cotangents, Where where = Where::current()) {
+requires std::is_invocable_v < const F&, const std::vector<Tensor>
+& > auto vjp(F f, const std::vector<Tensor>& x, const std::vector<Tensor>& cotangents,
+             Where where = Where::current()) {
   return detail::vjp_of(f, x, cotangents, where);
 }
 
-// vmap(f)(x, ...): f of x[0], x[1], ... (all arguments along their first axis, of one length), the results stacked
-// along a new first axis. Throws when the lengths differ or an argument is a scalar.
+// vmap(f)(x, ...): f of x[0], x[1], ... (all arguments along their first axis, of one length), the results
+// stacked along a new first axis. Throws when the lengths differ or an argument is a scalar.
 template <class F>
 auto vmap(F f, Where where = Where::current()) {
   return [f = std::move(f), where](const auto&... x) {
@@ -186,8 +195,8 @@ auto vmap(F f, Where where = Where::current()) {
   };
 }
 
-// hessian(f)(x): second derivatives of the scalar f(x), shape x.shape + x.shape. By forward mode over reverse mode,
-// one direction for each element of x, all at once.
+// hessian(f)(x): second derivatives of the scalar f(x), shape x.shape + x.shape. By forward mode over reverse
+// mode, one direction for each element of x, all at once.
 template <class F>
 auto hessian(F f, Where where = Where::current()) {
   return [f = std::move(f), where](const Arg& x) {

@@ -136,7 +136,12 @@ class Engine final : public EngineHook {
     for (const UOp& r : roots) nodes.push_back(r.get());
     for (Node* n : toposort(nodes, [](const Node* x) { return storage(x) != nullptr; }))
       if (n->op == Op::EVOLVE)
-        if (auto callback = progress_callback(n)) return progress_reporter(std::move(callback));
+        if (auto callback = progress_callback(n))
+          return [callback, start = std::chrono::steady_clock::now()](std::int64_t done, std::int64_t total) {
+            const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+            callback({static_cast<double>(done) / static_cast<double>(std::max<std::int64_t>(total, 1)), done, total,
+                      elapsed.count()});
+          };
     return {};
   }
 

@@ -8,7 +8,6 @@
 #include "analysis/jacobian.hpp"
 #include "linalg/affine_power.hpp"
 #include "linalg/propagator.hpp"
-#include "schedule/plan.hpp"
 #include "support/hash.hpp"
 #include "support/thread_pool.hpp"
 #include "uop/graph.hpp"
@@ -202,18 +201,18 @@ void power_jump(const PropagateView& view, const Prepared& prepared, double h, s
     }
     offset[static_cast<std::size_t>(to)] = sign * prepared.form.offset[static_cast<std::size_t>(r)];
   }
-  AffineStep step = view.integrator() == IntegratorKind::kExact ? exact_step(g, offset, h) : midpoint_step(g, offset, h);
-  if (!step.reason.empty()) {
-    out.facts.refused = step.reason;
+  const AffineMap step = view.integrator() == IntegratorKind::kExact ? exact_step(g, offset, h) : midpoint_step(g, offset, h);
+  const AffinePower power = affine_power(step, steps);
+  if (!step.reason.empty() || !power.reason().empty()) {
+    out.facts.refused = step.reason.empty() ? power.reason() : step.reason;
     return;
   }
-  const AffineStep power = affine_power(step, steps);
   std::vector<double> z(static_cast<std::size_t>(d));
   const auto bytes = static_cast<std::size_t>(n) * sizeof(double);
   std::memcpy(z.data(), arguments[2].data->data, bytes);
   std::memcpy(z.data() + n, arguments[3].data->data, bytes);
   std::vector<double> z_out(z.size());
-  apply_affine(power, z.data(), z_out.data());
+  power.apply(z.data(), z_out.data());
   out.q = StorageRef::allocate(bytes);
   out.p = StorageRef::allocate(bytes);
   std::memcpy(out.q->data, z_out.data(), bytes);

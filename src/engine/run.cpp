@@ -107,12 +107,12 @@ std::vector<StorageRef> ReadyPlan::run(std::span<const Argument> arguments, RunC
   }
   for (std::size_t i = 0; i < plan_->steps.size(); ++i) {
     switch (plan_->steps[i].kind) {
-      case StepKind::kKernel:
-      case StepKind::kHost: run_kernel(i, context); break;
-      case StepKind::kMatmul: run_matmul(i); break;
-      case StepKind::kLoop: run_loop(i, context); break;
-      case StepKind::kPropagate: run_propagate(i, context); break;
-      case StepKind::kCheck: run_check(i); break;
+      case PlanOp::kKernel:
+      case PlanOp::kHost: run_kernel(i, context); break;
+      case PlanOp::kMatmul: run_matmul(i); break;
+      case PlanOp::kLoop: run_loop(i, context); break;
+      case PlanOp::kPropagate: run_propagate(i, context); break;
+      case PlanOp::kCheck: run_check(i); break;
     }
   }
   std::vector<StorageRef> results;
@@ -132,19 +132,59 @@ void ReadyPlan::run_kernel(std::size_t i, RunContext& context) {
     empty &= plan_->slots[static_cast<std::size_t>(o)].bytes() == 0;
   }
   if (empty) return;
-  Device& device = step.kind == StepKind::kHost ? tinyphys::device("interp") : context.device;
-  if (!s.kernels[i]) s.kernels[i] = device.load(device.compile(step.code));
+  Device& device = step.kind == PlanOp::kHost ? tinyphys::device("interp") : context.device;
+  if (!s.kernels[i]) s.kernels[i] = device.compile(step.code);
   s.inputs.clear();
   s.numbers.clear();
   for (const Operand& o : step.inputs) {
     s.inputs.push_back(data(o));
     s.numbers.push_back(o.scalar && o.index >= 0 ? s.scalars[static_cast<std::size_t>(o.index)] : 0);
   }
-  if (step.scan_kernel && context.progress) {
-    run_scan_in_chunks(*s.kernels[i], device, context);
+  if (step.scan_kernel && context.progress) return run_in_pieces(i, context);
+  device.launch(*s.kernels[i], s.outputs, s.inputs, s.numbers);
+}
+
+// A scan kernel run piece by piece, so that progress can be told; the carries of one piece enter the next.
+void ReadyPlan::run_in_pieces(std::size_t i, RunContext& context) {
+  const PlanStep& step = plan_->steps[i];
+  State& s = *state_;
+  const Node* scan_node = step.code->src(0)->src(0);
+  const ScanView scan(scan_node);
+  const Node* n = scan.steps();
+  const std::int64_t steps = n->op == Op::CONST ? const_int(n) : integer(argument(step.inputs[static_cast<std::size_t>(n->arg(0))]));
+  // Output that holds carry c, and the params that it enters by.
+  std::vector<int> output_of(scan.n_carry, -1);
+  for (std::size_t o = 0; o < step.code->n_src; ++o)
+    if (const auto c = static_cast<std::size_t>(step.code->src(o)->arg(0)); c < scan.n_carry) output_of[c] = static_cast<int>(o);
+  bool divisible = true;
+  for (std::size_t c = 0; c < scan.n_carry; ++c) divisible &= output_of[c] >= 0 && scan.carry()[c]->op == Op::PARAM;
+  // Two carries may enter by one param and leave apart: the pieces after the first need params of their own.
+  for (std::size_t c = 0; divisible && c < scan.n_carry; ++c)
+    divisible = std::count(scan.node->src().begin() + 1, scan.node->src().end(), scan.carry()[c]) == 1 &&
+                !step.inputs[static_cast<std::size_t>(scan.carry()[c]->arg(0))].scalar;
+  if (!divisible || steps < 2) {
+    context.device.launch(*s.kernels[i], s.outputs, s.inputs, s.numbers);
+    context.progress(steps, steps);
     return;
   }
-  device.launch(*s.kernels[i], s.outputs, s.inputs, s.numbers);
+  std::vector<std::vector<char>> between(scan.n_carry);
+  std::int64_t done = 0, piece = std::max<std::int64_t>(1, std::min<std::int64_t>(steps / 100, 1000));
+  while (done < steps) {
+    const std::int64_t last = std::min(steps, done + piece);
+    const auto begin = Clock::now();
+    context.device.launch(*s.kernels[i], s.outputs, s.inputs, s.numbers, StepRange{done, last});
+    const double took = seconds(Clock::now() - begin);
+    for (std::size_t c = 0; c < scan.n_carry; ++c) {
+      const auto o = static_cast<std::size_t>(output_of[c]);
+      const std::size_t bytes = plan_->slots[static_cast<std::size_t>(step.outputs[o])].bytes();
+      between[c].assign(static_cast<char*>(s.outputs[o]), static_cast<char*>(s.outputs[o]) + bytes);
+      s.inputs[static_cast<std::size_t>(scan.carry()[c]->arg(0))] = between[c].data();
+    }
+    const double rate = static_cast<double>(last - done) / std::max(took, 1e-9);
+    done = last;
+    piece = std::max<std::int64_t>(1, static_cast<std::int64_t>(std::min(rate * kProgressSeconds, 1e15)));
+    context.progress(done, steps);
+  }
 }
 
 void ReadyPlan::run_matmul(std::size_t i) {

@@ -40,6 +40,7 @@ class ReadyPlan {
  private:
   struct State;
   void run_kernel(std::size_t i, RunContext& context);
+  void run_in_pieces(std::size_t i, RunContext& context);
   void run_matmul(std::size_t i);
   void run_loop(std::size_t i, RunContext& context);
   void run_propagate(std::size_t i, RunContext& context);

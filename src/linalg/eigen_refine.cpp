@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -16,7 +17,7 @@ constexpr long kSmall = 128;
 constexpr double kMaxMixing = 1e-5;
 // Gaps below kNearGap / n (relative to the norm) take the orthogonality-preserving form of the correction: dividing the
 // rounding of the residual by such a gap would cost orthogonality. Random spectra stay mostly above it.
-constexpr double kNearGap = 0.05;
+constexpr double kNearGap = 0.2;
 // Rounding level of the residual products, relative to the norm.
 constexpr double kNoise = 0x1p-99;
 
@@ -251,13 +252,19 @@ SymmetricEigen symmetric_eigen_dd(const DDMatrix& a, const ParallelFor& parallel
 
   Refiner refiner(scaled, norm, eigen, parallel);
   const double root_n = std::sqrt(static_cast<double>(n));
+  double previous = std::numeric_limits<double>::infinity();
   for (int sweep = 0; sweep < max_sweeps; ++sweep) {
     // The first sweep squares an error of 2^-50: more than 2^-62 would be wasted on it.
     refiner.sweep(sweep == 0 && n > kSmall ? ProductAccuracy::kCoarse : ProductAccuracy::kFull);
     sort_ascending(eigen);
     refiner.probe();
+    // The residual decides over eigenvalues. Gaps just above the near ones leave n / kNearGap of its rounding in the
+    // orthogonality, which is harmless there.
+    if (eigen.residual <= 4.0 * root_n * kNoise && eigen.orthogonality <= (4.0 + static_cast<double>(n)) * root_n * kNoise) break;
+    // Stalled at a rounding floor above the goal.
     const double reached = std::max(eigen.residual, eigen.orthogonality);
-    if (reached <= 4.0 * root_n * kNoise) break;
+    if (reached < 1e-22 && reached > 0.5 * previous) break;
+    previous = reached;
   }
   for (DD& value : eigen.values) value = ldexp(value, exponent);
   eigen.norm = std::ldexp(norm, exponent);

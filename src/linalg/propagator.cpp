@@ -121,6 +121,7 @@ struct Component {
   long modes = 0;
   double norm = 0.0;      // of S
   double residual = 0.0;  // relative to norm
+  double orthogonality = 0.0;
   double mass_ratio = 1.0;
   // Minv diagonal and positive: y = V^T (q / l), pi = V^T (l p) + nu; rows of `basis` are eigenvectors.
   bool full_diagonal = false;
@@ -368,7 +369,8 @@ std::string NormalModes::Impl::build_component(Component& c, const Rows& k, cons
     SymmetricEigen eigen = symmetric_eigen_dd(s, parallel);
     if (!eigen.reason.empty()) return eigen.reason;
     c.norm = eigen.norm;
-    c.residual = eigen.residual + eigen.orthogonality;
+    c.residual = eigen.residual;
+    c.orthogonality = eigen.orthogonality;
     values = std::move(eigen.values);
     c.nu.assign(u(rank), DD(0.0));
     if (has_drift) matvec(eigen.vectors.view(), v_l.data(), 1, c.nu.data(), parallel);
@@ -575,7 +577,7 @@ JumpReport NormalModes::Impl::report(const Jump& jump) const {
   for (const Component& c : components) {
     for (long j = c.first_mode; j < c.first_mode + c.modes; ++j) visit(j, c.residual * c.norm);
     r.refinement_residual = std::max(r.refinement_residual, c.residual);
-    transforms = std::max(transforms, (static_cast<double>(c.size()) * 0x1p-103 + c.residual) * c.mass_ratio);
+    transforms = std::max(transforms, (static_cast<double>(c.size()) * 0x1p-103 + c.residual + c.orthogonality) * c.mass_ratio);
   }
   r.error_bound = 0x1p-53 + phase + transforms;
   r.loop_error_estimate = 0x1p-53 * std::sqrt(count);

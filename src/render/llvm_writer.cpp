@@ -15,6 +15,34 @@ std::string vector_of(const std::string& t, int lanes) {
   return lanes == 1 ? t : "<" + std::to_string(lanes) + " x " + t + ">";
 }
 
+// Integer powers, lane by lane; a negative exponent leaves 1 for 1, +-1 for -1 and 0 else.
+constexpr const char* kIntegerPower = R"(define internal i64 @integer_power(i64 %x, i64 %k) #0 {
+entry:
+  %negative = icmp slt i64 %k, 0
+  br i1 %negative, label %inverse, label %test
+inverse:
+  %one = icmp eq i64 %x, 1
+  %minus = icmp eq i64 %x, -1
+  %odd.k = trunc i64 %k to i1
+  %sign = select i1 %odd.k, i64 -1, i64 1
+  %unit = select i1 %minus, i64 %sign, i64 0
+  %r.inverse = select i1 %one, i64 1, i64 %unit
+  ret i64 %r.inverse
+test:
+  %r = phi i64 [ 1, %entry ], [ %r.next, %test ]
+  %base = phi i64 [ %x, %entry ], [ %base.next, %test ]
+  %left = phi i64 [ %k, %entry ], [ %left.next, %test ]
+  %bit = trunc i64 %left to i1
+  %product = mul i64 %r, %base
+  %r.next = select i1 %bit, i64 %product, i64 %r
+  %base.next = mul i64 %base, %base
+  %left.next = lshr i64 %left, 1
+  %done = icmp eq i64 %left.next, 0
+  br i1 %done, label %exit, label %test
+exit:
+  ret i64 %r.next
+})";
+
 const char* library_name(Op op) {
   switch (op) {
     case Op::EXP: return "exp";
@@ -271,6 +299,24 @@ std::string LlvmWriter::float_modulo(const Args& a) {
                 intrinsic("copysign", a.dtype, a.lanes, {zero, a.name[1]}), result, a.lanes);
 }
 
+std::string LlvmWriter::integer_power(const Args& a) {
+  declare(kIntegerPower);
+  const bool narrow = a.dtype == DType::kInt32;
+  std::string v = "poison";
+  for (int k = 0; k < a.lanes; ++k) {
+    std::vector<std::string> one;
+    for (const std::string& x : a.name) {
+      one.push_back(a.lanes == 1 ? x : emit("extractelement " + a.type + " " + x + ", i64 " + std::to_string(k)));
+      if (narrow) one.back() = emit("sext i32 " + one.back() + " to i64");
+    }
+    std::string r = emit("call i64 @integer_power(i64 " + one[0] + ", i64 " + one[1] + ")");
+    if (narrow) r = emit("trunc i64 " + r + " to i32");
+    v = a.lanes == 1 ? r : emit("insertelement " + a.type + " " + v + ", " + type(a.dtype, 1) + " " + r + ", i64 " +
+                                std::to_string(k));
+  }
+  return v;
+}
+
 // Up to |k| = 4 by multiplication, beyond by pow (the meaning evaluate.hpp gives it).
 std::string LlvmWriter::power(const Args& a, std::int64_t k) {
   const std::string& x = a.name[0];
@@ -367,6 +413,7 @@ std::string LlvmWriter::arithmetic(const Instr& i) {
     case Op::FMA: return intrinsic("fma", a.dtype, a.lanes, a.name);
     default: break;
   }
+  if (i.op == Op::POW && is_integer(a.dtype)) return integer_power(a);
   if (const char* f = library_name(i.op); f && real) return library(f, a.dtype, a.lanes, a.name);
   throw Error("compile", std::string(name(i.op)) + " of " + std::string(name(a.dtype)) + " is not defined", "", 0);
 }

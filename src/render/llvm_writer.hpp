@@ -53,6 +53,7 @@ class LlvmWriter {
   std::string integer_division(const Instr& i, const Args& a);
   std::string float_modulo(const Args& a);
   std::string power(const Args& a, std::int64_t k);
+  std::string integer_power(const Args& a);
   std::string cast(const Args& a, DType to);
   std::string choose(const std::string& condition, const std::string& t, const std::string& a, const std::string& b,
                      int lanes);

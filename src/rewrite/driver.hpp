@@ -7,6 +7,8 @@
 #include <source_location>
 #include <span>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "rewrite/pattern.hpp"
@@ -18,7 +20,7 @@ namespace tinyphys {
 using RuleFunction = UOp (*)(Node* n, std::source_location& where);
 
 struct RuleTable {
-  std::array<RuleFunction, kOpCount> by_op{};      // null: no rule
+  std::array<RuleFunction, kOpCount> by_op{};          // null: no rule
   std::vector<pattern::RuleInfo> (*list)() = nullptr;  // for people
 };
 
@@ -45,6 +47,27 @@ struct Applicator {
   }
 };
 
+// Which ops a list has rules of their own for, and whether it has rules for any elementwise op.
+struct RootCollector {
+  std::array<bool, kOpCount> own{};
+  bool elementwise = false;
+
+  template <class L, class R, class P = pattern::Always>
+  constexpr bool operator()(const L&, const R&, const P& = {}) {
+    if constexpr (std::is_same_v<L, pattern::AnyElementwise>)
+      elementwise = true;
+    else
+      for (std::size_t i = 0; i < own.size(); ++i) own[i] = own[i] || L::may_be(static_cast<Op>(i));
+    return false;
+  }
+};
+template <class List>
+constexpr RootCollector roots_of() {
+  RootCollector c;
+  List{}(c);
+  return c;
+}
+
 template <class List, Op kOp>
 UOp apply_list(Node* n, std::source_location& where) {
   Applicator<kOp> a{n, {}, {}};
@@ -52,20 +75,51 @@ UOp apply_list(Node* n, std::source_location& where) {
   return std::move(a.result);
 }
 
-template <class List>
-std::vector<pattern::RuleInfo> print_list() {
+// The code for an op; elementwise ops without rules of their own share one function.
+template <class List, Op kOp>
+constexpr RuleFunction function_for() {
+  constexpr Op kOther = Op::SIN;
+  constexpr RootCollector roots = roots_of<List>();
+  if constexpr (roots.own[static_cast<std::size_t>(kOp)])
+    return &apply_list<List, kOp>;
+  else if constexpr (roots.elementwise && is_elementwise(kOp))
+    return &apply_list<List, roots.own[static_cast<std::size_t>(kOther)] ? kOp : kOther>;
+  else
+    return nullptr;
+}
+
+// The lists in turn.
+template <Op kOp, class... Lists>
+UOp apply_lists(Node* n, std::source_location& where) {
+  UOp result;
+  for (const RuleFunction f : {function_for<Lists, kOp>()...})
+    if (f && (result = f(n, where))) break;
+  return result;
+}
+
+template <class... Lists>
+std::vector<pattern::RuleInfo> print_lists() {
   pattern::RulePrinter p;
-  List{}(p);
+  (Lists{}(p), ...);
   return p.rules;
+}
+
+template <Op kOp, class... Lists>
+constexpr RuleFunction function_for_lists() {
+  if constexpr (sizeof...(Lists) == 1)
+    return (function_for<Lists, kOp>(), ...);
+  else
+    return ((function_for<Lists, kOp>() != nullptr) || ...) ? &apply_lists<kOp, Lists...> : nullptr;
 }
 
 }  // namespace rule_detail
 
-// The table of a rule list: a type whose call operator is a template over the applicator.
-template <class List>
+// The table of rule lists: types whose call operator is a template over the applicator.
+template <class... Lists>
 constexpr RuleTable make_table() {
   return []<std::size_t... kOps>(std::index_sequence<kOps...>) {
-    return RuleTable{{&rule_detail::apply_list<List, static_cast<Op>(kOps)>...}, &rule_detail::print_list<List>};
+    return RuleTable{{rule_detail::function_for_lists<static_cast<Op>(kOps), Lists...>()...},
+                     &rule_detail::print_lists<Lists...>};
   }(std::make_index_sequence<static_cast<std::size_t>(kOpCount)>());
 }
 

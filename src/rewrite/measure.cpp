@@ -1,7 +1,5 @@
 #include "rewrite/measure.hpp"
 
-#include <algorithm>
-
 #include "uop/graph.hpp"
 
 namespace tinyphys {
@@ -36,9 +34,10 @@ std::int64_t weight(Op op) {
   }
 }
 
-std::int64_t elements(const Node* n) {
-  if (n->op == Op::REDUCE) return multiply(n->src(0)->size(), static_cast<std::int64_t>(n->n_arg));
-  return n->dtype == DType::kVoid ? 0 : n->size();
+std::int64_t work(const Node* n) {
+  const std::int64_t elements = n->op == Op::REDUCE ? n->src(0)->size() : n->dtype == DType::kVoid ? 0 : n->size();
+  const std::int64_t once = multiply(weight(n->op), add(1, elements));
+  return n->op == Op::REDUCE ? multiply(once, static_cast<std::int64_t>(n->n_arg)) : once;  // kind, axes...
 }
 
 }  // namespace
@@ -47,7 +46,7 @@ std::int64_t measure(const Node* root) {
   Node* r = const_cast<Node*>(root);
   NodeMap<std::int64_t> done;
   for (const Node* n : toposort(std::span<Node* const>(&r, 1))) {
-    std::int64_t m = multiply(weight(n->op), add(1, elements(n)));
+    std::int64_t m = work(n);
     if (n->op != Op::LAMBDA)
       for (const Node* s : n->src()) m = add(m, multiply(done.at(s), n->op == Op::POWI ? 2 : 1));
     done.insert(n, m);

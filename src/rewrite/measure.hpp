@@ -11,7 +11,7 @@ namespace tinyphys {
 //
 //   measure(n) = weight(op) (1 + elements it works on) + the measures of its sources (twice for POWI)
 //
-// REDUCE works on its source's elements once an axis. The weights say what is dearer than what: POWI, then DIV,
+// REDUCE works on its source's elements, once and once more for each axis. The weights say what is dearer than what: POWI, then DIV,
 // then other arithmetic, then negation and logic; movement is cheap, and a number broadcast to a shape costs less
 // than any op. POWI counts its source twice because x^2 becomes x*x.
 // Strictly increasing in the measure of each source, so a rule that lowers it at one node lowers it for the graph:

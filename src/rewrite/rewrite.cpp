@@ -8,19 +8,19 @@ namespace {
 
 struct Algebra {
   template <class A>
-  bool operator()(A& r) const {
+  constexpr bool operator()(A& r) const {
     return rules_algebra(r);
   }
 };
 struct Recognise {
   template <class A>
-  bool operator()(A& r) const {
-    return rules_algebra(r) || rules_recognise(r);
+  constexpr bool operator()(A& r) const {
+    return rules_recognise(r);
   }
 };
 
 constexpr RuleTable kAlgebra = make_table<Algebra>();
-constexpr RuleTable kRecognise = make_table<Recognise>();
+constexpr RuleTable kRecognise = make_table<Algebra, Recognise>();
 
 }  // namespace
 

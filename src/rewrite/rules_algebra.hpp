@@ -28,7 +28,7 @@ inline UOp with_source(const Node* n, Node* s) { return with_sources(n, std::spa
 }  // namespace rule_detail
 
 template <class A>
-bool rules_algebra(A& r) {
+constexpr bool rules_algebra(A& r) {
   using namespace pattern;
   using rule_detail::holds_all, rule_detail::with_source;
   const auto floats = [](auto name) {

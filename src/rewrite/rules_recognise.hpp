@@ -8,7 +8,7 @@
 namespace tinyphys {
 
 template <class A>
-bool rules_recognise(A& r) {
+constexpr bool rules_recognise(A& r) {
   using namespace pattern;
   const auto nonnegative = when("x >= 0", provably_nonnegative, x);
   const auto even = when("k even", [](const Node* n) { return n->arg(0) != 0 && n->arg(0) % 2 == 0; });

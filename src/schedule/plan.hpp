@@ -14,7 +14,7 @@ namespace tinyphys {
 
 struct Plan;
 
-enum class StepKind : std::uint8_t {
+enum class PlanOp : std::uint8_t {
   kKernel,     // code: LAMBDA compiled by the device
   kHost,       // code: LAMBDA evaluated on the host: fills, and ops that no kernel has
   kMatmul,     // two operands, [batch..., m, k] x [batch..., k, n]: BLAS
@@ -23,14 +23,14 @@ enum class StepKind : std::uint8_t {
   kCheck       // a condition that must hold, else tp::Error
 };
 
-constexpr std::string_view name(StepKind k) {
+constexpr std::string_view name(PlanOp k) {
   switch (k) {
-    case StepKind::kKernel: return "kernel";
-    case StepKind::kHost: return "host";
-    case StepKind::kMatmul: return "matmul";
-    case StepKind::kLoop: return "loop";
-    case StepKind::kPropagate: return "propagate";
-    case StepKind::kCheck: return "check";
+    case PlanOp::kKernel: return "kernel";
+    case PlanOp::kHost: return "host";
+    case PlanOp::kMatmul: return "matmul";
+    case PlanOp::kLoop: return "loop";
+    case PlanOp::kPropagate: return "propagate";
+    case PlanOp::kCheck: return "check";
   }
   return "?";
 }
@@ -48,7 +48,7 @@ struct Slot {
 };
 
 struct PlanStep {
-  StepKind kind = StepKind::kKernel;
+  PlanOp kind = PlanOp::kKernel;
   UOp code;                      // LAMBDA (kernel, host), SCAN (loop, propagate's own node), CHECK, MATMUL
   std::vector<Operand> inputs;   // one per LAMBDA param; for whole nodes one per source (LAMBDA sources left out)
   std::vector<int> outputs;      // slots; -1 where an output of a loop is not wanted

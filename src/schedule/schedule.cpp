@@ -68,7 +68,7 @@ class Scheduler {
     if (const int* s = slots_.find(n)) return *s;
     // A scalar argument or a number wanted as a buffer: copied by the host.
     PlanStep step;
-    step.kind = StepKind::kHost;
+    step.kind = PlanOp::kHost;
     std::vector<UOp> body{n->op == Op::PARAM ? param(0, n->dtype, n->shape(), true) : UOp::share(const_cast<Node*>(n))};
     const std::int64_t n_params = n->op == Op::PARAM;
     step.code = make(Op::LAMBDA, std::span<const UOp>(body), std::span<const std::int64_t>(&n_params, 1));
@@ -110,7 +110,7 @@ class Scheduler {
       return p;
     });
     const auto n_params = static_cast<std::int64_t>(step.inputs.size());
-    step.kind = fill || is_host_only(roots[0]) ? StepKind::kHost : StepKind::kKernel;
+    step.kind = fill || is_host_only(roots[0]) ? PlanOp::kHost : PlanOp::kKernel;
     step.code = make(Op::LAMBDA, std::span<const UOp>(body), std::span<const std::int64_t>(&n_params, 1));
     for (Node* r : roots) {
       const int slot = new_slot(r);
@@ -125,7 +125,7 @@ class Scheduler {
       case Op::SCAN: return emit_scan(n, gets);
       case Op::PROPAGATE: {
         PlanStep step;
-        step.kind = StepKind::kPropagate;
+        step.kind = PlanOp::kPropagate;
         step.code = UOp::share(n);
         for (std::size_t i = 2; i < n->n_src; ++i) step.inputs.push_back(operand_of(n->src(i), true));
         place_outputs(step, gets, 2);
@@ -135,7 +135,7 @@ class Scheduler {
       case Op::CHECK:
       case Op::MATMUL: {
         PlanStep step;
-        step.kind = n->op == Op::CHECK ? StepKind::kCheck : StepKind::kMatmul;
+        step.kind = n->op == Op::CHECK ? PlanOp::kCheck : PlanOp::kMatmul;
         step.code = UOp::share(n);
         for (Node* s : n->src()) step.inputs.push_back({slot_of(s), false});
         const int slot = new_slot(n);
@@ -188,12 +188,12 @@ class Scheduler {
       }
       const auto n_params = static_cast<std::int64_t>(step.inputs.size());
       step.code = make(Op::LAMBDA, std::span<const UOp>(outputs), std::span<const std::int64_t>(&n_params, 1));
-      step.kind = StepKind::kKernel;
+      step.kind = PlanOp::kKernel;
       step.scan_kernel = true;
       plan_->steps.push_back(std::move(step));
       return;
     }
-    step.kind = StepKind::kLoop;
+    step.kind = PlanOp::kLoop;
     step.code = UOp::share(n);
     step.n_carry = scan.n_carry;
     step.n_xs = scan.n_xs;

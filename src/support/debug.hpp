@@ -2,6 +2,7 @@
 
 #include <string>
 #include <string_view>
+#include <unordered_set>
 
 #include "support/env.hpp"
 
@@ -22,8 +23,15 @@ void debug_print(int level, std::string_view topic, std::string_view text);
 /// Prints `[tinyphys warning] text` at any level, the first time that `key` is seen in this process.
 void warn_once(std::string_view key, std::string_view text);
 
-/// While one exists, what would go to stderr from the whole process is kept here instead, and warn_once forgets
-/// the keys that it has seen, so that a test does not depend on those before it. For tests; they nest.
+/// Writes whole lines to stderr, above the status line if there is one.
+void write_stderr(std::string_view lines);
+
+/// Keeps `text` (no newline in it) as the last line of the terminal: erased before anything that is written
+/// through this header, drawn again below it. Empty text erases it for good.
+void set_status_line(std::string_view text);
+
+/// While one exists, what this header would send to stderr is kept here instead, and warn_once has seen no key, so
+/// that a test does not depend on those before it. For tests; they nest.
 class DebugCapture {
  public:
   DebugCapture();
@@ -34,13 +42,9 @@ class DebugCapture {
   std::string text() const;
 
  private:
-  friend void write_stderr(std::string_view, std::string_view);
   std::string text_;
-  DebugCapture* outer_;
+  std::unordered_set<std::string> outer_seen_;
+  std::string* outer_;
 };
-
-/// Writes `lines` at once. `status` is a last line without a newline, such as a progress bar: it is erased before
-/// whatever is written next, by anybody, and is then written again below it.
-void write_stderr(std::string_view lines, std::string_view status);
 
 }  // namespace tinyphys

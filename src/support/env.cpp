@@ -7,6 +7,7 @@
 #include <atomic>
 #include <charconv>
 #include <cstdlib>
+#include <limits>
 #include <mutex>
 
 #include <fmt/format.h>
@@ -18,12 +19,27 @@ namespace tinyphys::env {
 
 namespace {
 
-enum Id { kDebug, kDevice, kOpt, kThreads, kVerify, kProgress, kLongTests, kCount };
+enum Id {
+  kDebug,
+  kDevice,
+  kOpt,
+  kThreads,
+  kVerify,
+  kProgress,
+  kLongTests,
+  kFuzzSeed,
+  kFuzzGraphs,
+  kTestSeed,
+  kCount
+};
+
 
 constexpr int kMaxThreads = 1024;
+/// Where the fallback is the caller's.
+constexpr std::int64_t kUnset = -1;
 
-std::optional<int> parse_int(std::string_view text, int low, int high) {
-  int value = 0;
+std::optional<std::int64_t> parse_int(std::string_view text, std::int64_t low, std::int64_t high) {
+  std::int64_t value = 0;
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || value < low || value > high) return {};
   return value;
@@ -31,18 +47,21 @@ std::optional<int> parse_int(std::string_view text, int low, int high) {
 
 /// The index of `text` in a list of words.
 template <class... Words>
-std::optional<int> parse_word(std::string_view text, Words... words) {
+std::optional<std::int64_t> parse_word(std::string_view text, Words... words) {
   std::array<std::string_view, sizeof...(words)> list{words...};
   auto found = std::find(list.begin(), list.end(), text);
   if (found == list.end()) return {};
-  return static_cast<int>(found - list.begin());
+  return found - list.begin();
 }
 
-std::optional<int> parse_debug(std::string_view text) { return parse_int(text, 0, 5); }
-std::optional<int> parse_device(std::string_view text) { return parse_word(text, "cpu", "interp", "null"); }
-std::optional<int> parse_flag(std::string_view text) { return parse_int(text, 0, 1); }
-std::optional<int> parse_threads(std::string_view text) { return parse_int(text, 1, kMaxThreads); }
-std::optional<int> parse_progress(std::string_view text) { return parse_word(text, "auto", "0", "1"); }
+std::optional<std::int64_t> parse_debug(std::string_view text) { return parse_int(text, 0, 5); }
+std::optional<std::int64_t> parse_device(std::string_view text) { return parse_word(text, "cpu", "interp", "null"); }
+std::optional<std::int64_t> parse_flag(std::string_view text) { return parse_int(text, 0, 1); }
+std::optional<std::int64_t> parse_threads(std::string_view text) { return parse_int(text, 1, kMaxThreads); }
+std::optional<std::int64_t> parse_progress(std::string_view text) { return parse_word(text, "auto", "0", "1"); }
+std::optional<std::int64_t> parse_count(std::string_view text) {
+  return parse_int(text, 0, std::numeric_limits<std::int64_t>::max());
+}
 
 constexpr std::array<Variable, kCount> kVariables{{
     {"TINYPHYS_DEBUG", "0 1 2 3 4 5", "0", "how much to tell on stderr"},
@@ -52,29 +71,35 @@ constexpr std::array<Variable, kCount> kVariables{{
     {"TINYPHYS_VERIFY", "0 1", "0", "1 checks the graph against its spec after each pass"},
     {"TINYPHYS_PROGRESS", "auto 0 1", "auto", "the progress bar: on a terminal, never, always"},
     {"TINYPHYS_LONG_TESTS", "0 1", "0", "1 runs the tests that take minutes"},
+    {"TINYPHYS_FUZZ_SEED", "0 or more", "each fuzzer's own", "where the random graphs and rule inputs start"},
+    {"TINYPHYS_FUZZ_GRAPHS", "0 or more", "each fuzzer's own", "how many random graphs a fuzzer makes"},
+    {"TINYPHYS_TEST_SEED", "0 or more", "each test's own", "the seed of tests that draw values at random"},
 }};
 
 struct Rule {
-  std::optional<int> (*parse)(std::string_view);
-  int (*fallback)();
+  std::optional<std::int64_t> (*parse)(std::string_view);
+  std::int64_t (*fallback)();
 };
 
 constexpr std::array<Rule, kCount> kRules{{
-    {parse_debug, [] { return 0; }},
-    {parse_device, [] { return 0; }},
-    {parse_flag, [] { return 1; }},
-    {parse_threads, available_cpus},
-    {parse_flag, [] { return 0; }},
-    {parse_progress, [] { return 0; }},
-    {parse_flag, [] { return 0; }},
+    {parse_debug, [] { return std::int64_t{0}; }},
+    {parse_device, [] { return std::int64_t{0}; }},
+    {parse_flag, [] { return std::int64_t{1}; }},
+    {parse_threads, [] { return std::int64_t{available_cpus()}; }},
+    {parse_flag, [] { return std::int64_t{0}; }},
+    {parse_progress, [] { return std::int64_t{0}; }},
+    {parse_flag, [] { return std::int64_t{0}; }},
+    {parse_count, [] { return kUnset; }},
+    {parse_count, [] { return kUnset; }},
+    {parse_count, [] { return kUnset; }},
 }};
 
 /// The value of a variable, as its parser numbers it. A value that is not understood is reported once.
-int evaluate(Id id, std::optional<std::string_view> text) {
+std::int64_t evaluate(Id id, std::optional<std::string_view> text) {
   const Variable& variable = kVariables[id];
   if (!text || text->empty()) return kRules[id].fallback();
-  if (std::optional<int> value = kRules[id].parse(*text)) return *value;
-  int fallback = kRules[id].fallback();
+  if (std::optional<std::int64_t> value = kRules[id].parse(*text)) return *value;
+  std::int64_t fallback = kRules[id].fallback();
   std::string chosen(variable.fallback);
   if (id == kThreads) chosen = fmt::format("{} ({})", fallback, variable.fallback);
   warn_once(fmt::format("env {}={}", variable.name, *text),
@@ -84,7 +109,7 @@ int evaluate(Id id, std::optional<std::string_view> text) {
 }
 
 struct State {
-  std::array<std::atomic<int>, kCount> values;
+  std::array<std::atomic<std::int64_t>, kCount> values;
   std::array<std::optional<std::string>, kCount> overrides;  // guarded by mutex
   std::mutex mutex;
 
@@ -107,7 +132,12 @@ State& state() {
   return instance;
 }
 
-int value(Id id) { return state().values[id].load(std::memory_order_relaxed); }
+std::int64_t value(Id id) { return state().values[id].load(std::memory_order_relaxed); }
+
+std::int64_t value_or(Id id, std::int64_t fallback) {
+  std::int64_t found = value(id);
+  return found == kUnset ? fallback : found;
+}
 
 Id find(std::string_view name) {
   for (int id = 0; id < kCount; ++id) {
@@ -128,13 +158,16 @@ std::optional<std::string> exchange_override(std::string_view name, std::optiona
 
 }  // namespace
 
-int debug_level() { return value(kDebug); }
+int debug_level() { return static_cast<int>(value(kDebug)); }
 DeviceChoice device() { return static_cast<DeviceChoice>(value(kDevice)); }
 bool optimize() { return value(kOpt) != 0; }
-int threads() { return value(kThreads); }
+int threads() { return static_cast<int>(value(kThreads)); }
 bool verify() { return value(kVerify) != 0; }
 ProgressChoice progress() { return static_cast<ProgressChoice>(value(kProgress)); }
 bool long_tests() { return value(kLongTests) != 0; }
+std::int64_t fuzz_seed(std::int64_t fallback) { return value_or(kFuzzSeed, fallback); }
+std::int64_t fuzz_graphs(std::int64_t fallback) { return value_or(kFuzzGraphs, fallback); }
+std::int64_t test_seed(std::int64_t fallback) { return value_or(kTestSeed, fallback); }
 
 std::span<const Variable> variables() { return kVariables; }
 

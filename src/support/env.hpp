@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -19,6 +20,10 @@ int threads();
 bool verify();
 ProgressChoice progress();
 bool long_tests();
+/// Of the tests that draw at random; `fallback` where the variable is unset.
+std::int64_t fuzz_seed(std::int64_t fallback);
+std::int64_t fuzz_graphs(std::int64_t fallback);
+std::int64_t test_seed(std::int64_t fallback);
 
 /// One row of the table, as text.
 struct Variable {

@@ -54,7 +54,8 @@ class Reverse {
     const auto order = toposort(roots, [&](const Node* n) { return !may_depend(n, common); });
     for (Node* n : order) {
       bool leads = is_wrt_.contains(n);
-      for (std::size_t i = 0; i < n->n_src && !leads; ++i) leads = leads_.contains(n->src(i)) && carries_derivative(n, i);
+      for (std::size_t i = 0; i < n->n_src && !leads; ++i)
+        leads = leads_.contains(n->src(i)) && carries_derivative(n, i);
       if (leads) leads_.insert(n, 1);
     }
     for (std::size_t i = 0; i < outputs.size(); ++i)
@@ -119,9 +120,12 @@ class Reverse {
     if (n->n_src == 0) return;
     Node* x = n->src(0);
     switch (n->op) {
-      case Op::RESHAPE: return give(x, reshape(ct, x->shape()));
-      case Op::EXPAND: return give(x, sum_to_shape(ct, x->shape()));
-      case Op::SLICE: return give(x, unslice(n, ct));
+      case Op::RESHAPE:
+        return give(x, reshape(ct, x->shape()));
+      case Op::EXPAND:
+        return give(x, sum_to_shape(ct, x->shape()));
+      case Op::SLICE:
+        return give(x, unslice(n, ct));
       case Op::PERMUTE: {
         Dims inverse(n->n_arg);
         for (std::size_t i = 0; i < inverse.size(); ++i)
@@ -147,7 +151,8 @@ class Reverse {
         }
         return;
       }
-      case Op::REDUCE: return reduction(n, ct);
+      case Op::REDUCE:
+        return reduction(n, ct);
       case Op::CUMSUM: {
         const UOp back = flip(ct, n->arg(0));
         return give(x, flip(make(Op::CUMSUM, {back}, {n->arg(0)}), n->arg(0)));
@@ -159,10 +164,12 @@ class Reverse {
         return;
       }
       case Op::GATHER:
-        return give(x, make(Op::SCATTER_ADD, {zeros_like(UOp::share(x)), UOp::share(n->src(1)), ct}, {n->arg(0)}));
+        return give(
+            x, make(Op::SCATTER_ADD, {zeros_like(UOp::share(x)), UOp::share(n->src(1)), ct}, {n->arg(0)}));
       case Op::SCATTER_ADD:
         give(x, ct);
-        if (leads_.contains(n->src(2))) give(n->src(2), make(Op::GATHER, {ct, UOp::share(n->src(1))}, {n->arg(0)}));
+        if (leads_.contains(n->src(2)))
+          give(n->src(2), make(Op::GATHER, {ct, UOp::share(n->src(1))}, {n->arg(0)}));
         return;
       default:
         if (n->n_src > 0) throw Error("gradient", "no rule for " + std::string(name(n->op)), "", 0);
@@ -175,9 +182,11 @@ class Reverse {
     for (std::int64_t a : n->arg().subspan(1)) kept[static_cast<std::size_t>(a)] = 1;
     auto spread = [&](const UOp& v) { return broadcast_to(reshape(v, kept), x->shape()); };
     switch (static_cast<Reduction>(n->arg(0))) {
-      case Reduction::kSum: return give(x.get(), spread(ct));
+      case Reduction::kSum:
+        return give(x.get(), spread(ct));
       case Reduction::kMax:
-      case Reduction::kMin: return give(x.get(), mul(spread(ct), extremum_weights(n)));
+      case Reduction::kMin:
+        return give(x.get(), mul(spread(ct), extremum_weights(n)));
       case Reduction::kProd: {
         const UOp tree = product_tree(n);
         return give(x.get(), vjp(std::span(&tree, 1), std::span(&ct, 1), std::span(&x, 1)).front());
@@ -197,8 +206,10 @@ class Reverse {
         return;
       }
       case Op::SCAN_VJP:
-      case Op::EVOLVE_VJP: return derivative_call(VjpCall(n), cts);
-      default: throw Error("gradient", "no rule for " + std::string(name(n->op)), "", 0);
+      case Op::EVOLVE_VJP:
+        return derivative_call(VjpCall(n), cts);
+      default:
+        throw Error("gradient", "no rule for " + std::string(name(n->op)), "", 0);
     }
   }
 
@@ -248,7 +259,8 @@ class Reverse {
 
 }  // namespace
 
-std::vector<UOp> vjp(std::span<const UOp> outputs, std::span<const UOp> cotangents, std::span<const UOp> wrt) {
+std::vector<UOp> vjp(std::span<const UOp> outputs, std::span<const UOp> cotangents,
+                     std::span<const UOp> wrt) {
   Reverse reverse(wrt);
   std::vector<UOp> known_outputs, known;
   for (std::size_t i = 0; i < outputs.size(); ++i)

@@ -1,4 +1,5 @@
-// What forward and reverse mode share: partial derivatives of elementwise ops, and the shape of derivative calls.
+// What forward and reverse mode share: partial derivatives of elementwise ops, and the shape of derivative
+// calls.
 #pragma once
 
 #include <cstddef>
@@ -11,13 +12,15 @@ namespace tinyphys {
 // Whether a derivative of n flows to its source i: both are floats and n is not piecewise constant.
 bool carries_derivative(const Node* n, std::size_t i);
 
-// t * d n / d source i of an elementwise op, null when it is zero. The Jacobian is diagonal, so that forward mode
-// (t = tangent of the source) and reverse mode (t = cotangent of n) use the same line.
-//   abs' = sign (0 at 0); sqrt' at 0 is inf; max and min share ties equally; where() passes t or 0, so that a NaN
-//   below the branch not taken stays out of t, though 0 * inf further below it may still make one, as in JAX.
+// t * d n / d source i of an elementwise op, null when it is zero. The Jacobian is diagonal, so that forward
+// mode (t = tangent of the source) and reverse mode (t = cotangent of n) use the same line.
+//   abs' = sign (0 at 0); sqrt' at 0 is inf; max and min share ties equally; where() passes t or 0, so that a
+//   NaN below the branch not taken stays out of t, though 0 * inf further below it may still make one, as in
+//   JAX.
 UOp times_partial(Node* n, std::size_t i, const UOp& t);
 
-// For a REDUCE by max or min: 1 / (number of extrema) where the source is extreme, 0 elsewhere; in the source's shape.
+// For a REDUCE by max or min: 1 / (number of extrema) where the source is extreme, 0 elsewhere; in the
+// source's shape.
 UOp extremum_weights(Node* reduce);
 
 // A product over axes as a halving tree of MULs: its derivatives of any order hold where factors are zero.

@@ -165,7 +165,9 @@ std::vector<UOp> evolve_tangent(Node* node, const Tangents& t) {
     dt = ones_like(dt);
   }
   const UOp first_q = index_axis(big_q, 0, 0), second_p = index_axis(big_p, 0, 1);
-  lifted = substitute(lifted, [&](Node* n) { return n == q.get() ? first_q : n == p.get() ? second_p : UOp(); });
+  lifted = substitute(lifted, [&](Node* n) {
+    return n == q.get() ? first_q : n == p.get() ? second_p : UOp();
+  });
 
   const UOp q0 = UOp::share(evolve.q()), p0 = UOp::share(evolve.p());
   std::vector<UOp> src{close_lambda(std::span(&lifted, 1), params, values), dt, UOp::share(evolve.steps()),
@@ -176,8 +178,8 @@ std::vector<UOp> evolve_tangent(Node* node, const Tangents& t) {
   return {index_axis(get(moved, 0), 0, 1), index_axis(get(moved, 1), 0, 0)};
 }
 
-// Tangents of x -> F'(x)^T c: the pull-back of (dc, c) through the tangent-lifted F at (x, dx), its part at x.
-// (d/dx of c . F'(x) dx is F''(x)[dx]^T c, as second derivatives commute.)
+// Tangents of x -> F'(x)^T c: the pull-back of (dc, c) through the tangent-lifted F at (x, dx), its part at
+// x. (d/dx of c . F'(x) dx is F''(x)[dx]^T c, as second derivatives commute.)
 std::vector<UOp> derivative_call_tangent(const VjpCall& call, const Tangents& t) {
   const std::size_t n = call.inputs.size();
   NodeMap<UOp> actual;
@@ -214,7 +216,8 @@ std::vector<UOp> derivative_call_tangent(const VjpCall& call, const Tangents& t)
 
 class Forward {
  public:
-  std::vector<UOp> run(std::span<const UOp> outputs, std::span<const UOp> wrt, std::span<const UOp> tangents) {
+  std::vector<UOp> run(std::span<const UOp> outputs, std::span<const UOp> wrt,
+                       std::span<const UOp> tangents) {
     std::vector<UOp> moving;
     for (std::size_t i = 0; i < wrt.size(); ++i) {
       tangents_.insert(wrt[i].get(), tangents[i]);
@@ -225,7 +228,8 @@ class Forward {
     const std::uint8_t common = common_flags(moving);
     std::vector<Node*> roots;
     for (const UOp& o : outputs) roots.push_back(o.get());
-    const auto order = toposort(roots, [&](const Node* n) { return tangents_.contains(n) || !may_depend(n, common); });
+    const auto order =
+        toposort(roots, [&](const Node* n) { return tangents_.contains(n) || !may_depend(n, common); });
     for (Node* n : order) {
       if (tangents_.contains(n) || !moves(n)) continue;
       const std::uint32_t at = n->location.load(std::memory_order_relaxed);
@@ -255,11 +259,13 @@ class Forward {
 
   void visit(Node* n) {
     if (n->op == Op::GET) {
-      if (const UOp& t = of_outputs_.at(n->src(0))[static_cast<std::size_t>(n->arg(0))]) tangents_.insert(n, t);
+      if (const UOp& t = of_outputs_.at(n->src(0))[static_cast<std::size_t>(n->arg(0))])
+        tangents_.insert(n, t);
       return;
     }
     Tangents t;
-    for (std::size_t i = 0; i < n->n_src; ++i) t.push_back(carries_derivative(n, i) ? tangent(n->src(i)) : UOp());
+    for (std::size_t i = 0; i < n->n_src; ++i)
+      t.push_back(carries_derivative(n, i) ? tangent(n->src(i)) : UOp());
     if (n->dtype == DType::kVoid) {
       of_outputs_.insert(n, whole(n, t));
       return;
@@ -276,11 +282,15 @@ class Forward {
 
   static std::vector<UOp> whole(Node* n, const Tangents& t) {
     switch (n->op) {
-      case Op::SCAN: return ScanTangent(n, t).run();
-      case Op::EVOLVE: return evolve_tangent(n, t);
+      case Op::SCAN:
+        return ScanTangent(n, t).run();
+      case Op::EVOLVE:
+        return evolve_tangent(n, t);
       case Op::SCAN_VJP:
-      case Op::EVOLVE_VJP: return derivative_call_tangent(VjpCall(n), t);
-      default: throw Error("jvp", "no rule for " + std::string(name(n->op)), "", 0);
+      case Op::EVOLVE_VJP:
+        return derivative_call_tangent(VjpCall(n), t);
+      default:
+        throw Error("jvp", "no rule for " + std::string(name(n->op)), "", 0);
     }
   }
 
@@ -291,16 +301,23 @@ class Forward {
         Dims widths(n->arg().begin() + 1, n->arg().end());
         return pad_zeros(t[0], widths);
       }
-      case Op::RESHAPE: return reshape(t[0], n->shape());
-      case Op::PERMUTE: return permute(t[0], n->arg());
-      case Op::EXPAND: return broadcast_to(t[0], n->shape());
+      case Op::RESHAPE:
+        return reshape(t[0], n->shape());
+      case Op::PERMUTE:
+        return permute(t[0], n->arg());
+      case Op::EXPAND:
+        return broadcast_to(t[0], n->shape());
       case Op::SLICE:
       case Op::ROLL:
-      case Op::CUMSUM: return make(n->op, {t[0]}, n->arg());
-      case Op::GATHER: return make(n->op, {t[0], UOp::share(n->src(1))}, n->arg());
+      case Op::CUMSUM:
+        return make(n->op, {t[0]}, n->arg());
+      case Op::GATHER:
+        return make(n->op, {t[0], UOp::share(n->src(1))}, n->arg());
       case Op::SCATTER_ADD:
-        return make(n->op, {or_zeros(t[0], UOp::share(n->src(0))), UOp::share(n->src(1)),
-                            or_zeros(t[2], UOp::share(n->src(2)))}, n->arg());
+        return make(n->op,
+                    {or_zeros(t[0], UOp::share(n->src(0))), UOp::share(n->src(1)),
+                     or_zeros(t[2], UOp::share(n->src(2)))},
+                    n->arg());
       case Op::CAT: {
         std::vector<UOp> parts;
         for (std::size_t i = 0; i < t.size(); ++i) parts.push_back(or_zeros(t[i], UOp::share(n->src(i))));
@@ -318,7 +335,8 @@ class Forward {
         const UOp tree = product_tree(n), x = UOp::share(n->src(0));
         return jvp(std::span(&tree, 1), std::span(&x, 1), std::span(t.data(), 1)).front();
       }
-      default: throw Error("jvp", "no rule for " + std::string(name(n->op)), "", 0);
+      default:
+        throw Error("jvp", "no rule for " + std::string(name(n->op)), "", 0);
     }
   }
 

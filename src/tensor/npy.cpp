@@ -131,8 +131,8 @@ void save(const std::string& path, const Arg& x) {
   tensor(u).realize(where);
 
   std::string dict = "{'descr': '" + std::string(descr_of(u->dtype)) + "', 'fortran_order': False, 'shape': (";
-  for (std::int64_t d : u->shape()) dict += std::to_string(d) + ",";
-  dict += "), }";
+  for (std::size_t i = 0; i < u->n_dim; ++i) dict += (i ? ", " : "") + std::to_string(u->shape()[i]);
+  dict += u->n_dim == 1 ? ",), }" : "), }";
   // Magic, version, length and header fill a multiple of 64 bytes; the header ends with a newline.
   const std::size_t fixed = kMagic.size() + 4;
   dict.append((64 - (fixed + dict.size() + 1) % 64) % 64, ' ');

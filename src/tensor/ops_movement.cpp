@@ -69,8 +69,9 @@ Tensor Tensor::reshape(const Shape& shape, Where where) const {
   };
   const auto open = std::find(dims.begin(), dims.end(), -1);
   if (open != dims.end()) {
+    if (std::count(open, dims.end(), -1) > 1) fail(kCall, "more than one -1 in " + shape_text(shape), where);
     *open = 1;
-    front::check_shape(dims, kCall, where);  // a second -1 is a negative size
+    front::check_shape(dims, kCall, where);
     std::int64_t rest = 1;
     for (std::int64_t d : dims) rest *= d;
     if (rest == 0 || x->size() % rest != 0) mismatch();

@@ -14,7 +14,8 @@ using front::describe;
 using front::fail;
 
 void wrong_number_of_xs(std::size_t taken, std::size_t given, Where where) {
-  fail("scan", "step takes " + std::to_string(taken) + " per-step inputs, .xs has " + std::to_string(given), where);
+  fail("scan", "step takes " + std::to_string(taken) + " per-step inputs, .xs has " + std::to_string(given),
+       where);
 }
 
 StepResult scan(const StepFunction& step, const std::vector<Tensor>& carry, std::int64_t n,
@@ -34,8 +35,12 @@ StepResult scan(const StepFunction& step, const std::vector<Tensor>& carry, std:
   for (std::size_t i = 0; i < xs.size(); ++i) {
     const UOp u = front::value(xs[i], kCall, where);
     if (u->shape().empty() || u->shape()[0] != n)
-      fail(kCall, ".xs " + std::to_string(i) + " is " + describe(u.get()) + ": its first axis must be the number of "
-                  "steps, " + std::to_string(n), where);
+      fail(kCall,
+           ".xs " + std::to_string(i) + " is " + describe(u.get()) +
+               ": its first axis must be the number of "
+               "steps, " +
+               std::to_string(n),
+           where);
     src.push_back(u);
     params.push_back(symbol(u->dtype, u->shape().subspan(1)));
     rows.push_back(tensor(params.back()));
@@ -43,15 +48,19 @@ StepResult scan(const StepFunction& step, const std::vector<Tensor>& carry, std:
 
   const StepResult next = step(index, carry_symbols, rows);
   if (next.carry.size() != carry.size())
-    fail(kCall, "step takes a carry of " + std::to_string(carry.size()) + " tensors and returns " +
-                    std::to_string(next.carry.size()), where);
+    fail(kCall,
+         "step takes a carry of " + std::to_string(carry.size()) + " tensors and returns " +
+             std::to_string(next.carry.size()),
+         where);
   std::vector<UOp> outputs;
   for (std::size_t i = 0; i < carry.size(); ++i) {
     outputs.push_back(front::value(next.carry[i], kCall, where));
     const Node *before = src[2 + i].get(), *after = outputs.back().get();
     if (before->dtype != after->dtype || !same_shape(before, after))
-      fail(kCall, "carry " + std::to_string(i) + " enters a step as " + describe(before) + " and leaves it as " +
-                      describe(after), where);
+      fail(kCall,
+           "carry " + std::to_string(i) + " enters a step as " + describe(before) + " and leaves it as " +
+               describe(after),
+           where);
   }
   for (const Tensor& o : next.outs) outputs.push_back(front::value(o, kCall, where));
 
@@ -69,7 +78,8 @@ StepResult scan(const StepFunction& step, const std::vector<Tensor>& carry, std:
   std::vector<UOp> extra;
   src[0] = close_lambda(outputs, params, extra);
   src.insert(src.end(), extra.begin(), extra.end());
-  const std::int64_t counts[] = {static_cast<std::int64_t>(carry.size()), static_cast<std::int64_t>(xs.size())};
+  const std::int64_t counts[] = {static_cast<std::int64_t>(carry.size()),
+                                 static_cast<std::int64_t>(xs.size())};
   const UOp all = make(Op::SCAN, std::span<const UOp>(src), counts);
   for (std::size_t i = 0; i < outputs.size(); ++i)
     (i < carry.size() ? result.carry : result.outs).push_back(tensor(get(all, static_cast<std::int64_t>(i))));

@@ -11,7 +11,9 @@ namespace {
 
 UOp symbol_like(const Node* n) { return symbol(n->dtype, n->shape()); }
 UOp symbol_of_row(const Node* n) { return symbol(n->dtype, n->shape().subspan(1)); }
-void append(std::vector<UOp>& to, std::span<const UOp> from) { to.insert(to.end(), from.begin(), from.end()); }
+void append(std::vector<UOp>& to, std::span<const UOp> from) {
+  to.insert(to.end(), from.begin(), from.end());
+}
 void append(std::vector<UOp>& to, std::span<Node* const> from) {
   for (Node* n : from) to.push_back(UOp::share(n));
 }
@@ -33,8 +35,8 @@ bool holds_vjp(Node* lambda) {
   return false;
 }
 
-// The same SCAN or EVOLVE with a body that holds no derivative call. Numbers that the lowering brings in are captured,
-// as in any body.
+// The same SCAN or EVOLVE with a body that holds no derivative call. Numbers that the lowering brings in are
+// captured, as in any body.
 UOp with_lowered_body(const UOp& whole, const EvolveLowering& lower) {
   Node* body = whole->src(0);
   std::vector<UOp> params(static_cast<std::size_t>(body->arg(0)));

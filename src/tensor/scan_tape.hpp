@@ -11,10 +11,13 @@ namespace tinyphys {
 
 // GET i of a SCAN_VJP for each i, as two scans over the same steps:
 //   forward   the scan itself, which also stacks the carry that enters each step (the tape);
-//   reverse   from the last step to the first: carry = (cotangents of the carry, sums of the cotangents of captured),
-//             xs = (tape, xs, cotangents of the outputs), all reversed; body = vjp of the body; outs = cotangents of xs.
-// Memory: steps * size of the carry. wanted (empty: all): entries that are not wanted are null and cost nothing where
-// they are cotangents of xs or captured. No SCAN_VJP is left in the bodies. An index is the scan's own: n - 1 - i.
+//   reverse   from the last step to the first: carry = (cotangents of the carry, sums of the cotangents of
+//   captured),
+//             xs = (tape, xs, cotangents of the outputs), all reversed; body = vjp of the body; outs =
+//             cotangents of xs.
+// Memory: steps * size of the carry. wanted (empty: all): entries that are not wanted are null and cost
+// nothing where they are cotangents of xs or captured. No SCAN_VJP is left in the bodies. An index is the
+// scan's own: n - 1 - i.
 std::vector<UOp> lower_scan_vjp(const Node* scan_vjp, const std::vector<bool>& wanted = {});
 
 // The values (q, p) of an EVOLVE as a graph of ordinary ops and SCANs over its sources.
@@ -24,7 +27,8 @@ using EvolveLowering = std::function<std::vector<UOp>(const Node* evolve)>;
 std::vector<UOp> lower_evolve_vjp(const Node* evolve_vjp, const EvolveLowering& lower,
                                   const std::vector<bool>& wanted = {});
 
-// The roots with every SCAN_VJP lowered, in the bodies of scans too, and every EVOLVE_VJP where a lowering is given.
+// The roots with every SCAN_VJP lowered, in the bodies of scans too, and every EVOLVE_VJP where a lowering is
+// given.
 std::vector<UOp> lower_vjps(std::span<const UOp> roots, const EvolveLowering& lower = {});
 
 }  // namespace tinyphys

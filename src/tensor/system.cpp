@@ -19,16 +19,19 @@ using front::describe;
 using front::fail;
 using Callback = std::function<void(const Progress&)>;
 
-static_assert(static_cast<std::int64_t>(Integrator::LeapfrogKDK) == static_cast<std::int64_t>(IntegratorKind::kLeapfrogKDK));
-static_assert(static_cast<std::int64_t>(Integrator::LeapfrogDKD) == static_cast<std::int64_t>(IntegratorKind::kLeapfrogDKD));
-static_assert(static_cast<std::int64_t>(Integrator::Exact) == static_cast<std::int64_t>(IntegratorKind::kExact));
+static_assert(static_cast<std::int64_t>(Integrator::LeapfrogKDK) ==
+              static_cast<std::int64_t>(IntegratorKind::kLeapfrogKDK));
+static_assert(static_cast<std::int64_t>(Integrator::LeapfrogDKD) ==
+              static_cast<std::int64_t>(IntegratorKind::kLeapfrogDKD));
+static_assert(static_cast<std::int64_t>(Integrator::Exact) ==
+              static_cast<std::int64_t>(IntegratorKind::kExact));
 static_assert(static_cast<std::int64_t>(Integrator::ImplicitMidpoint) ==
               static_cast<std::int64_t>(IntegratorKind::kImplicitMidpoint));
 static_assert(static_cast<std::int64_t>(Method::Default) == static_cast<std::int64_t>(MethodKind::kDefault));
 static_assert(static_cast<std::int64_t>(Method::Loop) == static_cast<std::int64_t>(MethodKind::kLoop));
 
-// Each entry holds its node, so that the address cannot be taken by another; an entry that nobody else holds is
-// dropped at the next use of the table.
+// Each entry holds its node, so that the address cannot be taken by another; an entry that nobody else holds
+// is dropped at the next use of the table.
 struct CallbackTable {
   struct Entry {
     UOp evolve;
@@ -56,17 +59,22 @@ CallbackTable& callbacks() {
 std::pair<UOp, UOp> checked_state(const State& s, std::string_view call, const Where& where) {
   const UOp q = front::value(s.q, call, where), p = front::value(s.p, call, where);
   if (q->dtype != DType::kFloat64 || p->dtype != DType::kFloat64)
-    fail(call, "the state must be float64 for now: q is " + describe(q.get()) + ", p is " + describe(p.get()), where);
+    fail(call, "the state must be float64 for now: q is " + describe(q.get()) + ", p is " + describe(p.get()),
+         where);
   if (!same_shape(q.get(), p.get()))
-    fail(call, "q and p must have one shape: q is " + describe(q.get()) + ", p is " + describe(p.get()), where);
+    fail(call, "q and p must have one shape: q is " + describe(q.get()) + ", p is " + describe(p.get()),
+         where);
   return {q, p};
 }
 
 UOp checked_energy(const Tensor& h, std::string_view call, const Where& where) {
   const UOp e = front::value(h, call, where);
   if (!e->shape().empty())
-    fail(call, "H must return a scalar, the energy; it returns " + describe(e.get()) + " (sum over what remains?)", where);
-  if (e->dtype != DType::kFloat64) fail(call, "H must return float64; it returns " + describe(e.get()), where);
+    fail(call,
+         "H must return a scalar, the energy; it returns " + describe(e.get()) + " (sum over what remains?)",
+         where);
+  if (e->dtype != DType::kFloat64)
+    fail(call, "H must return float64; it returns " + describe(e.get()), where);
   return e;
 }
 
@@ -123,7 +131,8 @@ State System::evolve(const State& s, const EvolveOptions& options, Where where) 
   const UOp h = close_lambda(std::span(&energy, 1), std::vector<UOp>{q, p}, captured);
   std::vector<UOp> src{h, dt, constant_int(options.steps), q0, p0};
   src.insert(src.end(), captured.begin(), captured.end());
-  const std::int64_t arg[] = {static_cast<std::int64_t>(options.integrator), static_cast<std::int64_t>(options.method)};
+  const std::int64_t arg[] = {static_cast<std::int64_t>(options.integrator),
+                              static_cast<std::int64_t>(options.method)};
   const UOp evolve = make(Op::EVOLVE, std::span<const UOp>(src), arg);
   if (has_engine()) engine().check_evolve(evolve, where);
   if (options.progress) set_progress_callback(evolve, options.progress);

@@ -8,7 +8,8 @@
 
 namespace tinyphys {
 
-// The callback given with an EVOLVE, empty when there is none. Callbacks stand beside the graph: they enter no hash.
+// The callback given with an EVOLVE, empty when there is none. Callbacks stand beside the graph: they enter
+// no hash.
 std::function<void(const Progress&)> progress_callback(const Node* evolve);
 
 // Ties a callback to an EVOLVE for as long as anybody else holds the node.

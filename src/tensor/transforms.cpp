@@ -30,15 +30,18 @@ std::vector<Tensor> wrapped(std::span<const UOp> values) {
 
 void check_float(const UOp& x, std::size_t i, std::string_view call, const Where& where) {
   if (!is_float(x->dtype))
-    fail(call, "argument " + std::to_string(i) + " is " + describe(x.get()) + ": derivatives need a float dtype", where);
+    fail(call,
+         "argument " + std::to_string(i) + " is " + describe(x.get()) + ": derivatives need a float dtype",
+         where);
 }
 void check_loss(const UOp& loss, const std::string& what, std::string_view call, const Where& where) {
   if (!loss->shape().empty()) fail(call, what + " must be a scalar, got " + describe(loss.get()), where);
-  if (!is_float(loss->dtype)) fail(call, what + " must be of float dtype, got " + describe(loss.get()), where);
+  if (!is_float(loss->dtype))
+    fail(call, what + " must be of float dtype, got " + describe(loss.get()), where);
 }
 
-// f at fresh symbols. The values of the arguments come in afterwards, so that equal arguments stay distinct, and
-// nothing that f captures is taken for one of them.
+// f at fresh symbols. The values of the arguments come in afterwards, so that equal arguments stay distinct,
+// and nothing that f captures is taken for one of them.
 struct Trace {
   std::vector<UOp> symbols, outputs;
 
@@ -64,11 +67,16 @@ void fill_zeros(std::vector<UOp>& values, std::span<const UOp> like) {
 void check_directions(std::span<const UOp> given, std::span<const UOp> of, const std::string& noun,
                       const std::string& of_noun, std::string_view call, const Where& where) {
   if (given.size() != of.size())
-    fail(call, std::to_string(given.size()) + " " + noun + "s for " + std::to_string(of.size()) + " " + of_noun + "s", where);
+    fail(call,
+         std::to_string(given.size()) + " " + noun + "s for " + std::to_string(of.size()) + " " + of_noun +
+             "s",
+         where);
   for (std::size_t i = 0; i < given.size(); ++i)
     if (given[i]->dtype != of[i]->dtype || !same_shape(given[i].get(), of[i].get()))
-      fail(call, noun + " " + std::to_string(i) + " is " + describe(given[i].get()) + ", but its " + of_noun + " is " +
-                     describe(of[i].get()), where);
+      fail(call,
+           noun + " " + std::to_string(i) + " is " + describe(given[i].get()) + ", but its " + of_noun +
+               " is " + describe(of[i].get()),
+           where);
 }
 
 }  // namespace
@@ -81,12 +89,18 @@ std::vector<Tensor> gradient(const Tensor& loss, const std::vector<Tensor>& wrt,
   for (std::size_t i = 0; i < x.size(); ++i) {
     check_float(x[i], i, kCall, where);
     if (!(x[i]->flags & (Node::kHasBuffer | Node::kHasSym)))
-      fail(kCall, "argument " + std::to_string(i) + " is a constant, the same value wherever it is written: make it "
-                  "data with clone() before the loss is built, or use grad(f)(...)", where);
+      fail(kCall,
+           "argument " + std::to_string(i) +
+               " is a constant, the same value wherever it is written: make it "
+               "data with clone() before the loss is built, or use grad(f)(...)",
+           where);
     for (std::size_t j = 0; j < i; ++j)
       if (x[i] == x[j])
-        fail(kCall, "arguments " + std::to_string(j) + " and " + std::to_string(i) + " are the same value: make one "
-                    "of them a clone() before the loss is built, or use grad(f)(...)", where);
+        fail(kCall,
+             "arguments " + std::to_string(j) + " and " + std::to_string(i) +
+                 " are the same value: make one "
+                 "of them a clone() before the loss is built, or use grad(f)(...)",
+             where);
   }
   LocationScope scope(where);
   return wrapped(gradient(scalar, x));
@@ -94,7 +108,8 @@ std::vector<Tensor> gradient(const Tensor& loss, const std::vector<Tensor>& wrt,
 
 namespace detail {
 
-ValueAndGradients value_and_gradients(std::string_view call, const Function& f, const std::vector<Tensor>& x, Where where) {
+ValueAndGradients value_and_gradients(std::string_view call, const Function& f, const std::vector<Tensor>& x,
+                                      Where where) {
   const std::vector<UOp> values = nodes(x, call, where);
   for (std::size_t i = 0; i < values.size(); ++i) check_float(values[i], i, call, where);
   const Trace trace(f, values, call, where);
@@ -111,7 +126,8 @@ ValueAndGradients value_and_gradients(std::string_view call, const Function& f, 
   return out;
 }
 
-Linearized jvp(const Function& f, const std::vector<Tensor>& x, const std::vector<Tensor>& tangents, Where where) {
+Linearized jvp(const Function& f, const std::vector<Tensor>& x, const std::vector<Tensor>& tangents,
+               Where where) {
   const std::vector<UOp> values = nodes(x, "jvp", where), directions = nodes(tangents, "jvp", where);
   for (std::size_t i = 0; i < values.size(); ++i) check_float(values[i], i, "jvp", where);
   check_directions(directions, values, "tangent", "argument", "jvp", where);
@@ -122,7 +138,8 @@ Linearized jvp(const Function& f, const std::vector<Tensor>& x, const std::vecto
   return {wrapped(trace.at(values, trace.outputs)), wrapped(trace.at(values, moved))};
 }
 
-Linearized vjp(const Function& f, const std::vector<Tensor>& x, const std::vector<Tensor>& cotangents, Where where) {
+Linearized vjp(const Function& f, const std::vector<Tensor>& x, const std::vector<Tensor>& cotangents,
+               Where where) {
   const std::vector<UOp> values = nodes(x, "vjp", where), weights = nodes(cotangents, "vjp", where);
   for (std::size_t i = 0; i < values.size(); ++i) check_float(values[i], i, "vjp", where);
   const Trace trace(f, values, "vjp", where);
@@ -139,7 +156,8 @@ std::vector<Tensor> vmap(const Function& f, const std::vector<Tensor>& x, Where 
   std::vector<UOp> rows;
   for (std::size_t i = 0; i < values.size(); ++i) {
     const auto shape = values[i]->shape();
-    if (shape.empty()) fail("vmap", "argument " + std::to_string(i) + " is a scalar: it has no axis to map over", where);
+    if (shape.empty())
+      fail("vmap", "argument " + std::to_string(i) + " is a scalar: it has no axis to map over", where);
     if (shape[0] != values[0]->shape()[0])
       fail("vmap", "arguments have first axes of different length: " + front::shape_list(values), where);
     rows.push_back(symbol(values[i]->dtype, shape.subspan(1)));
@@ -173,7 +191,8 @@ Tensor hessian(const Function& f, const Tensor& x, Where where) {
   const Dims square{n, n};
   const UOp row = broadcast_to(reshape(iota(n), Dims{n, 1}), square), column = broadcast_to(iota(n), square);
   const UOp basis = reshape(cast(compare(Op::EQ, row, column), value->dtype), rows);
-  const UOp all = tinyphys::vmap(std::span(&moved, 1), std::span(&direction, 1), std::span(&basis, 1)).front();
+  const UOp all =
+      tinyphys::vmap(std::span(&moved, 1), std::span(&direction, 1), std::span(&basis, 1)).front();
   return tensor(trace.at(std::span(&value, 1), std::vector<UOp>{reshape(all, shape)}).front());
 }
 

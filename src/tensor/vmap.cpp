@@ -23,14 +23,16 @@ using Batched = std::vector<UOp>;
 
 class Batch {
  public:
-  std::vector<UOp> run(std::span<const UOp> outputs, std::span<const UOp> inputs, std::span<const UOp> values) {
+  std::vector<UOp> run(std::span<const UOp> outputs, std::span<const UOp> inputs,
+                       std::span<const UOp> values) {
     if (inputs.empty()) return std::vector<UOp>(outputs.size());
     batch_ = values.front()->shape()[0];
     for (std::size_t i = 0; i < inputs.size(); ++i) values_.insert(inputs[i].get(), values[i]);
     std::vector<Node*> roots;
     for (const UOp& o : outputs) roots.push_back(o.get());
     const std::uint8_t common = common_flags(inputs);
-    const auto order = toposort(roots, [&](const Node* n) { return values_.contains(n) || !may_depend(n, common); });
+    const auto order =
+        toposort(roots, [&](const Node* n) { return values_.contains(n) || !may_depend(n, common); });
     for (Node* n : order)
       if (n->op == Op::GET) used_[n->src(0)].push_back(static_cast<std::size_t>(n->arg(0)));
     for (Node* n : order) {
@@ -108,8 +110,10 @@ class Batch {
         arg.insert(arg.end(), n->arg().begin() + 1, n->arg().end());
         return make(Op::PAD, {s[0]}, arg);
       }
-      case Op::ROLL: return make(Op::ROLL, {s[0]}, {n->arg(0) + 1, n->arg(1)});
-      case Op::CUMSUM: return make(Op::CUMSUM, {s[0]}, {n->arg(0) + 1});
+      case Op::ROLL:
+        return make(Op::ROLL, {s[0]}, {n->arg(0) + 1, n->arg(1)});
+      case Op::CUMSUM:
+        return make(Op::CUMSUM, {s[0]}, {n->arg(0) + 1});
       case Op::CAT: {
         std::vector<UOp> parts;
         for (std::size_t i = 0; i < s.size(); ++i) parts.push_back(everywhere(s, n, i));
@@ -120,10 +124,14 @@ class Batch {
         for (std::int64_t a : n->arg().subspan(1)) axes.push_back(a + 1);
         return reduce(static_cast<Reduction>(n->arg(0)), s[0], axes);
       }
-      case Op::MATMUL: return matrix_product(n, s);
-      case Op::GATHER: return gather(n, s);
-      case Op::SCATTER_ADD: return scatter(n, s);
-      default: throw Error("vmap", "no rule for " + std::string(name(n->op)), "", 0);
+      case Op::MATMUL:
+        return matrix_product(n, s);
+      case Op::GATHER:
+        return gather(n, s);
+      case Op::SCATTER_ADD:
+        return scatter(n, s);
+      default:
+        throw Error("vmap", "no rule for " + std::string(name(n->op)), "", 0);
     }
   }
 
@@ -141,10 +149,12 @@ class Batch {
     return matmul(everywhere(s, n, 0), everywhere(s, n, 1));
   }
 
-  // Row b of a [B, n, ...] array seen as [B n, ...] has its indices moved by b n. An index out of range stays so.
+  // Row b of a [B, n, ...] array seen as [B n, ...] has its indices moved by b n. An index out of range stays
+  // so.
   UOp flat_index(const UOp& index, std::int64_t extent) const {
     const DType wide = DType::kInt64;
-    const UOp i = cast(index, wide), n = full(wide, i->shape(), static_cast<double>(extent)), zero = zeros_like(i);
+    const UOp i = cast(index, wide), n = full(wide, i->shape(), static_cast<double>(extent)),
+              zero = zeros_like(i);
     const UOp wrapped = where(compare(Op::LT, i, zero), add(i, n), i);
     Dims column(i->shape().size(), 1);
     column[0] = batch_;
@@ -167,7 +177,8 @@ class Batch {
     if (!s[1]) return make(Op::GATHER, {s[0], index}, {axis + 1});
     if (!s[0]) return move_axis(make(Op::GATHER, {x, s[1]}, {axis}), axis, 0);
     // [B n, pre..., post...] taken at [B, index...] = [B, index..., pre..., post...]; pre goes before index.
-    UOp out = make(Op::GATHER, {rows_first(s[0], axis), flat_index(s[1], x->shape()[static_cast<std::size_t>(axis)])},
+    UOp out = make(Op::GATHER,
+                   {rows_first(s[0], axis), flat_index(s[1], x->shape()[static_cast<std::size_t>(axis)])},
                    {std::int64_t{0}});
     const auto index_rank = static_cast<std::int64_t>(index->shape().size());
     for (std::int64_t d = 0; d < axis; ++d) out = move_axis(out, 1 + index_rank + d, 1 + d);
@@ -182,7 +193,8 @@ class Batch {
     const auto index_rank = static_cast<std::int64_t>(n->src(1)->shape().size());
     UOp parts = values;  // [B, pre..., index..., post...] to [B, index..., pre..., post...]
     for (std::int64_t d = 0; d < index_rank; ++d) parts = move_axis(parts, 1 + axis + d, 1 + d);
-    const UOp flat = make(Op::SCATTER_ADD, {rows_first(base, axis), flat_index(s[1], extent), parts}, {std::int64_t{0}});
+    const UOp flat =
+        make(Op::SCATTER_ADD, {rows_first(base, axis), flat_index(s[1], extent), parts}, {std::int64_t{0}});
     Dims split(flat->shape().begin(), flat->shape().end());
     split[0] = extent;
     split.insert(split.begin(), batch_);
@@ -191,11 +203,15 @@ class Batch {
 
   std::vector<UOp> whole(Node* n, const Batched& s) const {
     switch (n->op) {
-      case Op::SCAN: return scan(n, s);
-      case Op::EVOLVE: return evolve(n, s);
+      case Op::SCAN:
+        return scan(n, s);
+      case Op::EVOLVE:
+        return evolve(n, s);
       case Op::SCAN_VJP:
-      case Op::EVOLVE_VJP: return derivative_call(n, s);
-      default: throw Error("vmap", "no rule for " + std::string(name(n->op)), "", 0);
+      case Op::EVOLVE_VJP:
+        return derivative_call(n, s);
+      default:
+        throw Error("vmap", "no rule for " + std::string(name(n->op)), "", 0);
     }
   }
 
@@ -323,7 +339,8 @@ class Batch {
       wrt_at.push_back(i);
     }
     std::vector<UOp> cotangents;
-    for (std::size_t j = 0; j < call.cotangents.size(); ++j) cotangents.push_back(everywhere(s, n, call.first + count + j));
+    for (std::size_t j = 0; j < call.cotangents.size(); ++j)
+      cotangents.push_back(everywhere(s, n, call.first + count + j));
     std::vector<UOp> outputs = outputs_of(call.primal(plain));
     const std::vector<UOp> batched = Batch().run(outputs, inputs, values);
     for (std::size_t j = 0; j < outputs.size(); ++j)
@@ -350,7 +367,8 @@ class Batch {
 
 }  // namespace
 
-std::vector<UOp> vmap(std::span<const UOp> outputs, std::span<const UOp> inputs, std::span<const UOp> values) {
+std::vector<UOp> vmap(std::span<const UOp> outputs, std::span<const UOp> inputs,
+                      std::span<const UOp> values) {
   return Batch().run(outputs, inputs, values);
 }
 

@@ -105,12 +105,11 @@ UOp sum_to_shape(const UOp& x, Extents shape) {
   const std::size_t extra = x->shape().size() - shape.size();
   Dims axes;
   for (std::size_t i = 0; i < x->shape().size(); ++i)
-    if (i < extra || (shape[i - extra] == 1 && x->shape()[i] != 1)) axes.push_back(static_cast<std::int64_t>(i));
+    if (i < extra || (shape[i - extra] == 1 && x->shape()[i] != 1))
+      axes.push_back(static_cast<std::int64_t>(i));
   return reshape(sum(x, axes), shape);
 }
-UOp slice(const UOp& x, Extents arg) {
-  return equal(arg, whole_slice(x)) ? x : make(Op::SLICE, {x}, arg);
-}
+UOp slice(const UOp& x, Extents arg) { return equal(arg, whole_slice(x)) ? x : make(Op::SLICE, {x}, arg); }
 UOp slice_axis(const UOp& x, std::int64_t axis, std::int64_t start, std::int64_t stop, std::int64_t step) {
   Dims arg = whole_slice(x);
   arg[at(3 * axis)] = start;

@@ -1,8 +1,9 @@
 // Small builders of UOp graphs, for gradient rules and physics passes.
 //
-// They build no node that does nothing: a reshape to the same shape, a cast to the same dtype, a product with a
-// broadcast 1, a double negation give the operand. Only identities that hold in every bit are used: x + 0 stays
-// (it changes -0), x * 0 stays (NaN). Operands of elementwise builders have one shape and dtype, as the ops do.
+// They build no node that does nothing: a reshape to the same shape, a cast to the same dtype, a product with
+// a broadcast 1, a double negation give the operand. Only identities that hold in every bit are used: x + 0
+// stays (it changes -0), x * 0 stays (NaN). Operands of elementwise builders have one shape and dtype, as the
+// ops do.
 #pragma once
 
 #include <cstdint>

@@ -117,7 +117,7 @@ UOp close_lambda(std::span<const UOp> outputs, std::span<const UOp> params, std:
   for (const UOp& o : outputs) roots.push_back(o.get());
 
   // depends: below n there is a param. Data without a symbol cannot hold one when all params are symbols.
-  NodeMap<char> depends;
+  NodeMap<char> depends, steps;
   const auto order = toposort(roots, [&](const Node* n) {
     return replaced.contains(n) || (only_symbols && (n->flags & kFree) && !(n->flags & Node::kHasSym));
   });
@@ -127,6 +127,9 @@ UOp close_lambda(std::span<const UOp> outputs, std::span<const UOp> params, std:
       for (Node* s : n->src())
         if (const char* below = depends.find(s)) d |= *below;
     depends.insert(n, d);
+    // The number of steps of an inner loop stays a number: it is an extent of what the loop stacks, and of its tape.
+    if (n->op == Op::SCAN || n->op == Op::SCAN_VJP) steps.insert(n->src(1), 1);
+    if (n->op == Op::EVOLVE || n->op == Op::EVOLVE_VJP) steps.insert(n->src(2), 1);
   }
 
   std::size_t n_params = params.size();
@@ -142,7 +145,7 @@ UOp close_lambda(std::span<const UOp> outputs, std::span<const UOp> params, std:
     if (replaced.contains(n)) return true;
     const char* d = depends.find(n);
     if (d && *d) return false;
-    if (n->op == Op::CONST ? !is_structural_const(n) : (n->flags & kFree) != 0) {
+    if (n->op == Op::CONST ? !is_structural_const(n) && !steps.contains(n) : (n->flags & kFree) != 0) {
       capture(const_cast<Node*>(n));
       return replaced.contains(n);
     }

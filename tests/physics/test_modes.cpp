@@ -511,8 +511,6 @@ TEST_CASE("modes: every lambda h^2 of a single mode against the quad loop") {
     s.v[0] = -0.2;
     s.q[0] = 1.1;
     s.p[0] = 0.7;
-    // The same through the dense path: two copies mixed by a rotation-free coupling of zero strength is a single; so couple weakly
-    // to a spectator with an exact block structure.
     const NormalModesResult built = build(s);
     REQUIRE(built.modes);
     for (const StepKind kind : kLoops) {
@@ -531,6 +529,40 @@ TEST_CASE("modes: every lambda h^2 of a single mode against the quad loop") {
           }
           CHECK(relative(got.q, want.q) <= 4e-16);
           CHECK(relative(got.p, want.p) <= 4e-16);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("modes: every lambda h^2 in a coupled pair against the quad loop") {
+  for (const double k : {-5.0, -1e-3, -1e-9, 0.0, 1e-9, 1e-3, 1.0, 1.999, 2.0, 3.9, 4.0 - 1e-12, 4.0, 4.0 + 1e-12, 4.1, 50.0}) {
+    // Eigenvalues k and 0.7 with Minv = 1; a null direction of Minv in the second system.
+    System s(3);
+    s.K(0, 0) = s.K(1, 1) = 0.5 * (k + 0.7);
+    s.K(0, 1) = s.K(1, 0) = 0.5 * (k - 0.7);
+    s.M(0, 0) = s.M(1, 1) = 1.0;
+    s.g = {0.3, -0.4, 0.0};
+    s.v = {-0.2, 0.1, 0.0};
+    s.q = {1.1, -0.6, 0.2};
+    s.p = {0.7, 0.9, -0.3};
+    System null = s;
+    null.K(1, 2) = null.K(2, 1) = 0.5;
+    for (const System& at : {s, null}) {
+      const NormalModesResult built = build(at);
+      REQUIRE(built.modes);
+      for (const StepKind kind : kLoops) {
+        for (const double h : {1.0, -0.5}) {
+          for (const std::int64_t steps : {1L, 2L, 3L, 10L, 100L}) {
+            CAPTURE(k);
+            CAPTURE(h);
+            CAPTURE(steps);
+            CAPTURE(static_cast<int>(kind));
+            const State<Quad> want = loop<Quad>(at, h, steps, kind);
+            const Doubles got = jump(*built.modes, at, h, steps, kind);
+            CHECK(relative(got.q, want.q) <= 2.3e-16);
+            CHECK(relative(got.p, want.p) <= 2.3e-16);
+          }
         }
       }
     }

@@ -1,13 +1,13 @@
-#include "tensor/gradient.hpp"
-
-#include <doctest/doctest.h>
+#include "test_gradient.hpp"
 
 #include <array>
 #include <cstdlib>
 #include <string>
 
+#include <doctest/doctest.h>
+
+#include "tensor/gradient.hpp"
 #include "tensor/jvp.hpp"
-#include "test_gradient.hpp"
 
 using namespace tinyphys;
 using namespace tinyphys::testing;
@@ -65,9 +65,12 @@ std::vector<Case> all_ops() {
   one(Op::FLOOR, 0.2, 0.8);
   one(Op::CEIL, 0.2, 0.8);
   for (std::int64_t k : {-64, -3, -1, 0, 1, 2, 3, 7})
-    cases.push_back({"POWI " + std::to_string(k), {{4}}, 0.9, 1.2, [k](Args x) { return make(Op::POWI, {x[0]}, {k}); }});
+    cases.push_back(
+        {"POWI " + std::to_string(k), {{4}}, 0.9, 1.2, [k](Args x) { return make(Op::POWI, {x[0]}, {k}); }});
   auto two = [&](Op op, double low, double high) {
-    cases.push_back({std::string(name(op)), {{2, 3}, {2, 3}}, low, high, [op](Args x) { return make(op, {x[0], x[1]}); }});
+    cases.push_back({std::string(name(op)), {{2, 3}, {2, 3}}, low, high, [op](Args x) {
+                       return make(op, {x[0], x[1]});
+                     }});
     cases.push_back({std::string(name(op)) + " of one value", {{3}}, low, high, [op](Args x) {
                        return make(op, {unary(Op::SIN, x[0]), offset(x[0], 2)});
                      }});
@@ -85,32 +88,47 @@ std::vector<Case> all_ops() {
                    }});
   cases.push_back({"FMA", {{3}, {3}, {3}}, -1, 1, [](Args x) { return make(Op::FMA, {x[0], x[1], x[2]}); }});
   cases.push_back({"WHERE", {{6}, {6}}, 0.5, 2, [](Args x) {
-                     const UOp even = compare(Op::EQ, make(Op::MOD, {iota(6), full(DType::kInt64, Dims{6}, 2)}),
-                                              full(DType::kInt64, Dims{6}, 0));
+                     const UOp even =
+                         compare(Op::EQ, make(Op::MOD, {iota(6), full(DType::kInt64, Dims{6}, 2)}),
+                                 full(DType::kInt64, Dims{6}, 0));
                      return where(even, x[0], mul(x[1], x[1]));
                    }});
-  cases.push_back({"CAST", {{3}}, -1, 1, [](Args x) { return mul(x[0], cast(cast(x[0], DType::kInt64), DType::kFloat64)); }});
+  cases.push_back({"CAST", {{3}}, -1, 1, [](Args x) {
+                     return mul(x[0], cast(cast(x[0], DType::kInt64), DType::kFloat64));
+                   }});
   cases.push_back({"RESHAPE PERMUTE", {{2, 3, 2}}, -1, 1, [](Args x) {
                      return permute(reshape(permute(x[0], Dims{2, 0, 1}), Dims{4, 3}), Dims{1, 0});
                    }});
-  cases.push_back({"EXPAND", {{2, 1, 3}}, -1, 1, [](Args x) { return broadcast_to(x[0], Dims{4, 2, 5, 3}); }});
-  const std::vector<std::array<std::int64_t, 3>> slices{{0, 7, 1}, {2, 5, 1}, {0, 7, 2}, {1, 6, 3}, {6, -1, -1},
-                                                         {5, 0, -2}, {6, -1, -3}, {3, 4, 5}, {3, 3, 1}, {4, 3, -7}};
+  cases.push_back({"EXPAND", {{2, 1, 3}}, -1, 1, [](Args x) {
+                     return broadcast_to(x[0], Dims{4, 2, 5, 3});
+                   }});
+  const std::vector<std::array<std::int64_t, 3>> slices{{0, 7, 1},   {2, 5, 1},  {0, 7, 2},   {1, 6, 3},
+                                                        {6, -1, -1}, {5, 0, -2}, {6, -1, -3}, {3, 4, 5},
+                                                        {3, 3, 1},   {4, 3, -7}};
   for (const auto& s : slices)
     cases.push_back({"SLICE " + shape_text(s), {{7, 4}}, -1, 1, [s](Args x) {
                        return make(Op::SLICE, {x[0]}, {s[0], s[1], s[2], 3, -1, -2});
                      }});
-  cases.push_back({"PAD", {{2, 3}}, -1, 1, [](Args x) { return make(Op::PAD, {x[0]}, {bits(5.0), 1, 0, 2, 3}); }});
+  cases.push_back({"PAD", {{2, 3}}, -1, 1, [](Args x) {
+                     return make(Op::PAD, {x[0]}, {bits(5.0), 1, 0, 2, 3});
+                   }});
   cases.push_back({"ROLL", {{2, 5}}, -1, 1, [](Args x) { return make(Op::ROLL, {x[0]}, {1, 2}); }});
   cases.push_back({"ROLL by 0", {{2, 5}}, -1, 1, [](Args x) { return make(Op::ROLL, {x[0]}, {1, 0}); }});
-  cases.push_back({"CAT", {{2, 3}, {2, 2}}, -1, 1, [](Args x) { return cat(std::vector<UOp>{x[0], x[1], mul(x[0], x[0])}, 1); }});
+  cases.push_back({"CAT", {{2, 3}, {2, 2}}, -1, 1, [](Args x) {
+                     return cat(std::vector<UOp>{x[0], x[1], mul(x[0], x[0])}, 1);
+                   }});
   for (Reduction r : {Reduction::kSum, Reduction::kProd, Reduction::kMax, Reduction::kMin}) {
-    cases.push_back({"REDUCE " + std::string(name(r)), {{2, 5, 3}}, 0.5, 1.5, [r](Args x) { return reduce(r, x[0], Dims{0, 2}); }});
-    cases.push_back({"REDUCE all " + std::string(name(r)), {{7}}, -1.5, 1.5, [r](Args x) { return reduce(r, x[0], Dims{0}); }});
+    cases.push_back({"REDUCE " + std::string(name(r)), {{2, 5, 3}}, 0.5, 1.5, [r](Args x) {
+                       return reduce(r, x[0], Dims{0, 2});
+                     }});
+    cases.push_back({"REDUCE all " + std::string(name(r)), {{7}}, -1.5, 1.5, [r](Args x) {
+                       return reduce(r, x[0], Dims{0});
+                     }});
   }
   cases.push_back({"CUMSUM", {{3, 4}}, -1, 1, [](Args x) { return make(Op::CUMSUM, {x[0]}, {0}); }});
   cases.push_back({"MATMUL", {{3, 2}, {2, 4}}, -1, 1, [](Args x) { return matmul(x[0], x[1]); }});
-  cases.push_back({"MATMUL batched", {{2, 3, 2}, {2, 2, 2}}, -1, 1, [](Args x) { return matmul(x[0], x[1]); }});
+  cases.push_back(
+      {"MATMUL batched", {{2, 3, 2}, {2, 2, 2}}, -1, 1, [](Args x) { return matmul(x[0], x[1]); }});
   cases.push_back({"GATHER", {{2, 4, 3}}, -1, 1, [](Args x) {
                      return make(Op::GATHER, {x[0], index_of({0, 3, 3, -2}, {2, 2})}, {1});
                    }});
@@ -124,7 +142,8 @@ std::vector<Case> all_ops() {
 std::vector<UOp> inputs_for(const Case& c, Bench& bench, std::mt19937_64& rng) {
   std::vector<UOp> x;
   for (const Dims& shape : c.shapes)
-    x.push_back(bench.input(shape, random_row(rng, static_cast<std::size_t>(elements(shape)), c.low, c.high)));
+    x.push_back(
+        bench.input(shape, random_row(rng, static_cast<std::size_t>(elements(shape)), c.low, c.high)));
   return x;
 }
 
@@ -151,9 +170,10 @@ std::uint64_t seed() {
   return s ? std::strtoull(s, nullptr, 10) : 20240611;
 }
 
-// Forward and reverse mode against each other (duality, to rounding) and against differences (1e-8: h^4 = 1e-12 times
-// fifth derivatives, and rounding over h = 1e-13).
-void check_derivatives(Bench& bench, const UOp& f, const std::vector<UOp>& x, std::mt19937_64& rng, double tol = 1e-8) {
+// Forward and reverse mode against each other (duality, to rounding) and against differences (1e-8: h^4 =
+// 1e-12 times fifth derivatives, and rounding over h = 1e-13).
+void check_derivatives(Bench& bench, const UOp& f, const std::vector<UOp>& x, std::mt19937_64& rng,
+                       double tol = 1e-8) {
   std::vector<UOp> v, wrt = x;
   std::vector<Row> directions;
   for (const UOp& u : x) {
@@ -201,7 +221,8 @@ TEST_CASE("second derivatives of every op") {
     const std::vector<UOp> g = gradient(loss, x);
     UOp second;
     for (const UOp& gi : g) {
-      const UOp r = bench.input(shape_of(gi.get()), random_row(rng, static_cast<std::size_t>(gi->size()), -1, 1));
+      const UOp r =
+          bench.input(shape_of(gi.get()), random_row(rng, static_cast<std::size_t>(gi->size()), -1, 1));
       second = second ? add(second, dot(r, gi)) : dot(r, gi);
     }
     check_derivatives(bench, second, x, rng, 1e-6);
@@ -215,7 +236,8 @@ TEST_CASE("closed forms") {
     const UOp g = gradient(dot(x, unary(Op::SIN, x)), std::span(&x, 1)).front();
     const Row v = bench.run(g);
     for (std::size_t i = 0; i < 3; ++i)
-      CHECK(v[i] == doctest::Approx(std::sin(bench.at(x)[i]) + bench.at(x)[i] * std::cos(bench.at(x)[i])).epsilon(1e-15));
+      CHECK(v[i] == doctest::Approx(std::sin(bench.at(x)[i]) + bench.at(x)[i] * std::cos(bench.at(x)[i]))
+                        .epsilon(1e-15));
   }
   SUBCASE("a quadratic form") {
     const UOp a = bench.input({3, 3}, {1, 2, 3, 4, 5, 6, 7, 8, 10});
@@ -291,9 +313,7 @@ TEST_CASE("what is asked for and nothing else") {
     const UOp through_int = cast(cast(x, DType::kInt64), DType::kFloat64);
     CHECK_FALSE(jvp(std::span(&through_int, 1), std::span(&x, 1), std::span(&y, 1)).front());
   }
-  SUBCASE("the loss itself") {
-    CHECK(bench.run(gradient(loss, std::span(&loss, 1)).front()) == Row{1});
-  }
+  SUBCASE("the loss itself") { CHECK(bench.run(gradient(loss, std::span(&loss, 1)).front()) == Row{1}); }
   SUBCASE("the graph stays small") {
     // x . x: expand 1 to [2], times x twice, one sum.
     const UOp square = dot(x, x);
@@ -325,7 +345,8 @@ TEST_CASE("random graphs") {
     INFO("TINYPHYS_TEST_SEED=", s);
     std::mt19937_64 rng(s);
     Bench bench;
-    std::vector<UOp> x{bench.input({2, 3}, random_row(rng, 6, 0.3, 0.9)), bench.input({2, 3}, random_row(rng, 6, 0.3, 0.9)),
+    std::vector<UOp> x{bench.input({2, 3}, random_row(rng, 6, 0.3, 0.9)),
+                       bench.input({2, 3}, random_row(rng, 6, 0.3, 0.9)),
                        bench.input({3, 3}, random_row(rng, 9, 0.3, 0.9))};
     std::vector<UOp> pool{x[0], x[1]};
     auto pick = [&] { return pool[rng() % pool.size()]; };
@@ -334,20 +355,48 @@ TEST_CASE("random graphs") {
       const UOp a = pick(), b = pick();
       UOp r;
       switch (rng() % 14) {
-        case 0: r = unary(Op::SIN, a); break;
-        case 1: r = unary(Op::TANH, add(a, b)); break;
-        case 2: r = mul(unary(Op::COS, a), b); break;
-        case 3: r = div(a, offset(powi(b, 2), 1.0)); break;
-        case 4: r = unary(Op::SQRT, offset(powi(a, 2), 0.5)); break;
-        case 5: r = unary(Op::TANH, matmul(a, x[2])); break;
-        case 6: r = make(Op::ROLL, {a}, {1, 1}); break;
-        case 7: r = broadcast_to(reshape(unary(Op::SIN, sum(a, Dims{1})), Dims{2, 1}), Dims{2, 3}); break;
-        case 8: r = flip(sub(a, scaled(b, 0.5)), 0); break;
-        case 9: r = slice_axis(cat(std::vector<UOp>{a, b}, 0), 0, 0, 4, 2); break;
-        case 10: r = unary(Op::SIN, make(Op::CUMSUM, {a}, {1})); break;
-        case 11: r = reshape(permute(unary(Op::ATAN, a), Dims{1, 0}), Dims{2, 3}); break;
-        case 12: r = make(Op::GATHER, {a, index_of({2, 0, 2}, {3})}, {1}); break;
-        default: r = unary(Op::TANH, broadcast_to(reduce(Reduction::kProd, a, Dims{0}), Dims{2, 3})); break;
+        case 0:
+          r = unary(Op::SIN, a);
+          break;
+        case 1:
+          r = unary(Op::TANH, add(a, b));
+          break;
+        case 2:
+          r = mul(unary(Op::COS, a), b);
+          break;
+        case 3:
+          r = div(a, offset(powi(b, 2), 1.0));
+          break;
+        case 4:
+          r = unary(Op::SQRT, offset(powi(a, 2), 0.5));
+          break;
+        case 5:
+          r = unary(Op::TANH, matmul(a, x[2]));
+          break;
+        case 6:
+          r = make(Op::ROLL, {a}, {1, 1});
+          break;
+        case 7:
+          r = broadcast_to(reshape(unary(Op::SIN, sum(a, Dims{1})), Dims{2, 1}), Dims{2, 3});
+          break;
+        case 8:
+          r = flip(sub(a, scaled(b, 0.5)), 0);
+          break;
+        case 9:
+          r = slice_axis(cat(std::vector<UOp>{a, b}, 0), 0, 0, 4, 2);
+          break;
+        case 10:
+          r = unary(Op::SIN, make(Op::CUMSUM, {a}, {1}));
+          break;
+        case 11:
+          r = reshape(permute(unary(Op::ATAN, a), Dims{1, 0}), Dims{2, 3});
+          break;
+        case 12:
+          r = make(Op::GATHER, {a, index_of({2, 0, 2}, {3})}, {1});
+          break;
+        default:
+          r = unary(Op::TANH, broadcast_to(reduce(Reduction::kProd, a, Dims{0}), Dims{2, 3}));
+          break;
       }
       pool.push_back(r);
     }

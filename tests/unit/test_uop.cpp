@@ -148,7 +148,7 @@ TEST_CASE("a graph as text") {
   CHECK(to_text(padded) ==
         "%0 = SYM float64[2,3] #0\n"
         "%1 = PAD float64[4,5] fill 0.000000 by (1,1) (0,2) %0\n");
-  CHECK(to_infix(energy.get()) == "reduce(0.5 * (x * x))");
+  CHECK(to_infix(energy.get()) == "sum(0.5 * x * x)");
 
   // for k steps: q += c, with c captured
   std::vector<UOp> captured;

@@ -1,5 +1,5 @@
-// What a row of the benchmark is, and what measuring it gives. The rows themselves are in rows_*.cpp, the goals in
-// goals.cpp, the machinery in measure.cpp and report.cpp.
+// What a row of the benchmark is, and what measuring it gives. The rows themselves are in rows_*.cpp, the
+// goals in goals.cpp, the machinery in measure.cpp and report.cpp.
 #pragma once
 
 #include <chrono>
@@ -32,8 +32,8 @@ class Wrong : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Does the work `repeat` times and returns the seconds that it took. What it leaves out of the clock (making input,
-// freeing results) is not part of the work.
+// Does the work `repeat` times and returns the seconds that it took. What it leaves out of the clock (making
+// input, freeing results) is not part of the work.
 using Timed = std::function<double(long repeat)>;
 
 // The whole call is the work.
@@ -46,8 +46,9 @@ Timed timed(F f) {
   };
 }
 
-// How often a row is measured. Samples of work and reference alternate, so that both see the same machine. Sampling
-// ends at max_samples, or after min_samples once the medians are settled to 0.5 % or budget_s is used up.
+// How often a row is measured. Samples of work and reference alternate, so that both see the same machine.
+// Sampling ends at max_samples, or after min_samples once the medians are settled to 0.5 % or budget_s is
+// used up.
 struct Sampling {
   long warm_up = 1;
   long min_samples = 7;
@@ -68,10 +69,10 @@ struct Bench {
 };
 
 struct Row {
-  std::string_view name;       // what --filter sees, and the key to the goals
-  std::string_view work;       // in words
-  std::int64_t n = 0;          // problem size, as the words say
-  std::string_view reference;  // in words; empty: there is none
+  std::string_view name;            // what --filter sees, and the key to the goals
+  std::string_view work;            // in words
+  std::int64_t n = 0;               // problem size, as the words say
+  std::string_view reference = {};  // in words; empty: there is none
   // Makes the input and checks the answer once. May throw Wrong or tp::Error.
   std::function<Bench()> set_up;
 };
@@ -115,15 +116,18 @@ struct Result {
 // Never throws: errors become the result's status.
 Result measure(const Row& row);
 
-// --- the rows, one function a file --------------------------------------------------------------------------
+// --- the rows, one function a file
+// --------------------------------------------------------------------------
 
 void add_evolve_rows(std::vector<Row>& rows);
 void add_kernel_rows(std::vector<Row>& rows);
 void add_overhead_rows(std::vector<Row>& rows);
 
-// --- children: work that must start in a fresh process -------------------------------------------------------
+// --- children: work that must start in a fresh process
+// -------------------------------------------------------
 
-// A child is this program started with the hidden option --child NAME. It prints lines "key value", as numbers.
+// A child is this program started with the hidden option --child NAME. It prints lines "key value", as
+// numbers.
 struct Child {
   std::string_view name;
   void (*run)(Clock::time_point main_start);

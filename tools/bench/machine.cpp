@@ -19,7 +19,8 @@ std::string cpu_name() {
     if (colon == std::string::npos) continue;
     const std::size_t end = line.find_last_not_of(" \t", colon - 1);
     const std::size_t value = line.find_first_not_of(" \t", colon + 1);
-    if (end != std::string::npos && value != std::string::npos) first[line.substr(0, end + 1)] = line.substr(value);
+    if (end != std::string::npos && value != std::string::npos)
+      first[line.substr(0, end + 1)] = line.substr(value);
   }
   if (first["model name"].empty()) return "unknown CPU";
   if (first["cpu family"].empty()) return first["model name"];
@@ -28,9 +29,12 @@ std::string cpu_name() {
 
 std::string device_name() {
   switch (env::device()) {
-    case env::DeviceChoice::Cpu: return "cpu";
-    case env::DeviceChoice::Interp: return "interp";
-    case env::DeviceChoice::Null: return "null";
+    case env::DeviceChoice::Cpu:
+      return "cpu";
+    case env::DeviceChoice::Interp:
+      return "interp";
+    case env::DeviceChoice::Null:
+      return "null";
   }
   return "?";
 }

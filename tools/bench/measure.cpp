@@ -49,11 +49,13 @@ void take_samples(const Bench& bench, std::vector<double>& work, std::vector<dou
   const long reference_repeat = bench.reference ? calibrate(bench.reference, how.min_sample_s) : 0;
   const auto start = Clock::now();
   for (long i = 0; i < how.max_samples; ++i) {
-    if (i >= how.min_samples && (seconds_since(start) > how.budget_s || (settled(work) && settled(reference))))
+    if (i >= how.min_samples &&
+        (seconds_since(start) > how.budget_s || (settled(work) && settled(reference))))
       break;
     work.push_back(bench.work(repeat) / static_cast<double>(repeat) / bench.units);
     if (bench.reference)
-      reference.push_back(bench.reference(reference_repeat) / static_cast<double>(reference_repeat) / bench.units);
+      reference.push_back(bench.reference(reference_repeat) / static_cast<double>(reference_repeat) /
+                          bench.units);
   }
 }
 

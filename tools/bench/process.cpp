@@ -1,21 +1,20 @@
 #include "process.hpp"
 
-#include <fcntl.h>
-#include <poll.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <fcntl.h>
 #include <filesystem>
+#include <poll.h>
+#include <spawn.h>
 #include <stdexcept>
 #include <system_error>
+#include <unistd.h>
 
 #include <fmt/format.h>
+#include <sys/wait.h>
 
 namespace tinyphys::bench {
 namespace {
@@ -48,28 +47,10 @@ struct Pipe {
   }
 };
 
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "tinyphys-bench-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) fail(name, errno);
-    path_ = name;
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
-
-// posix_spawn rather than fork: this process may hold gigabytes and threads, and fork would copy its page tables
-// inside the measured time.
-pid_t spawn(const std::vector<std::string>& arguments, const std::string& folder, const Pipe& out, const Pipe& err) {
+// posix_spawn rather than fork: this process may hold gigabytes and threads, and fork would copy its page
+// tables inside the measured time.
+pid_t spawn(const std::vector<std::string>& arguments, const std::string& folder, const Pipe& out,
+            const Pipe& err) {
   std::vector<char*> argv;
   for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
   argv.push_back(nullptr);
@@ -86,10 +67,11 @@ pid_t spawn(const std::vector<std::string>& arguments, const std::string& folder
   return pid;
 }
 
-// Reads both pipes until the process closes them; one after the other would block a process that fills the second.
-void read_all(Pipe& out, std::string& output, Pipe& err, std::string& errors) {
+// Reads both pipes until the process closes them; one after the other would block a process that fills the
+// second.
+void read_all(const Pipe& out, const Pipe& err, ProcessResult& r) {
   std::array<pollfd, 2> polled{{{out.read.fd, POLLIN, 0}, {err.read.fd, POLLIN, 0}}};
-  const std::array<std::string*, 2> texts{&output, &errors};
+  const std::array<std::string*, 2> texts{&r.output, &r.errors};
   int open = 2;
   std::array<char, 65536> buffer;
   while (open > 0) {
@@ -103,6 +85,7 @@ void read_all(Pipe& out, std::string& output, Pipe& err, std::string& errors) {
       if (got < 0 && errno == EINTR) continue;
       if (got > 0) {
         texts[i]->append(buffer.data(), static_cast<std::size_t>(got));
+        if (i == 0) r.last_output = seconds_since(r.start);
       } else {
         polled[i].fd = -1;
         --open;
@@ -115,20 +98,30 @@ std::string last_line(const std::string& text) {
   const std::size_t end = text.find_last_not_of(" \n\r\t");
   if (end == std::string::npos) return "no message";
   const std::size_t start = text.find_last_of('\n', end);
-  return text.substr(start == std::string::npos ? 0 : start + 1, end - (start == std::string::npos ? 0 : start + 1) + 1);
+  return text.substr(start == std::string::npos ? 0 : start + 1,
+                     end - (start == std::string::npos ? 0 : start + 1) + 1);
 }
 
 }  // namespace
 
-ProcessResult run_process(const std::vector<std::string>& arguments) {
-  const TemporaryFolder folder;
+TemporaryFolder::TemporaryFolder()
+    : path_((std::filesystem::temp_directory_path() / "tinyphys-bench-XXXXXX").string()) {
+  if (mkdtemp(path_.data()) == nullptr) fail(path_, errno);
+}
+
+TemporaryFolder::~TemporaryFolder() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
+}
+
+ProcessResult run_process(const std::vector<std::string>& arguments, const std::string& folder) {
   Pipe out, err;
   ProcessResult r;
   r.start = Clock::now();
-  const pid_t pid = spawn(arguments, folder.path().string(), out, err);
+  const pid_t pid = spawn(arguments, folder, out, err);
   out.write.reset();
   err.write.reset();
-  read_all(out, r.output, err, r.errors);
+  read_all(out, err, r);
   int status = 0;
   while (waitpid(pid, &status, 0) < 0)
     if (errno != EINTR) fail("waitpid", errno);
@@ -137,7 +130,8 @@ ProcessResult run_process(const std::vector<std::string>& arguments) {
   if (WIFSIGNALED(status))
     throw std::runtime_error(fmt::format("{} was ended by signal {}", name, strsignal(WTERMSIG(status))));
   if (WEXITSTATUS(status) != 0)
-    throw std::runtime_error(fmt::format("{} ended with code {}: {}", name, WEXITSTATUS(status), last_line(r.errors)));
+    throw std::runtime_error(
+        fmt::format("{} ended with code {}: {}", name, WEXITSTATUS(status), last_line(r.errors)));
   return r;
 }
 
@@ -154,7 +148,7 @@ double ChildResult::operator[](const std::string& key) const {
 }
 
 ChildResult run_child(const std::string& name) {
-  const ProcessResult p = run_process({own_path(), "--child", name});
+  const ProcessResult p = run_process({own_path(), "--child", name}, ".");
   ChildResult r;
   std::size_t at = 0;
   while (at < p.output.size()) {

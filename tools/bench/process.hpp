@@ -12,13 +12,26 @@ namespace tinyphys::bench {
 struct ProcessResult {
   Clock::time_point start;  // just before the process was made
   double seconds = 0;       // until its output was closed and it had ended
+  double last_output = 0;   // until it last wrote to stdout
   std::string output, errors;
 };
 
-// Runs a program with its output caught, in a fresh temporary folder that is removed afterwards, so that what it
-// writes there stays nowhere. Throws std::runtime_error when it cannot be started, ends with another code than 0, or
-// dies by a signal; the message holds the last line of its stderr.
-ProcessResult run_process(const std::vector<std::string>& arguments);
+// A new folder, removed with all that programs left in it.
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  ~TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+// Runs a program in a folder, with its output caught. Throws std::runtime_error when it cannot be started,
+// ends with another code than 0, or dies by a signal; the message holds the last line of its stderr.
+ProcessResult run_process(const std::vector<std::string>& arguments, const std::string& folder);
 
 // This executable, and the root of the build tree that it lies in (build/<preset>).
 std::string own_path();

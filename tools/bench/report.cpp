@@ -17,7 +17,8 @@ std::string time_text(double seconds) {
     const char* name;
   };
   constexpr auto kUnits = std::to_array<Unit>({{1, "s"}, {1e-3, "ms"}, {1e-6, "us"}, {1e-9, "ns"}});
-  const auto unit = std::find_if(kUnits.begin(), kUnits.end() - 1, [&](const Unit& u) { return seconds >= u.scale; });
+  const auto unit =
+      std::find_if(kUnits.begin(), kUnits.end() - 1, [&](const Unit& u) { return seconds >= u.scale; });
   const double value = seconds / unit->scale;
   return fmt::format("{:.{}f} {}", value, value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2, unit->name);
 }
@@ -60,9 +61,12 @@ std::string json_number(double value) { return std::isfinite(value) ? fmt::forma
 
 std::string_view status_name(Status s) {
   switch (s) {
-    case Status::kOk: return "ok";
-    case Status::kWrong: return "wrong";
-    case Status::kError: return "error";
+    case Status::kOk:
+      return "ok";
+    case Status::kWrong:
+      return "wrong";
+    case Status::kError:
+      return "error";
   }
   return "?";
 }
@@ -79,20 +83,21 @@ void print_list(std::span<const Row* const> rows) {
 }
 
 void print_head(const Machine& m, std::span<const Row* const> rows) {
-  fmt::print("{}, {} CPUs, load {:.2f} at the start; device {}, threads {}; references by {} -O3\n", m.cpu, m.cpus,
-             m.load, m.device, m.threads, m.compiler);
+  fmt::print("{}, {} CPUs, load {:.2f} at the start; device {}, threads {}; references by {} -O3\n", m.cpu,
+             m.cpus, m.load, m.device, m.threads, m.compiler);
 #ifndef NDEBUG
   fmt::print("Not an optimised build: the goals are stated for the release preset.\n");
 #endif
   fmt::print("ratio = reference / median: above 1 is faster than the reference\n\n");
-  fmt::print(fmt::runtime(kLine), "row", name_width(rows), "n", "median", "spread", "reference", "ratio", "holds",
-             "goal");
+  fmt::print(fmt::runtime(kLine), "row", name_width(rows), "n", "median", "spread", "reference", "ratio",
+             "holds", "goal");
 }
 
 void print_result(const Result& r, std::span<const Row* const> rows) {
   const std::size_t width = name_width(rows);
-  fmt::print(fmt::runtime(kLine), r.row->name, width, r.row->n, time_text(r.work.median), time_text(r.work.spread),
-             time_text(r.reference.median), ratio_text(r.ratio), verdict(r), r.goal ? r.goal->words : "");
+  fmt::print(fmt::runtime(kLine), r.row->name, width, r.row->n, time_text(r.work.median),
+             time_text(r.work.spread), time_text(r.reference.median), ratio_text(r.ratio), verdict(r),
+             r.goal ? r.goal->words : "");
   fmt::print("{:<{}}  {}", "", width, r.row->work);
   fmt::print("{}{}\n", r.row->reference.empty() ? "" : "; reference: ", r.row->reference);
   if (!r.note.empty()) fmt::print("{:<{}}  {}\n", "", width, r.note);
@@ -100,13 +105,14 @@ void print_result(const Result& r, std::span<const Row* const> rows) {
 }
 
 void print_verdict(std::span<const Result> results) {
-  const auto stated = std::count_if(results.begin(), results.end(), [](const Result& r) { return r.goal != nullptr; });
-  const auto held =
-      std::count_if(results.begin(), results.end(), [](const Result& r) { return r.goal != nullptr && r.holds(); });
+  const auto stated =
+      std::count_if(results.begin(), results.end(), [](const Result& r) { return r.goal != nullptr; });
+  const auto held = std::count_if(results.begin(), results.end(),
+                                  [](const Result& r) { return r.goal != nullptr && r.holds(); });
   fmt::print("\n{} of {} goals hold\n", held, stated);
   for (const Result& r : results) {
     if (!r.failed()) continue;
-    const std::string what = r.status != Status::kOk      ? std::string(r.note)
+    const std::string what = r.status != Status::kOk           ? std::string(r.note)
                              : std::isinf(r.goal->max_seconds) ? "ratio " + ratio_text(r.ratio)
                                                                : time_text(r.work.median);
     fmt::print("missed: {}{}{}: {}\n", r.row->name, r.goal ? ", " : "", r.goal ? r.goal->words : "", what);
@@ -120,13 +126,15 @@ std::string to_json(const Machine& m, std::span<const Result> results) {
     out += i == 0 ? "\n" : ",\n";
     out += fmt::format(
         "  {{\"name\": {}, \"work\": {}, \"device\": {}, \"n\": {}, \"threads\": {}, \"median_s\": {}, "
-        "\"spread_s\": {}, \"min_s\": {}, \"samples\": {}, \"reference\": {}, \"reference_s\": {}, \"ratio\": {}, "
+        "\"spread_s\": {}, \"min_s\": {}, \"samples\": {}, \"reference\": {}, \"reference_s\": {}, "
+        "\"ratio\": {}, "
         "\"goal\": {}, \"holds\": {}, \"status\": {}, \"note\": {}, \"cpu\": {}}}",
         json_text(r.row->name), json_text(r.row->work), json_text(m.device), r.row->n, m.threads,
         json_number(r.work.median), json_number(r.work.spread), json_number(r.work.fastest), r.work.samples,
         r.row->reference.empty() ? "null" : json_text(r.row->reference), json_number(r.reference.median),
-        json_number(r.ratio), r.goal ? json_text(r.goal->words) : "null", r.goal ? (r.holds() ? "true" : "false") : "null",
-        json_text(status_name(r.status)), r.note.empty() ? "null" : json_text(r.note), json_text(m.cpu));
+        json_number(r.ratio), r.goal ? json_text(r.goal->words) : "null",
+        r.goal ? (r.holds() ? "true" : "false") : "null", json_text(status_name(r.status)),
+        r.note.empty() ? "null" : json_text(r.note), json_text(m.cpu));
   }
   return out + "\n]\n";
 }

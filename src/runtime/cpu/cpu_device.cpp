@@ -1,6 +1,5 @@
 // The CPU: LLVM machine code, our thread pool.
 #include <chrono>
-#include <cstdio>
 #include <map>
 #include <mutex>
 
@@ -23,12 +22,6 @@ class CpuExecutable final : public Executable {
   CpuExecutable(const Binary& b, std::shared_ptr<JitCode> c) : Executable(b), code(std::move(c)) {}
   std::shared_ptr<JitCode> code;
 };
-
-std::string name_of(const std::string& text) {
-  std::array<char, 40> name;
-  std::snprintf(name.data(), name.size(), "k_%s", hash_text(text).c_str());
-  return name.data();
-}
 
 class CpuDevice final : public Device {
  public:
@@ -65,8 +58,11 @@ class CpuDevice final : public Device {
     const Kernel& k = x.kernel();
     const StepRange steps = x.steps(a);
     if (k.scratch.empty()) return run(x, a.outputs.data(), a.inputs.data(), a.scalars.data(), steps);
+    // The buffers between the parts come after those of the caller.
     std::vector<void*> outputs(a.outputs.begin(), a.outputs.end());
     std::vector<const void*> inputs(a.inputs.begin(), a.inputs.end());
+    outputs.resize(k.outputs.size() - k.scratch.size());
+    inputs.resize(k.params.size() - k.scratch.size());
     std::vector<StorageRef> scratch;
     for (std::int64_t bytes : k.scratch) {
       scratch.push_back(StorageRef::allocate(static_cast<std::size_t>(bytes)));
@@ -83,7 +79,7 @@ class CpuDevice final : public Device {
     b.lambda = lambda;
     b.kernel = std::make_shared<const Kernel>(lower_kernel(lambda, jit().target()));
     b.text = render_llvm_ir(*b.kernel, jit().render_target());
-    b.name = name_of(b.text);
+    b.name = "k_" + hash_bytes(b.text).hex();
     b.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return b;
   }
@@ -114,7 +110,7 @@ class CpuDevice final : public Device {
         f(outputs, inputs, scalars, 0, part.units, steps.first, steps.last);
         continue;
       }
-      thread_pool().parallel_for(part.units, [&](std::int64_t begin, std::int64_t end) {
+      parallel_for(part.units, [&](long begin, long end) {
         f(outputs, inputs, scalars, begin, end, steps.first, steps.last);
       });
     }

@@ -118,7 +118,7 @@ class LlvmJit final : public Jit {
     module->setTargetTriple(machine_->getTargetTriple().str());
     for (llvm::Function& f : *module) {
       if (f.isDeclaration()) continue;
-      f.setName(name + f.getName().substr(sizeof("kernel") - 1));
+      if (f.getName().starts_with("kernel_")) f.setName(name + f.getName().substr(sizeof("kernel") - 1));
       optimize(f, scalar);
     }
     return module;

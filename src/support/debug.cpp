@@ -1,0 +1,97 @@
+#include "support/debug.hpp"
+
+#include <cstdio>
+#include <mutex>
+
+#include <fmt/format.h>
+
+namespace tinyphys {
+
+namespace {
+
+struct Sink {
+  std::mutex mutex;
+  std::string status;
+  std::unordered_set<std::string> seen;
+  std::string* capture = nullptr;
+
+  void write(std::string_view text) {
+    if (capture) {
+      capture->append(text);
+    } else {
+      // stderr is unbuffered: one call is one write, which other processes on the terminal cannot split.
+      std::fwrite(text.data(), 1, text.size(), stderr);
+    }
+  }
+
+  void write_lines(std::string_view lines) {
+    if (status.empty()) return write(lines);
+    write(fmt::format("\r\033[K{}{}", lines, status));
+  }
+};
+
+Sink& sink() {
+  // Never destroyed: static objects of other files may warn while the process ends.
+  static Sink& instance = *new Sink;
+  return instance;
+}
+
+std::string prefixed(std::string_view topic, std::string_view text) {
+  if (text.ends_with('\n')) text.remove_suffix(1);
+  std::string lines;
+  while (true) {
+    size_t end = text.find('\n');
+    lines += fmt::format("[tinyphys {}] {}\n", topic, text.substr(0, end));
+    if (end == std::string_view::npos) return lines;
+    text.remove_prefix(end + 1);
+  }
+}
+
+}  // namespace
+
+void debug_print(int level, std::string_view topic, std::string_view text) {
+  if (debug_enabled(level)) write_stderr(prefixed(topic, text));
+}
+
+// Asks no environment variable: env.cpp warns through here while it reads them.
+void warn_once(std::string_view key, std::string_view text) {
+  Sink& s = sink();
+  std::lock_guard lock(s.mutex);
+  if (s.seen.emplace(key).second) s.write_lines(prefixed("warning", text));
+}
+
+void write_stderr(std::string_view lines) {
+  Sink& s = sink();
+  std::lock_guard lock(s.mutex);
+  s.write_lines(lines);
+}
+
+void set_status_line(std::string_view text) {
+  Sink& s = sink();
+  std::lock_guard lock(s.mutex);
+  if (s.status.empty() && text.empty()) return;
+  s.status = text;
+  s.write(fmt::format("\r\033[K{}", text));
+}
+
+DebugCapture::DebugCapture() {
+  Sink& s = sink();
+  std::lock_guard lock(s.mutex);
+  outer_seen_.swap(s.seen);
+  outer_ = s.capture;
+  s.capture = &text_;
+}
+
+DebugCapture::~DebugCapture() {
+  Sink& s = sink();
+  std::lock_guard lock(s.mutex);
+  outer_seen_.swap(s.seen);
+  s.capture = outer_;
+}
+
+std::string DebugCapture::text() const {
+  std::lock_guard lock(sink().mutex);
+  return text_;
+}
+
+}  // namespace tinyphys

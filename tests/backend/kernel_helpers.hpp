@@ -1,0 +1,149 @@
+// Builds small kernels, runs them on a device, compares with the interpreter.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/device.hpp"
+#include "tinyphys/error.hpp"
+#include "uop/build.hpp"
+#include "uop/graph.hpp"
+#include "uop/scan_layout.hpp"
+#include "uop/uop.hpp"
+
+namespace tinyphys::testing {
+
+inline UOp lambda(const std::vector<UOp>& outputs, std::int64_t n_params) {
+  return make(Op::LAMBDA, outputs, std::vector<std::int64_t>{n_params});
+}
+inline UOp tensor(std::int64_t i, Dims shape, DType d = DType::kFloat64) { return param(i, d, shape); }
+inline UOp scalar(std::int64_t i, DType d = DType::kFloat64) { return param(i, d, Dims{}, true); }
+inline UOp op(Op o, std::initializer_list<UOp> src, std::initializer_list<std::int64_t> arg = {}) {
+  return make(o, src, arg);
+}
+
+// Raw bytes of one argument or result.
+struct Bytes {
+  DType dtype = DType::kFloat64;
+  Dims shape;
+  std::vector<unsigned char> data;
+
+  Bytes() = default;
+  Bytes(DType d, Dims s) : dtype(d), shape(std::move(s)), data(static_cast<std::size_t>(size()) * item_size(d)) {}
+  std::int64_t size() const {
+    std::int64_t n = 1;
+    for (std::int64_t d : shape) n *= d;
+    return n;
+  }
+  template <class T>
+  T* as() {
+    return reinterpret_cast<T*>(data.data());
+  }
+  double real(std::int64_t i) const {
+    double v = 0;
+    float f = 0;
+    if (dtype == DType::kFloat64) std::memcpy(&v, data.data() + i * 8, 8);
+    if (dtype == DType::kFloat32) {
+      std::memcpy(&f, data.data() + i * 4, 4);
+      v = f;
+    }
+    return v;
+  }
+  void set(std::int64_t i, double v) {
+    switch (dtype) {
+      case DType::kFloat64: as<double>()[i] = v; break;
+      case DType::kFloat32: as<float>()[i] = static_cast<float>(v); break;
+      case DType::kInt64: as<std::int64_t>()[i] = static_cast<std::int64_t>(v); break;
+      case DType::kInt32: as<std::int32_t>()[i] = static_cast<std::int32_t>(v); break;
+      default: as<unsigned char>()[i] = v != 0; break;
+    }
+  }
+};
+
+inline Bytes values(DType d, Dims shape, const std::vector<double>& v) {
+  Bytes b(d, std::move(shape));
+  for (std::int64_t i = 0; i < b.size(); ++i) b.set(i, v[static_cast<std::size_t>(i) % v.size()]);
+  return b;
+}
+inline Bytes doubles(Dims shape, const std::vector<double>& v) { return values(DType::kFloat64, std::move(shape), v); }
+
+inline Bytes random_values(std::mt19937_64& rng, DType d, Dims shape, double lo = -2, double hi = 2) {
+  Bytes b(d, std::move(shape));
+  for (std::int64_t i = 0; i < b.size(); ++i)
+    b.set(i, lo + (hi - lo) * std::generate_canonical<double, 53>(rng));
+  return b;
+}
+
+// Arguments of a kernel: one entry per PARAM. A scalar slot is a Bytes of shape [].
+inline std::vector<Bytes> run(Device& d, const UOp& kernel, std::vector<Bytes> args, StepRange steps = {}) {
+  const auto e = d.compile(kernel);
+  std::vector<const void*> inputs;
+  std::vector<std::int64_t> scalars;
+  std::vector<bool> slot(args.size(), false);
+  for (Node* n : toposort(std::span<Node* const>(kernel->src())))
+    if (n->op == Op::PARAM && n->arg(2) == 1) slot[static_cast<std::size_t>(n->arg(0))] = true;
+  for (std::size_t i = 0; i < args.size(); ++i) {
+    inputs.push_back(slot[i] ? nullptr : args[i].data.data());
+    std::int64_t s = 0;
+    if (slot[i]) {
+      if (is_float(args[i].dtype))
+        s = bits(args[i].real(0));
+      else if (args[i].dtype == DType::kInt64)
+        s = args[i].as<std::int64_t>()[0];
+      else if (args[i].dtype == DType::kInt32)
+        s = args[i].as<std::int32_t>()[0];
+      else
+        s = args[i].data[0];
+    }
+    scalars.push_back(s);
+  }
+  std::vector<Bytes> results;
+  std::vector<void*> outputs;
+  for (Node* o : kernel->src()) results.emplace_back(o->dtype, shape_of(o));
+  for (Bytes& r : results) {
+    std::fill(r.data.begin(), r.data.end(), static_cast<unsigned char>(0xA5));  // what is not written shows
+    outputs.push_back(r.data.data());
+  }
+  d.launch(*e, outputs, inputs, scalars, steps);
+  return results;
+}
+
+// Relative to the larger of |expected| and `scale`; NaN equals NaN; tolerance 0: equal values.
+inline void compare(const std::vector<Bytes>& got, const std::vector<Bytes>& expected, double tolerance,
+                    double scale = 0) {
+  REQUIRE(got.size() == expected.size());
+  for (std::size_t o = 0; o < got.size(); ++o) {
+    CAPTURE(o);
+    REQUIRE(got[o].shape == expected[o].shape);
+    if (!is_float(got[o].dtype)) {
+      CHECK(got[o].data == expected[o].data);
+      continue;
+    }
+    std::int64_t wrong = 0;
+    for (std::int64_t i = 0; i < got[o].size(); ++i) {
+      const double a = got[o].real(i), b = expected[o].real(i);
+      const bool same = (std::isnan(a) && std::isnan(b)) || a == b ||
+                        std::fabs(a - b) <= tolerance * std::max(std::fabs(b), scale);
+      if (!same && wrong++ < 3) {
+        CAPTURE(i);
+        CHECK(a == b);
+      }
+    }
+    CHECK(wrong == 0);
+  }
+}
+
+// cpu against interp.
+inline void check_kernel(const UOp& kernel, const std::vector<Bytes>& args, double tolerance = 0, double scale = 0) {
+  compare(run(device("cpu"), kernel, args), run(device("interp"), kernel, args), tolerance, scale);
+}
+
+}  // namespace tinyphys::testing

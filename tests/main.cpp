@@ -1,0 +1,76 @@
+// The main() of every test program: doctest, and one line with the number of test cases run, failed and skipped.
+// --summary=FILE writes that line to FILE too, where tools/check adds them up.
+
+#include <atomic>
+#include <cstdio>
+#include <fstream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#define DOCTEST_CONFIG_IMPLEMENT
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+namespace {
+
+struct Counts {
+  unsigned run = 0;
+  unsigned failed = 0;
+  std::vector<std::string> skipped;
+};
+
+Counts counts;
+
+struct Counter : doctest::IReporter {
+  explicit Counter(const doctest::ContextOptions&) {}
+  void report_query(const doctest::QueryData&) override {}
+  void test_run_start() override {}
+  void test_run_end(const doctest::TestRunStats& stats) override {
+    counts.run = stats.numTestCasesPassingFilters;
+    counts.failed = stats.numTestCasesFailed;
+  }
+  void test_case_start(const doctest::TestCaseData&) override {}
+  void test_case_reenter(const doctest::TestCaseData&) override {}
+  void test_case_end(const doctest::CurrentTestCaseStats&) override {}
+  void test_case_exception(const doctest::TestCaseException&) override {}
+  void subcase_start(const doctest::SubcaseSignature&) override {}
+  void subcase_end() override {}
+  void log_assert(const doctest::AssertData&) override {}
+  void log_message(const doctest::MessageData&) override {}
+  // Cases that a filter on the command line leaves out come here too; those were not meant to run.
+  void test_case_skipped(const doctest::TestCaseData& data) override {
+    if (data.m_skip) counts.skipped.emplace_back(data.m_name);
+  }
+};
+
+REGISTER_LISTENER("counter", 1, Counter);
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::string summary_file;
+  constexpr std::string_view kSummary = "--summary=";
+  for (int i = 1; i < argc; ++i) {
+    std::string_view arg = argv[i];
+    if (arg.starts_with(kSummary)) summary_file = arg.substr(kSummary.size());
+  }
+
+  doctest::Context context(argc, argv);
+  int result = context.run();
+  if (context.shouldExit()) return result;
+
+  for (const std::string& name : counts.skipped) fmt::print("skipped: {}\n", name);
+  std::string line =
+      fmt::format("{} run, {} failed, {} skipped\n", counts.run, counts.failed, counts.skipped.size());
+  fmt::print("test cases: {}", line);
+  if (!summary_file.empty()) {
+    std::ofstream file(summary_file);
+    file << line;
+    if (!file.flush()) {
+      fmt::print(stderr, "cannot write {}\n", summary_file);
+      return 1;
+    }
+  }
+  return result;
+}

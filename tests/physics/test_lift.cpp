@@ -1,0 +1,321 @@
+// The loop that disappears: traps that must be lifted, near misses that must not, each against the loop in quad
+// precision with the same double inputs.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "passes/lower_evolve.hpp"
+#include "support/env.hpp"
+#include "support/quad.hpp"
+#include "tensor/access.hpp"
+#include "tinyphys/tinyphys.hpp"
+#include "uop/evaluate.hpp"
+
+namespace tp = tinyphys;
+using tp::Tensor;
+using Energy = std::function<Tensor(const Tensor&, const Tensor&)>;
+
+namespace {
+
+bool contains(const std::string& text, const std::string& what) { return text.find(what) != std::string::npos; }
+
+std::vector<double> random_vector(std::size_t n, double low, double high, unsigned seed) {
+  std::mt19937_64 gen(seed);
+  std::uniform_real_distribution<double> u(low, high);
+  std::vector<double> v(n);
+  for (double& x : v) x = u(gen);
+  return v;
+}
+
+// q and p after the loop that the EVOLVE means, every number a quad.
+std::vector<tp::Quad> quad_loop(const tp::State& s) {
+  const tp::UOp q = tp::uop(s.q);
+  const auto outputs = tp::lower_evolve(q->src(0));
+  std::vector<tp::Node*> roots{outputs[0].get(), outputs[1].get()};
+  std::vector<tp::Quad> all;
+  for (const auto& v : tp::evaluate<tp::Quad>(roots)) all.insert(all.end(), v.real.begin(), v.real.end());
+  return all;
+}
+
+std::vector<double> joined(const tp::State& s) {
+  auto v = s.q.to_vector<double>();
+  const auto p = s.p.to_vector<double>();
+  v.insert(v.end(), p.begin(), p.end());
+  return v;
+}
+
+double relative_error(const std::vector<double>& x, const std::vector<tp::Quad>& reference) {
+  double error = 0, norm = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double r = static_cast<double>(reference[i]);
+    const double d = static_cast<double>(tp::Quad(x[i]) - reference[i]);
+    error += d * d;
+    norm += r * r;
+  }
+  return std::sqrt(error / std::max(norm, 1e-300));
+}
+
+struct Outcome {
+  double jump_error, loop_error;
+  std::string report;
+};
+
+Outcome compare(const Energy& h, const Tensor& q0, const Tensor& p0, double dt, std::int64_t steps,
+                tp::Integrator integrator = tp::Integrator::LeapfrogKDK) {
+  const tp::System system(h);
+  const tp::State jump = system.evolve({q0, p0}, {.dt = dt, .steps = steps, .integrator = integrator});
+  const auto reference = quad_loop(jump);
+  const tp::State loop =
+      system.evolve({q0, p0}, {.dt = dt, .steps = steps, .integrator = integrator, .method = tp::Method::Loop});
+  Outcome out;
+  out.jump_error = relative_error(joined(jump), reference);
+  out.loop_error = relative_error(joined(loop), reference);
+  out.report = tp::explain(jump.q).text;
+  return out;
+}
+
+// Lifted, and at least as close to the exactly evaluated map as the loop, but for the last rounding.
+void check_lifted(const Outcome& o) {
+  INFO(o.report);
+  CHECK(contains(o.report, "normal-mode jump"));
+  CHECK(contains(o.report, "chose"));
+  CHECK_FALSE(contains(o.report, "refused"));
+  CHECK(o.jump_error <= std::max(o.loop_error, 3e-16));
+}
+
+constexpr std::int64_t kSteps = 2000;
+
+}  // namespace
+
+TEST_CASE("one oscillator follows the closed form of its leapfrog map") {
+  const double k = 2.25, m = 0.7, h = 0.01;
+  const tp::System system([&](const Tensor& q, const Tensor& p) { return 0.5 * (p * p / m).sum() + 0.5 * k * (q * q).sum(); });
+  const std::int64_t steps = 1'000'000'000;
+  const tp::State s = system.evolve({Tensor::from({1.0}), Tensor::from({0.0})}, {.dt = h, .steps = steps});
+  const tp::Quad theta = tp::Quad(2.0) * asin(tp::Quad(h) * sqrt(tp::Quad(k) / tp::Quad(m)) / tp::Quad(2.0));
+  const double expected = static_cast<double>(cos(tp::Quad(static_cast<double>(steps)) * theta));
+  CHECK(s.q.item<double>() == doctest::Approx(expected).epsilon(1e-13));
+}
+
+TEST_CASE("trap: a chain whose Hessian row sums vanish") {
+  const auto chain = [](const Tensor& q, const Tensor& p) {
+    const Tensor d = q.slice(0, 1, 6) - q.slice(0, 0, 5);
+    return 0.5 * (p * p).sum() + 0.5 * 3.7 * (d * d).sum();
+  };
+  check_lifted(compare(chain, Tensor::from(random_vector(6, -1, 1, 1)), Tensor::from(random_vector(6, -1, 1, 2)), 0.05, kSteps));
+}
+
+TEST_CASE("trap: constant force on a singular K") {
+  const Tensor m = Tensor::from({1.0, 2.5, 0.3, 1.7});
+  const auto falling = [&](const Tensor& q, const Tensor& p) {
+    const Tensor d = q.slice(0, 1, 4) - q.slice(0, 0, 3);
+    return 0.5 * (p * p / m).sum() + 0.5 * (d * d).sum() + 9.81 * (m * q).sum();
+  };
+  check_lifted(compare(falling, Tensor::from(random_vector(4, -1, 1, 3)), Tensor::from(random_vector(4, -1, 1, 4)), 0.03, kSteps));
+}
+
+TEST_CASE("trap: free particle") {
+  const auto free = [](const Tensor&, const Tensor& p) { return 0.5 * (p * p).sum() / 1.3; };
+  check_lifted(compare(free, Tensor::from({0.1, -2.0}), Tensor::from({0.7, 0.0}), 0.01, kSteps));
+}
+
+TEST_CASE("trap: unequal masses with dense couplings") {
+  constexpr std::size_t n = 12;
+  std::vector<double> k = random_vector(n * n, -0.5, 0.5, 5);
+  for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t j = 0; j < i; ++j) k[i * n + j] = k[j * n + i];
+    k[i * n + i] = 8;
+  }
+  const Tensor matrix = Tensor::from(k, {n, n}), m = Tensor::from(random_vector(n, 0.01, 5.0, 6));
+  const auto h = [&](const Tensor& q, const Tensor& p) { return 0.5 * (p * p / m).sum() + 0.5 * (q * matmul(matrix, q)).sum(); };
+  for (const auto integrator : {tp::Integrator::LeapfrogKDK, tp::Integrator::LeapfrogDKD, tp::Integrator::ImplicitMidpoint})
+    check_lifted(compare(h, Tensor::from(random_vector(n, -1, 1, 7)), Tensor::from(random_vector(n, -1, 1, 8)), 0.01, 500, integrator));
+}
+
+TEST_CASE("trap: a linear term hidden in (q+1)^3 - q^3 - 3 q^2") {
+  const auto hidden = [](const Tensor& q, const Tensor& p) {
+    return 0.5 * (p * p).sum() + 0.5 * 1.9 * (q * q).sum() + (pow(q + 1.0, 3) - pow(q, 3) - 3.0 * pow(q, 2)).sum();
+  };
+  const Outcome o = compare(hidden, Tensor::from({0.3, -0.8}), Tensor::from({0.1, 0.4}), 0.02, kSteps);
+  check_lifted(o);
+  CHECK(contains(o.report, "degree bound 3, lowered to 2 by the identity test"));
+}
+
+TEST_CASE("trap: sqrt(q q)^2") {
+  const auto root = [](const Tensor& q, const Tensor& p) {
+    const Tensor r = sqrt((q * q).sum());
+    return 0.5 * (p * p).sum() + 0.5 * 2.3 * r * r;
+  };
+  check_lifted(compare(root, Tensor::from({0.3, -0.8, 0.2}), Tensor::from({0.1, 0.4, -0.3}), 0.02, kSteps));
+}
+
+TEST_CASE("a plan made for one value of a proof's numbers is not used for another") {
+  const auto make = [](double c) {
+    return Energy([c](const Tensor& q, const Tensor& p) {
+      return 0.5 * (p * p).sum() + (pow(q + 1.0, 3) - pow(q, 3) - c * pow(q, 2)).sum();
+    });
+  };
+  const Tensor q0 = Tensor::from({0.3}), p0 = Tensor::from({0.1});
+  const tp::EvolveOptions options{.dt = 0.01, .steps = 100};
+  const tp::State lifted = tp::System(make(3.0)).evolve({q0, p0}, options);
+  const tp::State other = tp::System(make(2.5)).evolve({q0, p0}, options);
+  CHECK(contains(tp::explain(lifted.q).text, "proved"));
+  // Still quadratic, with another K; the proof looked at 2.5.
+  CHECK(contains(tp::explain(other.q).text, "proved"));
+  CHECK(relative_error(joined(other), quad_loop(tp::System(make(2.5)).evolve({q0, p0}, options))) < 1e-14);
+  CHECK(relative_error(joined(lifted), quad_loop(tp::System(make(3.0)).evolve({q0, p0}, options))) < 1e-14);
+}
+
+TEST_CASE("near misses stay loops") {
+  const Tensor q0 = Tensor::from({0.3, -0.8}), p0 = Tensor::from({0.1, 0.4});
+  const Tensor table = Tensor::from({1.0, 1.5, 2.0, 2.5});
+  const auto kinetic = [](const Tensor& p) { return 0.5 * (p * p).sum(); };
+  struct Case {
+    const char* what;
+    const char* reason;
+    Energy h;
+  };
+  const std::vector<Case> cases{
+      {"1e-9 q^3", "degree 3", [&](const Tensor& q, const Tensor& p) { return kinetic(p) + 0.5 * (q * q).sum() + 1e-9 * (q * q * q).sum(); }},
+      {"cos q", "cos(q)", [&](const Tensor& q, const Tensor& p) { return kinetic(p) - cos(q).sum(); }},
+      {"|q|", "abs(q)", [&](const Tensor& q, const Tensor& p) { return kinetic(p) + abs(q).sum(); }},
+      {"1 / q", "/ q", [&](const Tensor& q, const Tensor& p) { return kinetic(p) + (1.0 / q).sum(); }},
+      {"gather by state", "gather", [&](const Tensor& q, const Tensor& p) {
+         const Tensor at = astype(minimum(abs(q) * 2.0, 3.0), tp::DType::kInt64);
+         return kinetic(p) + 0.5 * (gather(table, at, 0) * q * q).sum(); }},
+      {"max(q, 0)^2", "max", [&](const Tensor& q, const Tensor& p) { const Tensor r = maximum(q, 0.0); return kinetic(p) + 0.5 * (r * r).sum(); }},
+      {"where on state", "where", [&](const Tensor& q, const Tensor& p) { return kinetic(p) + where(q > 0.0, q * q, 2.0 * q * q).sum(); }},
+      {"p^4", "degree 4", [&](const Tensor& q, const Tensor& p) { return kinetic(p) + 1e-12 * pow(p, 4).sum() + (q * q).sum(); }},
+  };
+  for (const Case& c : cases) {
+    INFO(c.what);
+    const tp::State s = tp::System(c.h).evolve({q0, p0}, {.dt = 0.01, .steps = 50});
+    const auto reference = quad_loop(s);
+    const std::string report = tp::explain(s.q).text;
+    INFO(report);
+    CHECK(contains(report, "refused"));
+    CHECK(contains(report, c.reason));
+    CHECK_FALSE(contains(report, "proved"));
+    CHECK(relative_error(joined(s), reference) < 1e-14);
+    CHECK_FALSE(contains(tp::explain(s.q).text, "normal-mode"));
+  }
+}
+
+TEST_CASE("user scans stay loops: step index, another carry, integer carry") {
+  const Tensor x0 = Tensor::from({1.0, 2.0});
+  const auto by_index = tp::scan([](tp::Index i, const Tensor& x) { return x * (1.0 + 1e-3 * astype(i, tp::DType::kFloat64)); }, x0, 20);
+  double f = 1;
+  for (int i = 0; i < 20; ++i) f *= 1 + 1e-3 * i;
+  CHECK(by_index.to_vector<double>()[1] == doctest::Approx(2 * f).epsilon(1e-13));
+  CHECK(contains(tp::explain(by_index).text, "the loop"));
+
+  const auto [a, b] = tp::scan([](const Tensor& x, const Tensor& y) { return std::tuple{x * y, y + 0.01}; }, std::tuple{x0, x0}, 10);
+  CHECK(contains(tp::explain(a).text, "the loop"));
+  double x = 1, y = 1;
+  for (int i = 0; i < 10; ++i) {
+    x *= y;
+    y += 0.01;
+  }
+  CHECK(a.to_vector<double>()[0] == doctest::Approx(x).epsilon(1e-13));
+
+  // A linear congruential generator is affine over the integers, and must not be made one over the reals.
+  const Tensor seed = Tensor::full({}, 12345, tp::DType::kInt64);
+  const Tensor lcg = tp::scan([](const Tensor& s) { return s * 6364136223846793005LL + 1442695040888963407LL; }, seed, 1000);
+  std::uint64_t s = 12345;
+  for (int i = 0; i < 1000; ++i) s = s * 6364136223846793005ull + 1442695040888963407ull;
+  CHECK(static_cast<std::uint64_t>(lcg.item<std::int64_t>()) == s);
+}
+
+TEST_CASE("leapfrog with q-p cross terms is an error that names the term") {
+  const tp::System magnetic([](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.3 * (q * p).sum() + 0.5 * (q * q).sum(); });
+  const tp::State s0{Tensor::from({0.3}), Tensor::from({0.1})};
+  try {
+    (void)magnetic.evolve(s0, {.dt = 0.01, .steps = 10});
+    FAIL("no error");
+  } catch (const tp::Error& e) {
+    const std::string what = e.what();
+    INFO(what);
+    CHECK(contains(what, "q * p"));
+    CHECK(contains(what, "Exact"));
+    CHECK(contains(what, "ImplicitMidpoint"));
+    CHECK(contains(what, "test_lift.cpp"));
+  }
+  // What is offered works: the flow of [[0.3, 1], [-1, -0.3]].
+  const tp::State exact = magnetic.evolve(s0, {.dt = 0.01, .steps = 100000, .integrator = tp::Integrator::Exact});
+  const double w = std::sqrt(1 - 0.09), t = 1000;
+  CHECK(exact.q.item<double>() == doctest::Approx(0.3 * std::cos(w * t) + (0.3 * 0.3 + 0.1) / w * std::sin(w * t)).epsilon(1e-12));
+  const tp::State midpoint = magnetic.evolve(s0, {.dt = 0.01, .steps = 300, .integrator = tp::Integrator::ImplicitMidpoint});
+  CHECK(relative_error(joined(midpoint), quad_loop(midpoint)) < 1e-14);
+}
+
+TEST_CASE("cross terms that cancel are none") {
+  const auto h = [](const Tensor& q, const Tensor& p) {
+    return 0.5 * (p * p).sum() + 0.5 * (q * q).sum() + (pow(q + p, 2) - pow(q, 2) - pow(p, 2) - 2.0 * q * p).sum();
+  };
+  check_lifted(compare(h, Tensor::from({0.3}), Tensor::from({0.1}), 0.01, kSteps));
+}
+
+TEST_CASE("Exact beyond degree 2 is an error") {
+  const tp::System system([](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + (q * q * q * q).sum(); });
+  CHECK_THROWS_WITH_AS((void)system.evolve({Tensor::from({0.3}), Tensor::from({0.1})}, {.dt = 0.01, .steps = 1, .integrator = tp::Integrator::Exact}),
+                       doctest::Contains("degree"), tp::Error);
+}
+
+TEST_CASE("h omega > 2 overflows as the loop does, and explain says it") {
+  const tp::System system([](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.5 * (q * q).sum(); });
+  const tp::State s = system.evolve({Tensor::from({0.3}), Tensor::from({0.1})}, {.dt = 2.1, .steps = 1'000'000});
+  CHECK(std::isinf(s.q.item<double>()));
+  CHECK(std::isinf(s.p.item<double>()));
+  CHECK(contains(tp::explain(s.q).text, "unstable"));
+}
+
+TEST_CASE("a few steps of a large system stay a loop; the cost decides") {
+  constexpr std::size_t n = 400;
+  std::vector<double> k(n * n);
+  for (std::size_t i = 0; i < n; ++i)
+    for (std::size_t j = 0; j < n; ++j) k[i * n + j] = i == j ? 4.0 : 1.0 / static_cast<double>(n + i + j);
+  const Tensor matrix = Tensor::from(k, {n, n});
+  const tp::System system([&](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.5 * (q * matmul(matrix, q)).sum(); });
+  const tp::State s0{Tensor::from(random_vector(n, -1, 1, 9)), Tensor::from(random_vector(n, -1, 1, 10))};
+  const tp::State few = system.evolve(s0, {.dt = 0.01, .steps = 10});
+  few.q.realize();
+  CHECK(contains(tp::explain(few.q).text, "the loop is cheaper"));
+  const tp::State many = system.evolve(s0, {.dt = 0.01, .steps = 10'000'000});
+  many.q.realize();
+  CHECK(contains(tp::explain(many.q).text, "normal-mode jump"));
+}
+
+TEST_CASE("TINYPHYS_OPT=0 and Method::Loop agree with the jump") {
+  const auto h = [](const Tensor& q, const Tensor& p) {
+    const Tensor d = q.slice(0, 1, 5) - q.slice(0, 0, 4);
+    return 0.5 * (p * p).sum() + 0.5 * (d * d).sum() + 0.5 * 0.1 * (q * q).sum();
+  };
+  const tp::State s0{Tensor::from(random_vector(5, -1, 1, 11)), Tensor::from(random_vector(5, -1, 1, 12))};
+  const tp::EvolveOptions options{.dt = 0.05, .steps = 300};
+  const auto jump = joined(tp::System(h).evolve(s0, options));
+  std::vector<double> plain;
+  {
+    tp::env::ScopedOverride off("TINYPHYS_OPT", "0");
+    plain = joined(tp::System(h).evolve({s0.q + 0.0, s0.p + 0.0}, options));
+  }
+  for (std::size_t i = 0; i < jump.size(); ++i) CHECK(jump[i] == doctest::Approx(plain[i]).epsilon(1e-12));
+}
+
+TEST_CASE("zero steps give the state back, and steps may be large") {
+  const tp::System system([](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.5 * (q * q).sum(); });
+  const tp::State s0{Tensor::from({0.3, 1e-300}), Tensor::from({-0.1, 0.0})};
+  const tp::State s = system.evolve(s0, {.dt = 0.1, .steps = 0});
+  CHECK(joined(s) == joined(s0));
+}
+
+TEST_CASE("ImplicitMidpoint of a nonlinear H converges, or says that it does not") {
+  const tp::System pendulum([](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() - cos(q).sum(); });
+  const tp::State s = pendulum.evolve({Tensor::from({1.0}), Tensor::from({0.0})}, {.dt = 0.1, .steps = 100, .integrator = tp::Integrator::ImplicitMidpoint});
+  const double e0 = -std::cos(1.0);
+  CHECK(pendulum.energy(s).item<double>() == doctest::Approx(e0).epsilon(2e-3));
+  const tp::State bad = pendulum.evolve({Tensor::from({1.0}), Tensor::from({0.0})}, {.dt = 40.0, .steps = 5, .integrator = tp::Integrator::ImplicitMidpoint});
+  CHECK_THROWS_WITH_AS((void)bad.q.item<double>(), doctest::Contains("did not converge"), tp::Error);
+}
