@@ -1,18 +1,18 @@
-// Lazy tensors: every function here records a graph and returns at once; item, to_vector, realize, allclose, save
-// and printing run it.
+// Lazy tensors: every function here records a graph and returns at once; item, to_vector, realize, allclose,
+// save and printing run it.
 //
 // A Tensor is an immutable value behind one pointer. Copies share it; threads may use it freely.
 //
 // Shapes follow NumPy: operands broadcast, axes may be negative, a 0-d tensor has shape {}.
 //
-// Element types follow NumPy: bool < int32 < int64 < float32 < float64, except that an integer with a float32 gives
-// float64. C++ numbers are weakly typed: they take the tensor's dtype and raise it only by kind:
+// Element types follow NumPy: bool < int32 < int64 < float32 < float64, except that an integer with a float32
+// gives float64. C++ numbers are weakly typed: they take the tensor's dtype and raise it only by kind:
 //   float32 * 0.5 -> float32    int64 * 2 -> int64    int64 * 0.5 -> float64    bool + 1 -> int64
 // Division of integers is true division (float64). Math functions of integers give float64.
 //
-// Every mistake throws tp::Error at the call that made it: "[call] what, values, shapes (file:line)". Common to all:
-// operands that do not broadcast, an axis out of range, an empty (default constructed) Tensor, a dtype that the
-// function is not defined for.
+// Every mistake throws tp::Error at the call that made it: "[call] what, values, shapes (file:line)". Common
+// to all: operands that do not broadcast, an axis out of range, an empty (default constructed) Tensor, a
+// dtype that the function is not defined for.
 #pragma once
 
 #include <concepts>
@@ -48,10 +48,9 @@ inline constexpr std::int64_t kEnd = std::numeric_limits<std::int64_t>::max();
 // C++ types that tensors hold.
 template <class T>
 concept Element = std::same_as<T, bool> || std::same_as<T, float> || std::same_as<T, double> ||
-                  (std::signed_integral<T> && (sizeof(T) == 4 || sizeof(T) == 8));
+    (std::signed_integral<T> && (sizeof(T) == 4 || sizeof(T) == 8));
 
-template <Element T>
-constexpr DType dtype_of() {
+template <Element T> constexpr DType dtype_of() {
   if (std::same_as<T, bool>) return DType::kBool;
   if (std::same_as<T, float>) return DType::kFloat32;
   if (std::same_as<T, double>) return DType::kFloat64;
@@ -63,8 +62,7 @@ class Axes {
  public:
   Axes() = default;
   template <std::integral T>
-    requires(!std::same_as<T, bool>)
-  Axes(T axis) : list_{static_cast<std::int64_t>(axis)}, all_(false) {}
+  requires(!std::same_as<T, bool>) Axes(T axis) : list_{static_cast<std::int64_t>(axis)}, all_(false) {}
   Axes(std::initializer_list<std::int64_t> axes) : list_(axes), all_(false) {}
   Axes(std::vector<std::int64_t> axes) : list_(std::move(axes)), all_(false) {}
 
@@ -91,9 +89,9 @@ class Tensor {
   // --- creation -----------------------------------------------------------------------------------------
 
   // Copies of the given values. A list of int literals becomes int64; a vector keeps its element type. Nested
-  // lists must be rectangular. With a shape: the values in row-major order, exactly as many as it has elements.
-  template <Element T>
-  static Tensor from(std::initializer_list<T> values, CallSite site = Where::current());
+  // lists must be rectangular. With a shape: the values in row-major order, exactly as many as it has
+  // elements.
+  template <Element T> static Tensor from(std::initializer_list<T> values, CallSite site = Where::current());
   template <Element T>
   static Tensor from(std::initializer_list<T> values, const Shape& shape, Where where = Where::current());
   template <Element T>
@@ -101,8 +99,7 @@ class Tensor {
   template <Element T>
   static Tensor from(std::initializer_list<std::initializer_list<std::initializer_list<T>>> planes,
                      CallSite site = Where::current());
-  template <Element T>
-  static Tensor from(const std::vector<T>& values, CallSite site = Where::current());
+  template <Element T> static Tensor from(const std::vector<T>& values, CallSite site = Where::current());
   template <Element T>
   static Tensor from(const std::vector<T>& values, const Shape& shape, Where where = Where::current());
 
@@ -110,8 +107,8 @@ class Tensor {
   static Tensor ones(const Shape& shape, DType dtype = DType::kFloat64, Where where = Where::current());
   // dtype kVoid: that of the value (float64, int64 or bool for C++ numbers). The value may be a 0-d tensor.
   static Tensor full(const Shape& shape, const Arg& value, DType dtype = DType::kVoid);
-  // start, start + step, ... before stop. int64 when all numbers are integers, else float64, unless dtype says
-  // otherwise. Throws when step is 0 or a number is not finite.
+  // start, start + step, ... before stop. int64 when all numbers are integers, else float64, unless dtype
+  // says otherwise. Throws when step is 0 or a number is not finite.
   static Tensor arange(const Arg& stop, DType dtype = DType::kVoid);
   static Tensor arange(const Arg& start, const Arg& stop, DType dtype = DType::kVoid);
   static Tensor arange(const Arg& start, const Arg& stop, const Arg& step, DType dtype = DType::kVoid);
@@ -135,11 +132,9 @@ class Tensor {
   // Computes the value now; returns the same tensor.
   Tensor realize(Where where = Where::current()) const;
   // The only element. T must be the C++ type of the dtype; nothing is converted.
-  template <Element T>
-  T item(Where where = Where::current()) const;
+  template <Element T> T item(Where where = Where::current()) const;
   // All elements in row-major order. T as in item.
-  template <Element T>
-  std::vector<T> to_vector(Where where = Where::current()) const;
+  template <Element T> std::vector<T> to_vector(Where where = Where::current()) const;
   // A realized copy with its own memory and no history: gradients do not flow through it.
   Tensor clone(Where where = Where::current()) const;
 
@@ -187,8 +182,10 @@ class Tensor {
   // --- reductions ---------------------------------------------------------------------------------------
   // keepdims leaves reduced axes with extent 1. Sums and products of bool and int32 are int64.
 
-  Tensor sum(const Axes& axes = {}, bool keepdims = false, Where where = Where::current()) const;   // of none: 0
-  Tensor prod(const Axes& axes = {}, bool keepdims = false, Where where = Where::current()) const;  // of none: 1
+  Tensor sum(const Axes& axes = {}, bool keepdims = false,
+             Where where = Where::current()) const;  // of none: 0
+  Tensor prod(const Axes& axes = {}, bool keepdims = false,
+              Where where = Where::current()) const;  // of none: 1
   // float64 for integers; of none: NaN.
   Tensor mean(const Axes& axes = {}, bool keepdims = false, Where where = Where::current()) const;
   // NaN when any element is NaN. Of none: an error.
@@ -215,7 +212,8 @@ class Tensor {
   static void retain(Node* n);
   static void release(Node* n) noexcept;
   // A buffer with a copy of `count` values of this dtype.
-  static Tensor from_memory(const void* values, std::size_t count, DType dtype, const Shape& shape, Where where);
+  static Tensor from_memory(const void* values, std::size_t count, DType dtype, const Shape& shape,
+                            Where where);
   template <Element T>
   static Tensor from_values(const std::vector<T>& values, const Shape& shape, Where where);
   template <Element T>
@@ -227,8 +225,8 @@ class Tensor {
   Node* node_ = nullptr;
 };
 
-// An operand: a Tensor or any C++ number, with the line where it was given. Made implicitly; write operand types of
-// your own functions as Tensor or Arg. Throws for an unsigned number above the int64 range.
+// An operand: a Tensor or any C++ number, with the line where it was given. Made implicitly; write operand
+// types of your own functions as Tensor or Arg. Throws for an unsigned number above the int64 range.
 class Arg {
  public:
   enum class Kind : std::uint8_t { kTensor, kBool, kInteger, kReal };
@@ -236,8 +234,7 @@ class Arg {
   Arg(const Tensor& t, Where where = Where::current()) : tensor_(t), where_(where) {}
   Arg(Tensor&& t, Where where = Where::current()) : tensor_(std::move(t)), where_(where) {}
   template <class T>
-    requires std::is_arithmetic_v<T>
-  Arg(T value, Where where = Where::current()) : where_(where) {
+  requires std::is_arithmetic_v<T> Arg(T value, Where where = Where::current()) : where_(where) {
     if constexpr (std::is_floating_point_v<T>) {
       kind_ = Kind::kReal;
       real_ = static_cast<double>(value);
@@ -342,16 +339,16 @@ Tensor where(const Arg& condition, const Arg& then, const Arg& otherwise);
 Tensor cat(const std::vector<Tensor>& parts, std::int64_t axis = 0, Where where = Where::current());
 // Joined along a new axis; equal shapes.
 Tensor stack(const std::vector<Tensor>& parts, std::int64_t axis = 0, Where where = Where::current());
-// numpy.matmul: [m,k] x [k,n]; leading axes are batches and broadcast; a 1-D operand is a row on the left, a column on
-// the right, and its axis is dropped. Not for 0-d operands or bool.
+// numpy.matmul: [m,k] x [k,n]; leading axes are batches and broadcast; a 1-D operand is a row on the left, a
+// column on the right, and its axis is dropped. Not for 0-d operands or bool.
 Tensor matmul(const Arg& a, const Arg& b);
 // matmul for up to two axes each; the product when one operand is 0-d.
 Tensor dot(const Arg& a, const Arg& b);
-// numpy.take: x.shape[:axis] + index.shape + x.shape[axis+1:]. Negative indices count from the end. An index out of
-// range is an error when the value is computed.
+// numpy.take: x.shape[:axis] + index.shape + x.shape[axis+1:]. Negative indices count from the end. An index
+// out of range is an error when the value is computed.
 Tensor gather(const Arg& x, const Arg& index, std::int64_t axis = 0);
-// base with values added at the positions that gather(base, index, axis) reads; repeated indices add up. values
-// broadcasts to that shape and takes base's dtype.
+// base with values added at the positions that gather(base, index, axis) reads; repeated indices add up.
+// values broadcasts to that shape and takes base's dtype.
 Tensor scatter_add(const Arg& base, const Arg& index, const Arg& values, std::int64_t axis = 0);
 
 // --- values -----------------------------------------------------------------------------------------------
@@ -361,8 +358,9 @@ void realize(const std::vector<Tensor>& tensors, Where where = Where::current())
 // |a - b| <= atol + rtol |b| everywhere; equal infinities are close. Broadcasts.
 bool allclose(const Arg& a, const Arg& b, double rtol = 1e-5, double atol = 1e-8, bool equal_nan = false);
 
-// NumPy's .npy files, little endian, of bool, int32, int64, float32 and float64. save writes a temporary file beside
-// the target and renames it. load takes format versions 1 to 3 and both element orders. Both throw on any file error.
+// NumPy's .npy files, little endian, of bool, int32, int64, float32 and float64. save writes a temporary file
+// beside the target and renames it. load takes format versions 1 to 3 and both element orders. Both throw on
+// any file error.
 void save(const std::string& path, const Arg& x);
 Tensor load(const std::string& path, Where where = Where::current());
 
@@ -390,12 +388,10 @@ Tensor Tensor::from_literals(const std::vector<T>& values, const Shape& shape, W
     return from_values(values, shape, where);
 }
 
-template <Element T>
-Tensor Tensor::from(std::initializer_list<T> values, CallSite site) {
+template <Element T> Tensor Tensor::from(std::initializer_list<T> values, CallSite site) {
   return from_literals(std::vector<T>(values), {static_cast<std::int64_t>(values.size())}, site.where);
 }
-template <Element T>
-Tensor Tensor::from(std::initializer_list<T> values, const Shape& shape, Where where) {
+template <Element T> Tensor Tensor::from(std::initializer_list<T> values, const Shape& shape, Where where) {
   return from_literals(std::vector<T>(values), shape, where);
 }
 template <Element T>
@@ -406,10 +402,12 @@ Tensor Tensor::from(std::initializer_list<std::initializer_list<T>> rows, CallSi
     if (row.size() != n) ragged(site.where);
     flat.insert(flat.end(), row.begin(), row.end());
   }
-  return from_literals(flat, {static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(n)}, site.where);
+  return from_literals(flat, {static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(n)},
+                       site.where);
 }
 template <Element T>
-Tensor Tensor::from(std::initializer_list<std::initializer_list<std::initializer_list<T>>> planes, CallSite site) {
+Tensor Tensor::from(std::initializer_list<std::initializer_list<std::initializer_list<T>>> planes,
+                    CallSite site) {
   const std::size_t rows = planes.size() ? planes.begin()->size() : 0;
   const std::size_t n = rows ? planes.begin()->begin()->size() : 0;
   std::vector<T> flat;
@@ -425,17 +423,14 @@ Tensor Tensor::from(std::initializer_list<std::initializer_list<std::initializer
                         static_cast<std::int64_t>(n)},
                        site.where);
 }
-template <Element T>
-Tensor Tensor::from(const std::vector<T>& values, CallSite site) {
+template <Element T> Tensor Tensor::from(const std::vector<T>& values, CallSite site) {
   return from_values(values, {static_cast<std::int64_t>(values.size())}, site.where);
 }
-template <Element T>
-Tensor Tensor::from(const std::vector<T>& values, const Shape& shape, Where where) {
+template <Element T> Tensor Tensor::from(const std::vector<T>& values, const Shape& shape, Where where) {
   return from_values(values, shape, where);
 }
 
-template <Element T>
-T Tensor::item(Where where) const {
+template <Element T> T Tensor::item(Where where) const {
   if constexpr (std::same_as<T, bool>) {
     unsigned char byte = 0;
     read(&byte, DType::kBool, true, where);
@@ -447,8 +442,7 @@ T Tensor::item(Where where) const {
   }
 }
 
-template <Element T>
-std::vector<T> Tensor::to_vector(Where where) const {
+template <Element T> std::vector<T> Tensor::to_vector(Where where) const {
   const auto n = static_cast<std::size_t>(size(where));
   if constexpr (std::same_as<T, bool>) {
     std::vector<unsigned char> bytes(n);

@@ -3,5 +3,10 @@
 
 #include "tinyphys/dtype.hpp"
 #include "tinyphys/error.hpp"
+#include "tinyphys/explain.hpp"
 #include "tinyphys/fmt.hpp"
+#include "tinyphys/scan.hpp"
+#include "tinyphys/structure.hpp"
+#include "tinyphys/system.hpp"
 #include "tinyphys/tensor.hpp"
+#include "tinyphys/transforms.hpp"

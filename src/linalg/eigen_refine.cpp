@@ -205,7 +205,9 @@ void sort_ascending(SymmetricEigen& eigen) {
   if (std::is_sorted(eigen.values.begin(), eigen.values.end())) return;
   std::vector<long> order(u(n));
   std::iota(order.begin(), order.end(), 0L);
-  std::stable_sort(order.begin(), order.end(), [&](long i, long j) { return eigen.values[u(i)] < eigen.values[u(j)]; });
+  std::sort(order.begin(), order.end(), [&](long i, long j) {
+    return eigen.values[u(i)] < eigen.values[u(j)] || (eigen.values[u(i)] == eigen.values[u(j)] && i < j);
+  });
   DDMatrix vectors(n, n);
   std::vector<DD> values(u(n));
   for (long k = 0; k < n; ++k) {

@@ -62,8 +62,8 @@ std::string canonical_rows(const SparseDD& m, const char* name, Rows& rows) {
     if (m.row_start[u(i)] > m.row_start[u(i) + 1]) return who + ": inconsistent sparse storage";
     order.resize(u(m.row_start[u(i) + 1] - m.row_start[u(i)]));
     std::iota(order.begin(), order.end(), u(m.row_start[u(i)]));
-    const auto before = [&](std::size_t a, std::size_t b) { return m.col[a] < m.col[b]; };
-    if (!std::is_sorted(order.begin(), order.end(), before)) std::stable_sort(order.begin(), order.end(), before);
+    const auto before = [&](std::size_t a, std::size_t b) { return m.col[a] < m.col[b] || (m.col[a] == m.col[b] && a < b); };
+    if (!std::is_sorted(order.begin(), order.end(), before)) std::sort(order.begin(), order.end(), before);
     for (std::size_t k = 0; k < order.size();) {
       const int c = m.col[order[k]];
       if (c < 0 || c >= m.n) return who + ": column index out of range";

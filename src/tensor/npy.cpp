@@ -1,6 +1,4 @@
 // NumPy's .npy format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
-#include <unistd.h>
-
 #include <array>
 #include <atomic>
 #include <bit>
@@ -9,6 +7,7 @@
 #include <cstring>
 #include <fstream>
 #include <optional>
+#include <unistd.h>
 
 #include "tensor/ops.hpp"
 #include "uop/build.hpp"
@@ -106,7 +105,8 @@ class HeaderReader {
       std::int64_t v = 0;
       std::size_t digits = 0;
       constexpr std::size_t kMaxDigits = 18;  // more do not fit int64 for sure
-      for (; digits < rest_.size() && rest_[digits] >= '0' && rest_[digits] <= '9' && digits <= kMaxDigits; ++digits)
+      for (; digits < rest_.size() && rest_[digits] >= '0' && rest_[digits] <= '9' && digits <= kMaxDigits;
+           ++digits)
         v = v * 10 + (rest_[digits] - '0');
       if (digits == 0 || digits > kMaxDigits) return false;
       rest_.remove_prefix(digits);
@@ -130,7 +130,8 @@ void save(const std::string& path, const Arg& x) {
   const UOp u = front::value(x, kCall);
   tensor(u).realize(where);
 
-  std::string dict = "{'descr': '" + std::string(descr_of(u->dtype)) + "', 'fortran_order': False, 'shape': (";
+  std::string dict =
+      "{'descr': '" + std::string(descr_of(u->dtype)) + "', 'fortran_order': False, 'shape': (";
   for (std::size_t i = 0; i < u->n_dim; ++i) dict += (i ? ", " : "") + std::to_string(u->shape()[i]);
   dict += u->n_dim == 1 ? ",), }" : "), }";
   // Magic, version, length and header fill a multiple of 64 bytes; the header ends with a newline.
@@ -145,7 +146,8 @@ void save(const std::string& path, const Arg& x) {
   errno = 0;
   std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
   if (!file) front::fail(kCall, "cannot write \"" + temporary + "\": " + system_message(), where);
-  const char version_and_length[] = {1, 0, static_cast<char>(dict.size() & 255), static_cast<char>(dict.size() >> 8)};
+  const char version_and_length[] = {1, 0, static_cast<char>(dict.size() & 255),
+                                     static_cast<char>(dict.size() >> 8)};
   file << kMagic;
   file.write(version_and_length, sizeof version_and_length);
   file << dict;
@@ -199,12 +201,13 @@ Tensor load(const std::string& path, Where where) {
   for (std::int64_t d : header->shape) size *= d;
   const std::size_t bytes = static_cast<std::size_t>(size) * item_size(dtype);
   if (present < 0 || static_cast<std::size_t>(present) < bytes)
-    bad("shape " + shape_text(header->shape) + " of " + std::string(name(dtype)) + " needs " + std::to_string(bytes) +
-        " bytes, the file holds " + std::to_string(present));
+    bad("shape " + shape_text(header->shape) + " of " + std::string(name(dtype)) + " needs " +
+        std::to_string(bytes) + " bytes, the file holds " + std::to_string(present));
   StorageRef values = StorageRef::allocate(bytes);
   read(values.as<char>(), bytes, "the data");
   if (dtype == DType::kBool)
-    for (std::size_t i = 0; i < bytes; ++i) values.as<unsigned char>()[i] = values.as<unsigned char>()[i] != 0;
+    for (std::size_t i = 0; i < bytes; ++i)
+      values.as<unsigned char>()[i] = values.as<unsigned char>()[i] != 0;
   if (!header->fortran) return tensor(buffer(dtype, header->shape, std::move(values)));
   // Column-major order is the row-major order of the transpose.
   const Dims reversed(header->shape.rbegin(), header->shape.rend());

@@ -27,8 +27,8 @@ UOp uop(const Arg& a, DType d, std::string_view call) {
   if (d == DType::kInt32) fits = fits && v == static_cast<std::int32_t>(v);
   if (!fits)
     front::fail(call,
-                "the number " + (real ? front::number_text(a.as_double()) : std::to_string(v)) + " does not fit " +
-                    std::string(name(d)),
+                "the number " + (real ? front::number_text(a.as_double()) : std::to_string(v)) +
+                    " does not fit " + std::string(name(d)),
                 a.where());
   return constant_int(v, d);
 }
@@ -37,9 +37,7 @@ UOp uop(const Arg& a, DType d, std::string_view call) {
 
 namespace tinyphys::front {
 
-void fail(Call call, const std::string& what, const Where& where) {
-  throw Error(call, what, where);
-}
+void fail(Call call, const std::string& what, const Where& where) { throw Error(call, what, where); }
 
 std::string describe(const Node* n) { return std::string(name(n->dtype)) + shape_text(n->shape()); }
 
@@ -113,8 +111,10 @@ void check_shape(std::span<const std::int64_t> shape, Call call, const Where& wh
   for (std::int64_t d : shape) {
     if (d < 0) fail(call, "negative size in shape " + shape_text(shape), where);
     zero |= d == 0;
-    if (d > 0 && size > kMaxSize / d) size = kMaxSize + 1;
-    else if (d > 0) size *= d;
+    if (d > 0 && size > kMaxSize / d)
+      size = kMaxSize + 1;
+    else if (d > 0)
+      size *= d;
   }
   if (size > kMaxSize && !zero) fail(call, "shape " + shape_text(shape) + " has too many elements", where);
 }

@@ -12,10 +12,10 @@ using front::Call;
 
 // Which dtype the operands of a function take.
 enum class Rule {
-  kNumbers,     // the common dtype; bool becomes int64
-  kBoolToo,     // the common dtype
-  kFloats,      // the common dtype, integers and bool as float64
-  kNotBool,     // the common dtype; bool is an error
+  kNumbers,  // the common dtype; bool becomes int64
+  kBoolToo,  // the common dtype
+  kFloats,   // the common dtype, integers and bool as float64
+  kNotBool,  // the common dtype; bool is an error
   kOnlyBool
 };
 
@@ -26,7 +26,8 @@ DType operand_dtype(Rule rule, std::initializer_list<const Arg*> args, Call call
     case Rule::kBoolToo: return d;
     case Rule::kFloats: return front::float_dtype(d);
     case Rule::kNotBool:
-      if (d == DType::kBool) front::fail(call, "is not defined for bool; use astype, or the logical operators", where);
+      if (d == DType::kBool)
+        front::fail(call, "is not defined for bool; use astype, or the logical operators", where);
       return d;
     case Rule::kOnlyBool:
       if (d != DType::kBool) front::fail(call, "needs bool operands, got " + std::string(name(d)), where);
@@ -102,12 +103,16 @@ UOp integer_power(UOp x, std::int64_t k) {
 
 void check_same_place(Call call, const Node* before, const Node* after, const Where& where) {
   if (!same_shape(before, after))
-    front::fail(call, "the result " + shape_text(after->shape()) + " does not fit the left side " +
-                          shape_text(before->shape()), where);
+    front::fail(call,
+                "the result " + shape_text(after->shape()) + " does not fit the left side " +
+                    shape_text(before->shape()),
+                where);
   const bool fits = front::same_kind(after->dtype, before->dtype);
   if (!fits)
-    front::fail(call, "the result is " + std::string(name(after->dtype)) + ", the left side " +
-                          std::string(name(before->dtype)) + "; use astype", where);
+    front::fail(call,
+                "the result is " + std::string(name(after->dtype)) + ", the left side " +
+                    std::string(name(before->dtype)) + "; use astype",
+                where);
 }
 
 Tensor assign(Call call, const Tensor& left, const Tensor& result, const Where& where) {
@@ -127,16 +132,20 @@ Tensor operator%(const Arg& a, const Arg& b) { return binary("%", Op::MOD, a, b,
 Tensor operator-(const Arg& x) { return unary("-", Op::NEG, x, Rule::kNotBool); }
 
 Tensor& Tensor::operator+=(const Arg& b) {
-  return *this = assign("+=", *this, binary("+=", Op::ADD, Arg(*this, b.where()), b, Rule::kBoolToo), b.where());
+  return *this =
+             assign("+=", *this, binary("+=", Op::ADD, Arg(*this, b.where()), b, Rule::kBoolToo), b.where());
 }
 Tensor& Tensor::operator-=(const Arg& b) {
-  return *this = assign("-=", *this, binary("-=", Op::SUB, Arg(*this, b.where()), b, Rule::kNotBool), b.where());
+  return *this =
+             assign("-=", *this, binary("-=", Op::SUB, Arg(*this, b.where()), b, Rule::kNotBool), b.where());
 }
 Tensor& Tensor::operator*=(const Arg& b) {
-  return *this = assign("*=", *this, binary("*=", Op::MUL, Arg(*this, b.where()), b, Rule::kBoolToo), b.where());
+  return *this =
+             assign("*=", *this, binary("*=", Op::MUL, Arg(*this, b.where()), b, Rule::kBoolToo), b.where());
 }
 Tensor& Tensor::operator/=(const Arg& b) {
-  return *this = assign("/=", *this, binary("/=", Op::DIV, Arg(*this, b.where()), b, Rule::kFloats), b.where());
+  return *this =
+             assign("/=", *this, binary("/=", Op::DIV, Arg(*this, b.where()), b, Rule::kFloats), b.where());
 }
 
 Tensor pow(const Arg& base, const Arg& exponent) {
@@ -146,7 +155,8 @@ Tensor pow(const Arg& base, const Arg& exponent) {
   if (std::int64_t k = 0; small_integer(exponent, k)) {
     if (is_float(d)) return tensor(powi(operand(base, d, kCall), k));
     if (k < 0)
-      front::fail(kCall, "integers to the negative power " + std::to_string(k) + "; use astype(DType::kFloat64)",
+      front::fail(kCall,
+                  "integers to the negative power " + std::to_string(k) + "; use astype(DType::kFloat64)",
                   base.where());
     const UOp x = operand(base, d, kCall);
     return tensor(k == 0 ? ones_like(x) : integer_power(x, k));
@@ -220,7 +230,9 @@ Tensor operator>=(const Arg& a, const Arg& b) { return compare(">=", Op::LE, a, 
 Tensor operator&(const Arg& a, const Arg& b) { return binary("&", Op::AND, a, b, Rule::kOnlyBool); }
 Tensor operator|(const Arg& a, const Arg& b) { return binary("|", Op::OR, a, b, Rule::kOnlyBool); }
 Tensor operator!(const Arg& x) { return unary("!", Op::NOT, x, Rule::kOnlyBool); }
-Tensor logical_and(const Arg& a, const Arg& b) { return binary("logical_and", Op::AND, a, b, Rule::kOnlyBool); }
+Tensor logical_and(const Arg& a, const Arg& b) {
+  return binary("logical_and", Op::AND, a, b, Rule::kOnlyBool);
+}
 Tensor logical_or(const Arg& a, const Arg& b) { return binary("logical_or", Op::OR, a, b, Rule::kOnlyBool); }
 Tensor logical_not(const Arg& x) { return unary("logical_not", Op::NOT, x, Rule::kOnlyBool); }
 

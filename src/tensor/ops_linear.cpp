@@ -18,8 +18,8 @@ Dims joined(std::span<const std::int64_t> a, std::initializer_list<std::int64_t>
   return out;
 }
 
-// [..., m, k] x [..., k, n] with equal leading axes. MATMUL is for floats; integer products are rare, and as a sum
-// they run everywhere.
+// [..., m, k] x [..., k, n] with equal leading axes. MATMUL is for floats; integer products are rare, and as
+// a sum they run everywhere.
 UOp matrix_product(const UOp& a, const UOp& b) {
   const auto x = a->shape(), y = b->shape();
   const auto batch = x.first(x.size() - 2);
@@ -45,8 +45,11 @@ Tensor contract(Call call, const Arg& left, const Arg& right) {
   LocationScope scope(where);
   UOp a = front::value(left, call), b = front::value(right, call);
   if (a->n_dim == 0 || b->n_dim == 0)
-    fail(call, "shapes " + shape_text(a->shape()) + " and " + shape_text(b->shape()) + ": 0-d operands have no axis to "
-               "contract; use *", where);
+    fail(call,
+         "shapes " + shape_text(a->shape()) + " and " + shape_text(b->shape()) +
+             ": 0-d operands have no axis to "
+             "contract; use *",
+         where);
   const DType d = front::common_dtype({&left, &right}, call);
   if (d == DType::kBool) fail(call, "is not defined for bool; use astype", where);
   a = cast(a, d);
@@ -81,7 +84,8 @@ Tensor contract(Call call, const Arg& left, const Arg& right) {
     std::int64_t& e = batch[batch.size() - lead.size() + i];
     if (e == 1) e = lead[i];
     if (lead[i] != e && lead[i] != 1)
-      fail(call, "leading axes of shapes " + shape_text(x) + " and " + shape_text(y) + " do not broadcast", where);
+      fail(call, "leading axes of shapes " + shape_text(x) + " and " + shape_text(y) + " do not broadcast",
+           where);
   }
   const UOp product = matrix_product(with_batch(a, batch), with_batch(b, batch));
   out = shape_of(product.get());
@@ -97,8 +101,9 @@ UOp index_value(Call call, const UOp& x, const Arg& index, std::int64_t axis) {
   const std::int64_t n = x->shape()[static_cast<std::size_t>(axis)];
   const bool known = is_const(i.get());
   if ((known && (const_int(i.get()) < -n || const_int(i.get()) >= n)) || (n == 0 && i->size() > 0))
-    fail(call, (known ? "index " + std::to_string(const_int(i.get())) : std::string("any index")) +
-                   " is out of range for axis " + std::to_string(axis) + " of shape " + shape_text(x->shape()),
+    fail(call,
+         (known ? "index " + std::to_string(const_int(i.get())) : std::string("any index")) +
+             " is out of range for axis " + std::to_string(axis) + " of shape " + shape_text(x->shape()),
          index.where());
   return i;
 }
@@ -120,8 +125,10 @@ Tensor dot(const Arg& a, const Arg& b) {
   const UOp x = front::value(a, kCall), y = front::value(b, kCall);
   if (x->n_dim == 0 || y->n_dim == 0) return a * b;
   if (x->n_dim > 2 || y->n_dim > 2)
-    fail(kCall, "shapes " + shape_text(x->shape()) + " and " + shape_text(y->shape()) +
-                    ": more than two axes; use matmul", a.where());
+    fail(kCall,
+         "shapes " + shape_text(x->shape()) + " and " + shape_text(y->shape()) +
+             ": more than two axes; use matmul",
+         a.where());
   return contract(kCall, a, b);
 }
 
@@ -145,8 +152,10 @@ Tensor scatter_add(const Arg& base, const Arg& index, const Arg& values, std::in
   if (v->dtype == DType::kBool) fail(kCall, "is not defined for bool", where);
   const UOp add = uop(values, v->dtype, kCall);
   if (!front::same_kind(add->dtype, v->dtype))
-    fail(kCall, "values are " + std::string(name(add->dtype)) + ", the base is " + std::string(name(v->dtype)) +
-                    "; use astype", where);
+    fail(kCall,
+         "values are " + std::string(name(add->dtype)) + ", the base is " + std::string(name(v->dtype)) +
+             "; use astype",
+         where);
   const Dims shape = gathered_shape(v, i, a);
   front::check_shape(shape, kCall, where);
   bool fits = add->n_dim <= shape.size();
@@ -155,7 +164,8 @@ Tensor scatter_add(const Arg& base, const Arg& index, const Arg& values, std::in
     fits = from == to || from == 1;
   }
   if (!fits)
-    fail(kCall, "values of shape " + shape_text(add->shape()) + " do not broadcast to " + shape_text(shape), where);
+    fail(kCall, "values of shape " + shape_text(add->shape()) + " do not broadcast to " + shape_text(shape),
+         where);
   return tensor(make(Op::SCATTER_ADD, {v, i, broadcast_to(cast(add, v->dtype), shape)}, {a}));
 }
 

@@ -13,8 +13,8 @@ namespace {
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
-// start, stop, step of SLICE on one axis, so that equal selections are equal nodes: stop stands right after the
-// last element taken.
+// start, stop, step of SLICE on one axis, so that equal selections are equal nodes: stop stands right after
+// the last element taken.
 UOp take(const UOp& x, std::int64_t axis, std::int64_t first, std::int64_t count, std::int64_t step) {
   if (count == 0) return slice_axis(x, axis, 0, 0, 1);
   if (count == 1) step = 1;
@@ -64,8 +64,10 @@ Tensor Tensor::reshape(const Shape& shape, Where where) const {
   const UOp x = front::value(*this, kCall, where);
   Dims dims = shape;
   auto mismatch = [&] {
-    fail(kCall, "shape " + shape_text(x->shape()) + " of " + std::to_string(x->size()) + " elements does not fit " +
-                    shape_text(shape), where);
+    fail(kCall,
+         "shape " + shape_text(x->shape()) + " of " + std::to_string(x->size()) + " elements does not fit " +
+             shape_text(shape),
+         where);
   };
   const auto open = std::find(dims.begin(), dims.end(), -1);
   if (open != dims.end()) {
@@ -95,7 +97,8 @@ Tensor Tensor::permute(const std::vector<std::int64_t>& axes, Where where) const
   Dims sorted = order;
   std::sort(sorted.begin(), sorted.end());
   if (order.size() != x->n_dim || std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end())
-    fail(kCall, "axes " + shape_text(axes) + " are no order of the axes of shape " + shape_text(x->shape()), where);
+    fail(kCall, "axes " + shape_text(axes) + " are no order of the axes of shape " + shape_text(x->shape()),
+         where);
   return tensor(tinyphys::permute(x, order));
 }
 
@@ -149,13 +152,15 @@ Tensor Tensor::roll(std::int64_t shift, std::int64_t axis, Where where) const {
   return s == 0 ? *this : tensor(make(Op::ROLL, {x}, {a, s}));
 }
 
-Tensor Tensor::slice(std::int64_t axis, std::int64_t start, std::int64_t stop, std::int64_t step, Where where) const {
+Tensor Tensor::slice(std::int64_t axis, std::int64_t start, std::int64_t stop, std::int64_t step,
+                     Where where) const {
   constexpr Call kCall = "slice";
   LocationScope scope(where);
   const UOp x = front::value(*this, kCall, where);
   const std::int64_t a = front::axis_of(axis, x->shape(), kCall, where), n = x->shape()[at(a)];
   if (step == 0) fail(kCall, "step is 0", where);
-  // A step longer than the axis takes the first element only; this keeps the arithmetic below from overflowing.
+  // A step longer than the axis takes the first element only; this keeps the arithmetic below from
+  // overflowing.
   step = std::clamp(step, -n - 1, n + 1);
   const std::int64_t first = clipped(start, n, step);
   const std::int64_t end = step < 0 && stop == kEnd ? -1 : clipped(stop, n, step);
@@ -169,8 +174,10 @@ Tensor Tensor::select(std::int64_t axis, std::int64_t index, Where where) const 
   const UOp x = front::value(*this, kCall, where);
   const std::int64_t a = front::axis_of(axis, x->shape(), kCall, where), n = x->shape()[at(a)];
   if (index < -n || index >= n)
-    fail(kCall, "index " + std::to_string(index) + " is out of range for axis " + std::to_string(a) + " of shape " +
-                    shape_text(x->shape()), where);
+    fail(kCall,
+         "index " + std::to_string(index) + " is out of range for axis " + std::to_string(a) + " of shape " +
+             shape_text(x->shape()),
+         where);
   return tensor(index_axis(x, a, index < 0 ? index + n : index));
 }
 
@@ -196,20 +203,25 @@ std::vector<Tensor> Tensor::split(std::int64_t parts, std::int64_t axis, Where w
   const UOp x = front::value(*this, kCall, where);
   const std::int64_t a = front::axis_of(axis, x->shape(), kCall, where), n = x->shape()[at(a)];
   if (parts <= 0 || n % parts != 0)
-    fail(kCall, "axis " + std::to_string(a) + " of shape " + shape_text(x->shape()) + " does not split into " +
-                    std::to_string(parts) + " equal parts", where);
+    fail(kCall,
+         "axis " + std::to_string(a) + " of shape " + shape_text(x->shape()) + " does not split into " +
+             std::to_string(parts) + " equal parts",
+         where);
   return split_sizes(std::vector<std::int64_t>(at(parts), n / parts), a, where);
 }
 
-std::vector<Tensor> Tensor::split_sizes(const std::vector<std::int64_t>& sizes, std::int64_t axis, Where where) const {
+std::vector<Tensor> Tensor::split_sizes(const std::vector<std::int64_t>& sizes, std::int64_t axis,
+                                        Where where) const {
   constexpr Call kCall = "split_sizes";
   LocationScope scope(where);
   const UOp x = front::value(*this, kCall, where);
   const std::int64_t a = front::axis_of(axis, x->shape(), kCall, where), n = x->shape()[at(a)];
   front::check_shape(sizes, kCall, where);
   if (std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}) != n)
-    fail(kCall, "sizes " + shape_text(sizes) + " do not add up to axis " + std::to_string(a) + " of shape " +
-                    shape_text(x->shape()), where);
+    fail(kCall,
+         "sizes " + shape_text(sizes) + " do not add up to axis " + std::to_string(a) + " of shape " +
+             shape_text(x->shape()),
+         where);
   std::vector<Tensor> out;
   std::int64_t start = 0;
   for (std::int64_t size : sizes) {
@@ -239,8 +251,10 @@ Tensor Tensor::unsqueeze(std::int64_t axis, Where where) const {
   const UOp x = front::value(*this, kCall, where);
   const std::int64_t rank = static_cast<std::int64_t>(x->n_dim) + 1;
   if (axis < -rank || axis >= rank)
-    fail(kCall, "axis " + std::to_string(axis) + " is out of range for a result with " + std::to_string(rank) +
-                    " axes", where);
+    fail(kCall,
+         "axis " + std::to_string(axis) + " is out of range for a result with " + std::to_string(rank) +
+             " axes",
+         where);
   return tensor(repeat_axis(x, axis < 0 ? axis + rank : axis, 1));
 }
 
@@ -254,8 +268,10 @@ Tensor cat(const std::vector<Tensor>& parts, std::int64_t axis, Where where) {
     bool fits = v->n_dim == first.size();
     for (std::size_t i = 0; fits && i < first.size(); ++i) fits = i == at(a) || v->shape()[i] == first[i];
     if (!fits)
-      fail(kCall, "shapes " + shape_text(first) + " and " + shape_text(v->shape()) + " do not join along axis " +
-                      std::to_string(a), where);
+      fail(kCall,
+           "shapes " + shape_text(first) + " and " + shape_text(v->shape()) + " do not join along axis " +
+               std::to_string(a),
+           where);
   }
   return tensor(tinyphys::cat(values, a));
 }
@@ -266,11 +282,14 @@ Tensor stack(const std::vector<Tensor>& parts, std::int64_t axis, Where where) {
   const std::vector<UOp> values = same_dtype(parts, kCall, where);
   const std::int64_t rank = static_cast<std::int64_t>(values[0]->n_dim) + 1;
   if (axis < -rank || axis >= rank)
-    fail(kCall, "axis " + std::to_string(axis) + " is out of range for a result with " + std::to_string(rank) +
-                    " axes", where);
+    fail(kCall,
+         "axis " + std::to_string(axis) + " is out of range for a result with " + std::to_string(rank) +
+             " axes",
+         where);
   for (const UOp& v : values)
     if (!same_shape(v.get(), values[0].get()))
-      fail(kCall, "shapes " + shape_text(values[0]->shape()) + " and " + shape_text(v->shape()) + " differ", where);
+      fail(kCall, "shapes " + shape_text(values[0]->shape()) + " and " + shape_text(v->shape()) + " differ",
+           where);
   return tensor(tinyphys::stack(values, axis < 0 ? axis + rank : axis));
 }
 

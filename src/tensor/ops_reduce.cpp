@@ -12,8 +12,8 @@ using front::fail;
 // The axes of a reduction and what follows from them.
 struct Plan {
   Dims axes;
-  Dims kept;         // shape of the result
-  Dims with_ones;    // the same with keepdims
+  Dims kept;               // shape of the result
+  Dims with_ones;          // the same with keepdims
   std::int64_t count = 1;  // elements in each result
 };
 
@@ -42,7 +42,8 @@ UOp reduced(Reduction kind, const UOp& x, const Plan& p, bool keepdims, Call cal
   return reshape(reduce(kind, x, p.axes), shape);
 }
 
-UOp reduce_checked(Reduction kind, const UOp& x, const Axes& axes, bool keepdims, Call call, const Where& where) {
+UOp reduce_checked(Reduction kind, const UOp& x, const Axes& axes, bool keepdims, Call call,
+                   const Where& where) {
   return reduced(kind, x, plan_of(x, axes, call, where), keepdims, call, where);
 }
 
@@ -94,7 +95,8 @@ Tensor Tensor::norm(const Axes& axes, bool keepdims, Where where) const {
 
 namespace {
 
-Tensor truth(Call call, Reduction kind, const Tensor& t, const Axes& axes, bool keepdims, const Where& where) {
+Tensor truth(Call call, Reduction kind, const Tensor& t, const Axes& axes, bool keepdims,
+             const Where& where) {
   LocationScope scope(where);
   const UOp x = front::value(t, call, where);
   if (x->dtype != DType::kBool) fail(call, "needs bool, got " + front::describe(x.get()), where);

@@ -1,5 +1,5 @@
-// Tensors as NumPy 1.24 prints arrays: at most 8 digits behind the point, columns aligned, lines of 75 characters.
-// The choices follow numpy/core/arrayprint.py.
+// Tensors as NumPy 1.24 prints arrays: at most 8 digits behind the point, columns aligned, lines of 75
+// characters. The choices follow numpy/core/arrayprint.py.
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -26,7 +26,8 @@ std::string scientific_text(double v, DType d) {
   return {text, r.ptr};
 }
 
-// The same digits without an exponent: "1250". to_chars would print all digits of large numbers, zeros are wanted.
+// The same digits without an exponent: "1250". to_chars would print all digits of large numbers, zeros are
+// wanted.
 std::string positional_text(double v, DType d) {
   const std::string s = scientific_text(v, d);
   const std::size_t e = s.find('e'), sign = s[0] == '-';
@@ -36,7 +37,8 @@ std::string positional_text(double v, DType d) {
   if (exponent < 0) digits.insert(0, static_cast<std::size_t>(-exponent), '0');
   const std::size_t whole = exponent < 0 ? 1 : static_cast<std::size_t>(exponent) + 1;
   if (digits.size() < whole) digits.append(whole - digits.size(), '0');
-  return s.substr(0, sign) + digits.substr(0, whole) + (digits.size() > whole ? "." + digits.substr(whole) : "");
+  return s.substr(0, sign) + digits.substr(0, whole) +
+         (digits.size() > whole ? "." + digits.substr(whole) : "");
 }
 
 std::string printed(const char* format, int digits, double v) {
@@ -104,7 +106,8 @@ class RealFormat {
   }
 
   std::string operator()(double v) const {
-    if (!std::isfinite(v)) return left_padded(std::isnan(v) ? "nan" : v < 0 ? "-inf" : "inf", left_ + right_ + 1);
+    if (!std::isfinite(v))
+      return left_padded(std::isnan(v) ? "nan" : v < 0 ? "-inf" : "inf", left_ + right_ + 1);
     Parts p = parts_of(v, dtype_, scientific_);
     // NumPy fills up with the digits that the binary number has, not with zeros.
     if (scientific_ && p.fraction.size() < digits_) p = cut(printed("%.*e", static_cast<int>(digits_), v));
@@ -131,7 +134,8 @@ std::string scalar_text(double v, DType d) {
 
 double real_at(const Node* n, std::int64_t i) {
   const void* data = storage(n)->data;
-  return n->dtype == DType::kFloat32 ? static_cast<const float*>(data)[i] : static_cast<const double*>(data)[i];
+  return n->dtype == DType::kFloat32 ? static_cast<const float*>(data)[i]
+                                     : static_cast<const double*>(data)[i];
 }
 std::int64_t integer_at(const Node* n, std::int64_t i) {
   const void* data = storage(n)->data;
@@ -187,7 +191,9 @@ class Printer {
     } else {
       std::size_t width = 0;
       for (std::int64_t i : at) width = std::max(width, std::to_string(integer_at(n_, i)).size());
-      format_ = [this, width](std::int64_t i) { return left_padded(std::to_string(integer_at(n_, i)), width); };
+      format_ = [this, width](std::int64_t i) {
+        return left_padded(std::to_string(integer_at(n_, i)), width);
+      };
     }
   }
 

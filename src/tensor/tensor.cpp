@@ -50,7 +50,8 @@ void compute(std::span<const UOp> values, front::Call call, const Where& where) 
     if (storage(v.get())) continue;
     if (v->flags & (Node::kHasSym | Node::kHasParam))
       front::fail(call,
-                  "the value depends on an argument of a function that is being traced (by grad, scan, a System, ...): "
+                  "the value depends on an argument of a function that is being traced (by grad, scan, a "
+                  "System, ...): "
                   "it has no number yet; use where() in place of a branch on it",
                   where);
     missing.push_back(v);
@@ -58,7 +59,8 @@ void compute(std::span<const UOp> values, front::Call call, const Where& where) 
   if (missing.empty()) return;
   engine().realize(missing);
   for (const UOp& v : missing)
-    if (!storage(v.get())) front::fail(call, "the engine left no value for " + front::describe(v.get()), where);
+    if (!storage(v.get()))
+      front::fail(call, "the engine left no value for " + front::describe(v.get()), where);
 }
 
 }  // namespace
@@ -83,7 +85,8 @@ void Tensor::read(void* to, DType dtype, bool only_one, Where where) const {
                 "the tensor is " + front::describe(x.get()) + ", asked for " + std::string(name(dtype)) +
                     "; convert with astype",
                 where);
-  if (only_one && x->size() != 1) front::fail(call, front::describe(x.get()) + " has not exactly one element", where);
+  if (only_one && x->size() != 1)
+    front::fail(call, front::describe(x.get()) + " has not exactly one element", where);
   compute(std::span<const UOp>(&x, 1), call, where);
   const std::size_t bytes = static_cast<std::size_t>(x->size()) * item_size(dtype);
   if (bytes) std::memcpy(to, storage(x.get())->data, bytes);

@@ -9,7 +9,8 @@ namespace tinyphys {
 using front::Call;
 using front::fail;
 
-Tensor Tensor::from_memory(const void* values, std::size_t count, DType dtype, const Shape& shape, Where where) {
+Tensor Tensor::from_memory(const void* values, std::size_t count, DType dtype, const Shape& shape,
+                           Where where) {
   constexpr Call kCall = "from";
   LocationScope scope(where);
   front::check_shape(shape, kCall, where);
@@ -47,7 +48,8 @@ Tensor range(const Arg& start, const Arg& stop, const Arg& step, DType dtype) {
   constexpr Call kCall = "arange";
   const Where& where = start.where();
   LocationScope scope(where);
-  const double a = finite_number(kCall, start), b = finite_number(kCall, stop), h = finite_number(kCall, step);
+  const double a = finite_number(kCall, start), b = finite_number(kCall, stop),
+               h = finite_number(kCall, step);
   if (h == 0) fail(kCall, "step is 0", where);
   const bool real = front::common_dtype({&start, &stop, &step}, kCall) == DType::kFloat64;
   const double count = std::ceil((b - a) / h);
@@ -55,7 +57,8 @@ Tensor range(const Arg& start, const Arg& stop, const Arg& step, DType dtype) {
   if (count > kMaxCount) fail(kCall, front::number_text(count) + " elements are too many", where);
   std::int64_t n = count > 0 ? static_cast<std::int64_t>(count) : 0;
   if (!real) {  // doubles round beyond 2^53
-    const auto from = static_cast<std::uint64_t>(start.as_int()), to = static_cast<std::uint64_t>(stop.as_int());
+    const auto from = static_cast<std::uint64_t>(start.as_int()),
+               to = static_cast<std::uint64_t>(stop.as_int());
     const auto by = static_cast<std::uint64_t>(step.as_int());
     const bool up = step.as_int() > 0;
     const bool some = up ? start.as_int() < stop.as_int() : start.as_int() > stop.as_int();
@@ -71,21 +74,30 @@ Tensor range(const Arg& start, const Arg& stop, const Arg& step, DType dtype) {
 
 }  // namespace
 
-Tensor Tensor::zeros(const Shape& shape, DType dtype, Where where) { return filled("zeros", shape, dtype, 0, where); }
-Tensor Tensor::ones(const Shape& shape, DType dtype, Where where) { return filled("ones", shape, dtype, 1, where); }
+Tensor Tensor::zeros(const Shape& shape, DType dtype, Where where) {
+  return filled("zeros", shape, dtype, 0, where);
+}
+Tensor Tensor::ones(const Shape& shape, DType dtype, Where where) {
+  return filled("ones", shape, dtype, 1, where);
+}
 
 Tensor Tensor::full(const Shape& shape, const Arg& value, DType dtype) {
   constexpr Call kCall = "full";
   LocationScope scope(value.where());
   front::check_shape(shape, kCall, value.where());
   UOp v = dtype == DType::kVoid ? front::value(value, kCall) : uop(value, dtype, kCall);
-  if (v->n_dim != 0) fail(kCall, "the value is " + front::describe(v.get()) + ", needs one number", value.where());
+  if (v->n_dim != 0)
+    fail(kCall, "the value is " + front::describe(v.get()) + ", needs one number", value.where());
   if (dtype != DType::kVoid) v = cast(v, dtype);
   return tensor(broadcast_to(v, shape));
 }
 
-Tensor Tensor::arange(const Arg& stop, DType dtype) { return range(Arg(0, stop.where()), stop, Arg(1), dtype); }
-Tensor Tensor::arange(const Arg& start, const Arg& stop, DType dtype) { return range(start, stop, Arg(1), dtype); }
+Tensor Tensor::arange(const Arg& stop, DType dtype) {
+  return range(Arg(0, stop.where()), stop, Arg(1), dtype);
+}
+Tensor Tensor::arange(const Arg& start, const Arg& stop, DType dtype) {
+  return range(start, stop, Arg(1), dtype);
+}
 Tensor Tensor::arange(const Arg& start, const Arg& stop, const Arg& step, DType dtype) {
   return range(start, stop, step, dtype);
 }
@@ -102,7 +114,8 @@ Tensor Tensor::linspace(const Arg& start, const Arg& stop, std::int64_t n, DType
   if (n < 2) return tensor(cast(number(a), dtype));
   // start + (n - 1) * step may miss stop by a rounding: the last element is put in.
   const UOp i = iota(n);
-  const UOp inner = add(number(a), mul(cast(i, DType::kFloat64), number((b - a) / static_cast<double>(n - 1))));
+  const UOp inner =
+      add(number(a), mul(cast(i, DType::kFloat64), number((b - a) / static_cast<double>(n - 1))));
   const UOp last = make(Op::EQ, {i, broadcast_to(constant_int(n - 1), shape)});
   return tensor(cast(make(Op::WHERE, {last, number(b), inner}), dtype));
 }
@@ -113,7 +126,8 @@ Tensor Tensor::eye(std::int64_t n, std::int64_t m, DType dtype, Where where) {
   const Dims shape{n, m};
   front::check_shape(shape, "eye", where);
   if (item_size(dtype) == 0) fail("eye", "void is no element type", where);
-  const UOp row = broadcast_to(tinyphys::reshape(iota(n), Dims{n, 1}), shape), column = broadcast_to(iota(m), shape);
+  const UOp row = broadcast_to(tinyphys::reshape(iota(n), Dims{n, 1}), shape),
+            column = broadcast_to(iota(m), shape);
   return tensor(cast(make(Op::EQ, {row, column}), dtype));
 }
 

@@ -103,7 +103,6 @@ State<T> loop(const System& s, double step, std::int64_t count, StepKind kind) {
   const std::vector<T> k(s.k.begin(), s.k.end()), m(s.minv.begin(), s.minv.end());
   State<T> z{{s.q.begin(), s.q.end()}, {s.p.begin(), s.p.end()}};
   const T h = step, half = h / 2;
-  std::vector<long> diagonal;
   bool diagonal_mass = true;
   for (long i = 0; i < n; ++i) {
     for (long j = 0; j < n; ++j) diagonal_mass = diagonal_mass && (i == j || s.minv[u(i * n + j)] == 0.0);
@@ -383,7 +382,7 @@ TEST_CASE("modes: N = 1e9 against Chebyshev doubling in quad") {
       a[u(i * n + j)] = -static_cast<Quad>(h) * static_cast<Quad>(h) / 2 * static_cast<Quad>(s.minv[u(i * n + i)]) * static_cast<Quad>(s.k[u(i * n + j)]);
     }
   }
-  const auto product = [n](const std::vector<Quad>& x, const std::vector<Quad>& y) {
+  const auto product = [](const std::vector<Quad>& x, const std::vector<Quad>& y) {
     std::vector<Quad> z(u(n * n), Quad(0));
     for (long i = 0; i < n; ++i) {
       for (long l = 0; l < n; ++l) {

@@ -1,8 +1,7 @@
-#include <unistd.h>
-
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <unistd.h>
 
 #include "test_tensor_helpers.hpp"
 
@@ -22,7 +21,9 @@ std::string contents(const std::string& path) {
   std::ifstream f(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(f), {}};
 }
-void write(const std::string& path, const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; }
+void write(const std::string& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::binary) << bytes;
+}
 
 std::string npy(const std::string& header, const std::string& data, int version = 1) {
   std::string s = "\x93NUMPY";
@@ -31,8 +32,7 @@ std::string npy(const std::string& header, const std::string& data, int version 
   for (int i = 0; i < (version == 1 ? 2 : 4); ++i) s += static_cast<char>(header.size() >> (8 * i) & 255);
   return s + header + data;
 }
-template <class T>
-std::string bytes(std::initializer_list<T> values) {
+template <class T> std::string bytes(std::initializer_list<T> values) {
   return {reinterpret_cast<const char*>(values.begin()), values.size() * sizeof(T)};
 }
 
@@ -110,29 +110,35 @@ TEST_CASE("npy: bad files") {
   write(file, npy(header, bytes({1.0, 2.0}), 9));
   CHECK(message([&] { load(file); }) == error_at("[load] " + quoted + "format version 9, known are 1 to 3"));
   for (const char* descr : {">f8", "<f2", "<c16", "|O", "<U3"}) {
-    write(file, npy("{'descr': '" + std::string(descr) + "', 'fortran_order': False, 'shape': (2,), }", "0123456789abcdef"));
+    write(file, npy("{'descr': '" + std::string(descr) + "', 'fortran_order': False, 'shape': (2,), }",
+                    "0123456789abcdef"));
     CHECK(message([&] { load(file); }) == error_at("[load] " + quoted + "dtype '" + descr +
                                                    "' is not supported; known are |b1 <i4 <i8 <f4 <f8"));
   }
-  for (const char* bad : {"", "{}", "{'descr': '<f8'}", "{'descr': '<f8', 'fortran_order': Maybe, 'shape': (2,)}",
-                          "{'descr': '<f8', 'fortran_order': False, 'shape': (-2,)}",
-                          "{'descr': '<f8', 'fortran_order': False, 'shape': (2", "{'descr': [('a', '<f8')]}",
-                          "{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999999999,)}"}) {
+  for (const char* bad :
+       {"", "{}", "{'descr': '<f8'}", "{'descr': '<f8', 'fortran_order': Maybe, 'shape': (2,)}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (-2,)}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (2", "{'descr': [('a', '<f8')]}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999999999,)}"}) {
     write(file, npy(bad, bytes({1.0, 2.0})));
     CHECK(message([&] { load(file); }) == error_at("[load] " + quoted + "the header is malformed: " + bad));
   }
   // A corrupt shape is refused before memory is asked for.
   write(file, npy("{'descr': '<f8', 'fortran_order': False, 'shape': (4000000000, 1000000)}", bytes({1.0})));
   CHECK(message([&] { load(file); }) ==
-        error_at("[load] " + quoted + "shape [4000000000,1000000] of float64 needs 32000000000000000 bytes, the file holds 8"));
-  write(file, npy("{'descr': '<f8', 'fortran_order': False, 'shape': (4000000000, 4000000000)}", bytes({1.0})));
-  CHECK(message([&] { load(file); }) == error_at("[load] shape [4000000000,4000000000] has too many elements"));
+        error_at("[load] " + quoted +
+                 "shape [4000000000,1000000] of float64 needs 32000000000000000 bytes, the file holds 8"));
+  write(file,
+        npy("{'descr': '<f8', 'fortran_order': False, 'shape': (4000000000, 4000000000)}", bytes({1.0})));
+  CHECK(message([&] { load(file); }) ==
+        error_at("[load] shape [4000000000,4000000000] has too many elements"));
 }
 
 TEST_CASE("npy: where nothing can be written") {
   const Folder folder;
   const Tensor x = Tensor::from({1.0});
-  CHECK(message([&] { save(folder("no/such/x.npy"), x); }).find("No such file or directory") != std::string::npos);
+  CHECK(message([&] { save(folder("no/such/x.npy"), x); }).find("No such file or directory") !=
+        std::string::npos);
   // The target is a folder: the rename fails and the temporary file goes.
   std::filesystem::create_directories(folder("taken.npy"));
   CHECK(message([&] { save(folder("taken.npy"), x); }).find("[save] cannot write") == 0);

@@ -38,7 +38,9 @@ TEST_CASE("tensor: math functions follow <cmath>") {
                       {"abs", &abs, [](double v) { return std::abs(v); }},
                       {"square", &square, [](double v) { return v * v; }},
                       {"-", [](const Arg& x) { return -x; }, [](double v) { return -v; }},
-                      {"sign", &sign, [](double v) { return v > 0 ? 1.0 : v < 0 ? -1.0 : v; }}};
+                      {"sign", &sign, [](double v) { return v > 0   ? 1.0
+                                                            : v < 0 ? -1.0
+                                                                    : v; }}};
   const Doubles in{-2.5, -1, -0.3, 0, 0.2, 0.9, 1, 3.7, kInf, -kInf, kNan};
   for (const Row& row : rows) {
     Doubles want, want32;
@@ -49,7 +51,8 @@ TEST_CASE("tensor: math functions follow <cmath>") {
     const std::string n = row.name;
     const bool keeps = n == "floor" || n == "ceil" || n == "abs" || n == "square" || n == "-" || n == "sign";
     CHECK_MESSAGE(of_int.dtype() == (keeps ? DType::kInt64 : DType::kFloat64), row.name);
-    CHECK_MESSAGE(close(doubles(of_int.astype(DType::kFloat64)), {row.reference(1), row.reference(0) + 0.0}), row.name);
+    CHECK_MESSAGE(close(doubles(of_int.astype(DType::kFloat64)), {row.reference(1), row.reference(0) + 0.0}),
+                  row.name);
     CHECK_MESSAGE(row.ours(Tensor::from({0.5f})).dtype() == DType::kFloat32, row.name);
   }
 }
@@ -72,7 +75,8 @@ TEST_CASE("tensor: two operands") {
          const double r = std::fmod(x, y);
          return r != 0 && (r < 0) != (y < 0) ? r + y : r;
        }},
-      {"pow", [](const Tensor& x, const Tensor& y) { return pow(x, y); }, [](double x, double y) { return std::pow(x, y); }},
+      {"pow", [](const Tensor& x, const Tensor& y) { return pow(x, y); },
+       [](double x, double y) { return std::pow(x, y); }},
       {"atan2", [](const Tensor& x, const Tensor& y) { return atan2(x, y); },
        [](double x, double y) { return std::atan2(x, y); }},
       {"maximum", [](const Tensor& x, const Tensor& y) { return maximum(x, y); },
@@ -140,8 +144,11 @@ TEST_CASE("tensor: powers") {
 TEST_CASE("tensor: promotion follows NumPy") {
   const DType order[] = {DType::kBool, DType::kInt32, DType::kInt64, DType::kFloat32, DType::kFloat64};
   const DType b = order[0], i4 = order[1], i8 = order[2], f4 = order[3], f8 = order[4];
-  const DType table[5][5] = {
-      {b, i4, i8, f4, f8}, {i4, i4, i8, f8, f8}, {i8, i8, i8, f8, f8}, {f4, f8, f8, f4, f8}, {f8, f8, f8, f8, f8}};
+  const DType table[5][5] = {{b, i4, i8, f4, f8},
+                             {i4, i4, i8, f8, f8},
+                             {i8, i8, i8, f8, f8},
+                             {f4, f8, f8, f4, f8},
+                             {f8, f8, f8, f8, f8}};
   auto of = [](DType d) { return Tensor::ones({2}, d); };
   for (int i = 0; i < 5; ++i)
     for (int k = 0; k < 5; ++k) {
@@ -155,7 +162,8 @@ TEST_CASE("tensor: promotion follows NumPy") {
       CHECK(cat({x, y}).dtype() == table[i][k]);
     }
   // C++ numbers raise by kind only.
-  const DType with_bool[] = {b, i4, i8, f4, f8}, with_int[] = {i8, i4, i8, f4, f8}, with_real[] = {f8, f8, f8, f4, f8};
+  const DType with_bool[] = {b, i4, i8, f4, f8}, with_int[] = {i8, i4, i8, f4, f8},
+              with_real[] = {f8, f8, f8, f4, f8};
   for (int i = 0; i < 5; ++i) {
     CAPTURE(name(order[i]));
     CHECK((of(order[i]) + true).dtype() == with_bool[i]);

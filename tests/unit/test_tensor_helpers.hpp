@@ -1,11 +1,11 @@
 // Shared by the tests of the front end.
 #pragma once
 
-#include <doctest/doctest.h>
-
 #include <cmath>
 #include <string>
 #include <vector>
+
+#include <doctest/doctest.h>
 
 #include "tensor/access.hpp"
 #include "tinyphys/error.hpp"
@@ -22,8 +22,7 @@ inline Ints ints(const Tensor& t) { return t.to_vector<std::int64_t>(); }
 inline Bools bools(const Tensor& t) { return t.to_vector<bool>(); }
 
 // What the call throws.
-template <class F>
-std::string message(F&& f) {
+template <class F> std::string message(F&& f) {
   try {
     f();
   } catch (const Error& e) {

@@ -1,4 +1,5 @@
-// Where no engine is linked in, the evaluator stands for it, so that the tests of the front end can run alone.
+// Where no engine is linked in, the evaluator stands for it, so that the tests of the front end can run
+// alone.
 #include <cstring>
 
 #include "tensor/engine_hook.hpp"
@@ -8,8 +9,7 @@
 namespace tinyphys {
 namespace {
 
-template <class To, class From>
-void store(const std::vector<From>& from, Storage& to) {
+template <class To, class From> void store(const std::vector<From>& from, Storage& to) {
   for (std::size_t i = 0; i < from.size(); ++i) static_cast<To*>(to.data)[i] = static_cast<To>(from[i]);
 }
 

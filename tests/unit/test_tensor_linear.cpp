@@ -37,16 +37,17 @@ TEST_CASE("tensor: matmul over batches") {
   struct Row {
     Shape a, b, out;
   };
-  const Row rows[] = {{{5, 3, 4}, {4, 2}, {5, 3, 2}},       {{5, 3, 4}, {5, 4, 2}, {5, 3, 2}},
-                      {{3, 4}, {5, 4, 2}, {5, 3, 2}},       {{5, 1, 3, 4}, {6, 4, 2}, {5, 6, 3, 2}},
-                      {{4}, {5, 4, 2}, {5, 2}},             {{5, 3, 4}, {4}, {5, 3}},
-                      {{1, 3, 4}, {2, 4, 2}, {2, 3, 2}},    {{2, 2, 3, 4}, {4, 2}, {2, 2, 3, 2}}};
+  const Row rows[] = {{{5, 3, 4}, {4, 2}, {5, 3, 2}},    {{5, 3, 4}, {5, 4, 2}, {5, 3, 2}},
+                      {{3, 4}, {5, 4, 2}, {5, 3, 2}},    {{5, 1, 3, 4}, {6, 4, 2}, {5, 6, 3, 2}},
+                      {{4}, {5, 4, 2}, {5, 2}},          {{5, 3, 4}, {4}, {5, 3}},
+                      {{1, 3, 4}, {2, 4, 2}, {2, 3, 2}}, {{2, 2, 3, 4}, {4, 2}, {2, 2, 3, 2}}};
   for (const Row& row : rows) {
     CAPTURE(shape_text(row.a));
     CAPTURE(shape_text(row.b));
     const Tensor a = counting(row.a), b = counting(row.b);
     // The definition: a sum over a broadcast product.
-    const Tensor left = row.a.size() == 1 ? a.unsqueeze(0) : a, right = row.b.size() == 1 ? b.unsqueeze(1) : b;
+    const Tensor left = row.a.size() == 1 ? a.unsqueeze(0) : a,
+                 right = row.b.size() == 1 ? b.unsqueeze(1) : b;
     const Tensor want = (left.unsqueeze(-1) * right.unsqueeze(-3)).sum(-2).reshape(row.out);
     CHECK(matmul(a, b).shape() == row.out);
     CHECK(doubles(matmul(a, b)) == doubles(want));

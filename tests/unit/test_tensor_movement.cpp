@@ -44,7 +44,9 @@ TEST_CASE("tensor: permute and transpose") {
   CHECK(y.shape() == Shape{4, 2, 3});
   CHECK(doubles(y) == picked(x, {4, 2, 3}, [](const Shape& i) { return Shape{i[1], i[2], i[0]}; }));
   CHECK(x.transpose().shape() == Shape{4, 3, 2});
-  CHECK(doubles(x.transpose()) == picked(x, {4, 3, 2}, [](const Shape& i) { return Shape{i[2], i[1], i[0]}; }));
+  CHECK(doubles(x.transpose()) == picked(x, {4, 3, 2}, [](const Shape& i) {
+          return Shape{i[2], i[1], i[0]};
+        }));
   CHECK(x.transpose(0, -1).shape() == Shape{4, 3, 2});
   CHECK(uop(x.transpose(1, 1)) == uop(x));
   CHECK(Tensor::full({}, 1.0).transpose().ndim() == 0);

@@ -1,8 +1,8 @@
 // The expected texts are those of NumPy 1.24's str().
-#include <fmt/format.h>
-
 #include <limits>
 #include <sstream>
+
+#include <fmt/format.h>
 
 #include "test_tensor_helpers.hpp"
 #include "tinyphys/fmt.hpp"

@@ -43,7 +43,8 @@ TEST_CASE("tensor: extrema") {
   CHECK(x.max().item<double>() == 7);
   CHECK(doubles(x.min(0)) == Doubles{1, -3});
   CHECK(doubles(x.max(1, true)) == Doubles{1, 7});
-  for (const Doubles& values : {Doubles{kNan, 1, 2}, Doubles{1, kNan, 2}, Doubles{1, 2, kNan}, Doubles{kInf, kNan, -kInf}}) {
+  for (const Doubles& values :
+       {Doubles{kNan, 1, 2}, Doubles{1, kNan, 2}, Doubles{1, 2, kNan}, Doubles{kInf, kNan, -kInf}}) {
     CHECK(std::isnan(Tensor::from(values).max().item<double>()));
     CHECK(std::isnan(Tensor::from(values).min().item<double>()));
     CHECK(std::isnan(Tensor::from(values).sum().item<double>()));

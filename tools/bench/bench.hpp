@@ -107,10 +107,8 @@ struct Result {
   const Goal* goal = nullptr;
   std::string note;  // what finish() said, or what went wrong
 
-  // A wrong answer or an error misses the goal too.
+  // What --enforce asks: the answer is right, and the goal, if there is one, is met.
   bool holds() const;
-  // What --enforce counts: a goal that is missed, and any wrong answer or error.
-  bool failed() const;
 };
 
 // Never throws: errors become the result's status.

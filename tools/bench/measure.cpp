@@ -80,8 +80,6 @@ bool Result::holds() const {
          (goal->min_ratio == 0 || ratio >= goal->min_ratio);
 }
 
-bool Result::failed() const { return !holds(); }
-
 Result measure(const Row& row) {
   Result r;
   r.row = &row;

@@ -111,7 +111,7 @@ void print_verdict(std::span<const Result> results) {
                                   [](const Result& r) { return r.goal != nullptr && r.holds(); });
   fmt::print("\n{} of {} goals hold\n", held, stated);
   for (const Result& r : results) {
-    if (!r.failed()) continue;
+    if (r.holds()) continue;
     const std::string what = r.status != Status::kOk           ? std::string(r.note)
                              : std::isinf(r.goal->max_seconds) ? "ratio " + ratio_text(r.ratio)
                                                                : time_text(r.work.median);
