@@ -29,38 +29,44 @@ class RandomGraph {
   // `mild`: values between 1/4 and 4 in place of zeros, infinities, NaN, denormals and extreme integers.
   explicit RandomGraph(std::uint64_t seed, bool mild = false) : rng_(seed), mild_(mild) {}
 
-  std::int64_t below(std::int64_t n) { return static_cast<std::int64_t>(rng_() % static_cast<std::uint64_t>(n)); }
+  std::int64_t below(std::int64_t n) {
+    return static_cast<std::int64_t>(rng_() % static_cast<std::uint64_t>(n));
+  }
   bool one_in(std::int64_t n) { return below(n) == 0; }
-  template <class T>
-  const T& pick(const std::vector<T>& v) {
+  template <class T> const T& pick(const std::vector<T>& v) {
     return v[static_cast<std::size_t>(below(static_cast<std::int64_t>(v.size())))];
   }
 
   DType dtype() {
-    return pick<DType>({DType::kFloat64, DType::kFloat64, DType::kFloat32, DType::kInt64, DType::kInt32, DType::kBool});
+    return pick<DType>(
+        {DType::kFloat64, DType::kFloat64, DType::kFloat32, DType::kInt64, DType::kInt32, DType::kBool});
   }
   Dims shape() {
     Dims s;
-    for (std::int64_t rank = below(4); rank > 0; --rank) s.push_back(one_in(20) ? 0 : one_in(3) ? 1 : 2 + below(3));
+    for (std::int64_t rank = below(4); rank > 0; --rank)
+      s.push_back(one_in(20) ? 0 : one_in(3) ? 1 : 2 + below(3));
     return s;
   }
 
   double real() {
     if (mild_) return (one_in(2) ? 1 : -1) * (0.25 + 3.75 * std::generate_canonical<double, 53>(rng_));
     constexpr double kInf = std::numeric_limits<double>::infinity();
-    static const std::vector<double> hard{0.0,     -0.0,     1.0,    -1.0,   2.0,     -2.0, 0.5,  kInf, -kInf,
-                                          NAN,     5e-324,   -5e-324, 1e-310, 8.9e307, -1e308, 1e-45, 3e38, 1e-300,
-                                          -1e-300, 0x1p-149, 0x1p53, 1e300, 3.0,     0.1,  -0.3};
+    static const std::vector<double> hard{
+        0.0,     -0.0,   1.0,   -1.0, 2.0,    -2.0,    0.5,      kInf,   -kInf, NAN, 5e-324, -5e-324, 1e-310,
+        8.9e307, -1e308, 1e-45, 3e38, 1e-300, -1e-300, 0x1p-149, 0x1p53, 1e300, 3.0, 0.1,    -0.3};
     if (one_in(2)) return pick(hard);
     return std::ldexp(2 * std::generate_canonical<double, 53>(rng_) - 1, static_cast<int>(below(60)) - 30);
   }
   std::int64_t integer(DType d) {
     if (d == DType::kBool) return below(2);
     if (mild_ || one_in(2)) return below(9) - 4;
-    if (one_in(2)) return d == DType::kInt32 ? static_cast<std::int32_t>(rng_()) : static_cast<std::int64_t>(rng_());
+    if (one_in(2))
+      return d == DType::kInt32 ? static_cast<std::int32_t>(rng_()) : static_cast<std::int64_t>(rng_());
     if (d == DType::kInt32)
-      return pick<std::int64_t>({std::numeric_limits<std::int32_t>::min(), std::numeric_limits<std::int32_t>::max()});
-    return pick<std::int64_t>({std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::int64_t>::max()});
+      return pick<std::int64_t>(
+          {std::numeric_limits<std::int32_t>::min(), std::numeric_limits<std::int32_t>::max()});
+    return pick<std::int64_t>(
+        {std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::int64_t>::max()});
   }
 
   UOp leaf(DType d, const Dims& s) {
@@ -181,7 +187,8 @@ class RandomGraph {
             for (std::int64_t k : from) n *= k;
             from = {n};
           }
-          if (from.size() < 5) from.insert(from.begin() + below(static_cast<std::int64_t>(from.size()) + 1), 1);
+          if (from.size() < 5)
+            from.insert(from.begin() + below(static_cast<std::int64_t>(from.size()) + 1), 1);
         }
         return make(op, {source(d, from)}, s);
       case Op::PERMUTE: {
@@ -259,7 +266,8 @@ class RandomGraph {
 
 // Equal in every bit; any NaN equals any NaN.
 inline bool same_bits(const Value<double>& a, const Value<double>& b) {
-  if (a.dtype != b.dtype || a.shape != b.shape || a.real.size() != b.real.size() || a.integer != b.integer) return false;
+  if (a.dtype != b.dtype || a.shape != b.shape || a.real.size() != b.real.size() || a.integer != b.integer)
+    return false;
   for (std::size_t i = 0; i < a.real.size(); ++i)
     if (!(std::isnan(a.real[i]) && std::isnan(b.real[i])) && bits(a.real[i]) != bits(b.real[i])) return false;
   return true;
@@ -267,7 +275,8 @@ inline bool same_bits(const Value<double>& a, const Value<double>& b) {
 inline bool close(const Value<double>& a, const Value<double>& b, double relative) {
   if (a.dtype != b.dtype || a.shape != b.shape || a.integer != b.integer) return false;
   for (std::size_t i = 0; i < a.real.size(); ++i)
-    if (a.real[i] != b.real[i] && !(std::fabs(a.real[i] - b.real[i]) <= relative * std::fabs(a.real[i]))) return false;
+    if (a.real[i] != b.real[i] && !(std::fabs(a.real[i] - b.real[i]) <= relative * std::fabs(a.real[i])))
+      return false;
   return true;
 }
 inline std::string values_text(const Value<double>& v) {

@@ -248,7 +248,9 @@ class Linearizer {
       const int grain = number(nest_.grain);
       const int begin = emit({.code = Code::kBegin, .dtype = DType::kInt64});
       const int end = emit({.code = Code::kFinish, .dtype = DType::kInt64});
-      part(op(Op::MUL, DType::kInt64, {begin, grain}), op(Op::MUL, DType::kInt64, {end, grain}));
+      // One after the other: the order of arguments is the compiler's, and texts must not depend on it.
+      const int lo = op(Op::MUL, DType::kInt64, {begin, grain});
+      part(lo, op(Op::MUL, DType::kInt64, {end, grain}));
     } else if (block != nest_.blocks.end()) {
       const int size = number(block->size);
       const int lo = op(Op::MUL, DType::kInt64, {reg({block->block.get(), false}), size});
@@ -297,7 +299,8 @@ class Linearizer {
                                .src = std::move(src),
                                .imm = n->src(0)->arg(0),
                                .access = gather ? Access::kGather : Access::kContiguous,
-                               .loop = mask_of(n)}));
+                               .loop = mask_of(n),
+                               .size = n->src(0)->size()}));
       }
       case Op::GET:
         return set(item, emit({.code = Code::kGet, .dtype = n->dtype, .src = {variables_[n->src(0)][

@@ -4,9 +4,11 @@
 #include "codegen/kernel.hpp"
 #include "codegen/passes.hpp"
 #include "codegen/rangeify.hpp"
+#include "support/env.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
 #include "uop/scan_layout.hpp"
+#include "uop/spec.hpp"
 
 namespace tinyphys {
 namespace {
@@ -186,6 +188,11 @@ Kernel lower_kernel(const UOp& lambda, const Target& target) {
   pass_choose_parallel(graph);
 
   for (const LoopNest& nest : graph.nests) {
+    if (env::verify()) {
+      std::vector<Node*> roots;
+      for (const UOp& s : nest.stores) roots.push_back(s.get());
+      verify(roots, Stage::kKernel);
+    }
     kernel.parts.push_back({linearize(nest, *graph.math), nest.units, nest.cost_ns});
     for (const UOp& s : nest.stores)
       if (s->op == Op::STORE && s->arg(0) >= graph.n_outputs) {

@@ -141,13 +141,14 @@ struct LaneChoice {
 
   int width(const Node* range, bool reduced) const {
     const auto extent = static_cast<std::uint64_t>(range->arg(1));
-    constexpr int kUnroll = 4;
+    // Down the columns of a matrix, wide strips also use more of each page.
+    const int unroll = reduced ? 4 : 8;
     constexpr std::size_t kFewValues = 24;
     // Sums need several chains to hide the latency of the additions.
     const bool sums = reduced || std::any_of(dependence.order().begin(), dependence.order().end(), [&](Node* n) {
                         return n->op == Op::ACCUMULATE && (dependence.loops(n) & dependence.bit(range));
                       });
-    const int wide = sums && !calls && n_values <= kFewValues ? native * kUnroll : native;
+    const int wide = sums && !calls && n_values <= kFewValues ? native * unroll : native;
     if (extent >= static_cast<std::uint64_t>(wide)) return wide;
     return static_cast<int>(std::min<std::uint64_t>(std::bit_ceil(extent), static_cast<std::uint64_t>(wide)));
   }

@@ -44,6 +44,7 @@ struct Instr {
   int loop = -1;  // whose mask guards this instruction; -1: none
   int step = 1;
   bool masked = false;
+  std::int64_t size = 0;  // kLoad: elements of the array
 };
 
 inline constexpr std::int64_t kFirstStep = -1, kLastStep = -2;

@@ -22,6 +22,8 @@ double seconds(Clock::duration d) { return std::chrono::duration<double>(d).coun
 constexpr double kLoopOverheadSeconds = 2e-6;
 // Latency of one dependent step of a scan kernel.
 constexpr double kScanStepSeconds = 8e-9;
+// The loop's kernels, when they are not there yet.
+constexpr double kCompileSeconds = 6e-3;
 // Steps of a scan kernel between two reports of progress are chosen to last about this long.
 constexpr double kProgressSeconds = 0.1;
 
@@ -266,7 +268,8 @@ void ReadyPlan::run_propagate(std::size_t i, RunContext& context) {
   std::vector<Argument> arguments;
   for (const Operand& o : step.inputs) arguments.push_back(argument(o));
   const std::int64_t steps = integer(arguments[0]);
-  JumpResult jump = try_jump(step.code.get(), arguments, loop_seconds(view.loop(), steps, context.schedule));
+  const double compile = state_->inner[i] ? 0 : kCompileSeconds;
+  JumpResult jump = try_jump(step.code.get(), arguments, compile + loop_seconds(view.loop(), steps, context.schedule));
   std::vector<StorageRef> values{jump.q, jump.p};
   if (!jump.jumped) {
     if (view.loop()->n_src == 0)

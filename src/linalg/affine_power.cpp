@@ -27,8 +27,9 @@ double max_entry(const DDMatrix& m, long cols) {
   return max;
 }
 
-// X Y entry by entry in double-double dot products: unlike slices, small entries beside large ones keep their digits
-// (positions and velocities rarely share units). x is d x d (of d x (d + 1) storage), y is d x (d + 1).
+// X Y entry by entry in double-double dot products: unlike slices, small entries beside large ones keep their
+// digits (positions and velocities rarely share units). x is d x d (of d x (d + 1) storage), y is d x (d +
+// 1).
 DDMatrix dot_product(const DDMatrix& x, const DDMatrix& y) {
   const long d = x.rows, cols = y.cols;
   std::vector<DD> columns(u(d * cols)), result(u(d * cols));
@@ -45,8 +46,8 @@ DDMatrix dot_product(const DDMatrix& x, const DDMatrix& y) {
   return z;
 }
 
-// The map x after the map y. In A - I form: X + Y + X Y; the shift column follows the same rule. In plain form: X Y, and the shift
-// of x on top.
+// The map x after the map y. In A - I form: X + Y + X Y; the shift column follows the same rule. In plain
+// form: X Y, and the shift of x on top.
 DDMatrix compose(const DDMatrix& x, const DDMatrix& y, bool minus_identity) {
   DDMatrix z = dot_product(x, y);
   const long d = x.rows;
@@ -78,9 +79,13 @@ WideDD add(const WideDD& a, const WideDD& b) {
   return normalised(large.value + ldexp(small.value, -static_cast<int>(shift)), large.exponent);
 }
 
-WideDD multiply(const WideDD& a, const WideDD& b) { return normalised(a.value * b.value, a.exponent + b.exponent); }
+WideDD multiply(const WideDD& a, const WideDD& b) {
+  return normalised(a.value * b.value, a.exponent + b.exponent);
+}
 
-DD narrow(const WideDD& a) { return ldexp(a.value, static_cast<int>(std::clamp<std::int64_t>(a.exponent, -5000, 5000))); }
+DD narrow(const WideDD& a) {
+  return ldexp(a.value, static_cast<int>(std::clamp<std::int64_t>(a.exponent, -5000, 5000)));
+}
 
 std::vector<WideDD> widen(const DDMatrix& m) {
   std::vector<WideDD> w(m.hi.size());
@@ -129,7 +134,8 @@ Power raise(DDMatrix base, std::int64_t steps, bool minus_identity) {
     }
     base = compose(base, base, minus_identity);
     // Neither this square nor the next product with the result may overflow before it is looked at.
-    if (!(max_entry(base, d + 1) < kWideThreshold) || (started && !(max_entry(result.narrow, d + 1) < kWideThreshold))) {
+    if (!(max_entry(base, d + 1) < kWideThreshold) ||
+        (started && !(max_entry(result.narrow, d + 1) < kWideThreshold))) {
       wide = true;
       wide_base = widen(base);
       if (started) result.wide = widen(result.narrow);
@@ -192,9 +198,12 @@ AffinePower affine_power(const AffineMap& map, std::int64_t steps) {
   p.d_ = map.d;
   if (!map.reason.empty()) return p.reason_ = map.reason, p;
   if (map.d > AffinePower::kMaxOrder) {
-    return p.reason_ = "order " + std::to_string(map.d) + " exceeds the limit of powering (" + std::to_string(AffinePower::kMaxOrder) + ")", p;
+    return p.reason_ = "order " + std::to_string(map.d) + " exceeds the limit of powering (" +
+                       std::to_string(AffinePower::kMaxOrder) + ")",
+           p;
   }
-  if (map.b.rows != map.d || map.b.cols != map.d || map.shift.size() != u(map.d)) return p.reason_ = "sizes of B and b differ", p;
+  if (map.b.rows != map.d || map.b.cols != map.d || map.shift.size() != u(map.d))
+    return p.reason_ = "sizes of B and b differ", p;
   if (steps < 0) return p.reason_ = "negative number of steps", p;
   const DDMatrix base = augmented(map);
   if (!all_finite(base)) return p.reason_ = "non-finite matrix entry", p;
@@ -263,7 +272,8 @@ void AffinePower::apply(const DD* z, DD* out) const {
     }
     WideDD sum = power[u(i * (d_ + 1) + d_)];
     if (minus_identity_) sum = add(sum, normalised(in[u(i)], 0));
-    for (long j = 0; j < d_; ++j) sum = add(sum, multiply(power[u(i * (d_ + 1) + j)], normalised(in[u(j)], 0)));
+    for (long j = 0; j < d_; ++j)
+      sum = add(sum, multiply(power[u(i * (d_ + 1) + j)], normalised(in[u(j)], 0)));
     out[i] = narrow(sum);
   }
 }
@@ -299,8 +309,9 @@ AffineMap exact_step(const DDMatrix& g_matrix, std::span<const DD> g, double h) 
     m.hi[i] = x.hi;
     m.lo[i] = x.lo;
   }
-  // expm1(M) z + phi1(M) b: Horner on E <- M (1 + E) / k from k = 21 (0.25^22 / 22! = 5e-35) down; the shift column of
-  // M M^k is M^k b / (k + 1)!, which the same recursion delivers when the column of E stands for sum M^(j-1) b / j!.
+  // expm1(M) z + phi1(M) b: Horner on E <- M (1 + E) / k from k = 21 (0.25^22 / 22! = 5e-35) down; the shift
+  // column of M M^k is M^k b / (k + 1)!, which the same recursion delivers when the column of E stands for
+  // sum M^(j-1) b / j!.
   constexpr int kTerms = 21;
   DDMatrix e(d, d + 1);
   for (int k = kTerms; k >= 1; --k) {
@@ -345,7 +356,8 @@ AffineMap midpoint_step(const DDMatrix& g_matrix, std::span<const DD> g, double 
       // Rows measured against their own size: units differ.
       if (std::fabs(a.at(i, c).hi) / scale[u(i)] > std::fabs(a.at(best, c).hi) / scale[u(best)]) best = i;
     }
-    if (!(std::fabs(a.at(best, c).hi) > 0x1p-98 * scale[u(best)])) return map.reason = "the implicit midpoint step is singular", map;
+    if (!(std::fabs(a.at(best, c).hi) > 0x1p-98 * scale[u(best)]))
+      return map.reason = "the implicit midpoint step is singular", map;
     if (best != c) {
       swap_rows(a, best, c);
       swap_rows(rhs, best, c);

@@ -1,7 +1,8 @@
 // The N-th power of a general small affine map z' = (I + B) z + b by binary powering in double-double.
 //
-// A - I is kept, not A: (I + B)^2 = I + (2 B + B^2), so that a map close to the identity loses nothing. Works for
-// defective and non-symmetric maps (critical damping, Jordan blocks), where eigenvectors would fail. The same bits everywhere.
+// A - I is kept, not A: (I + B)^2 = I + (2 B + B^2), so that a map close to the identity loses nothing. Works
+// for defective and non-symmetric maps (critical damping, Jordan blocks), where eigenvectors would fail. The
+// same bits everywhere.
 #pragma once
 
 #include <cstdint>
@@ -15,9 +16,9 @@ namespace tinyphys {
 
 struct AffineMap {
   long d = 0;
-  DDMatrix b;              // A - I, d x d
-  std::vector<DD> shift;   // d
-  std::string reason;      // set where the map could not be made
+  DDMatrix b;             // A - I, d x d
+  std::vector<DD> shift;  // d
+  std::string reason;     // set where the map could not be made
 };
 
 // A double-double with an exponent of its own: value * 2^exponent.
@@ -30,21 +31,24 @@ class AffinePower {
  public:
   static constexpr long kMaxOrder = 128;
 
-  // Empty, or why there is no power: order above kMaxOrder, inconsistent sizes, non-finite entries, negative N.
+  // Empty, or why there is no power: order above kMaxOrder, inconsistent sizes, non-finite entries, negative
+  // N.
   const std::string& reason() const { return reason_; }
   long order() const { return d_; }
 
-  // z -> the N-th iterate; d entries each, may alias. Growth beyond the range ends in infinities, never in NaN (finite inputs).
+  // z -> the N-th iterate; d entries each, may alias. Growth beyond the range ends in infinities, never in
+  // NaN (finite inputs).
   void apply(const double* z, double* out) const;
   void apply(const DD* z, DD* out) const;
 
  private:
   friend AffinePower affine_power(const AffineMap& map, std::int64_t steps);
   long d_ = 0;
-  bool identity_ = false;        // zero steps
-  bool minus_identity_ = true;   // `power_` holds A^N - I, else A^N
-  DDMatrix power_;               // d x (d + 1): the last column is the shift
-  std::vector<WideDD> wide_;     // replaces power_ where entries left the range of doubles on the way; always A^N - I
+  bool identity_ = false;       // zero steps
+  bool minus_identity_ = true;  // `power_` holds A^N - I, else A^N
+  DDMatrix power_;              // d x (d + 1): the last column is the shift
+  std::vector<WideDD>
+      wide_;  // replaces power_ where entries left the range of doubles on the way; always A^N - I
   std::string reason_;
 };
 
@@ -53,7 +57,8 @@ AffinePower affine_power(const AffineMap& map, std::int64_t steps);
 // One step of size h of z' = G z + g (a linear Hamiltonian flow with G = J Hess H, or any other).
 // Exact: exp(h G) - I by Taylor and doubling. Reason where the step leaves the range of doubles.
 AffineMap exact_step(const DDMatrix& g_matrix, std::span<const DD> g, double h);
-// Implicit midpoint: (I - h G / 2)^{-1} h (G z + g), by LU with partial pivoting. Reason where I - h G / 2 is singular.
+// Implicit midpoint: (I - h G / 2)^{-1} h (G z + g), by LU with partial pivoting. Reason where I - h G / 2 is
+// singular.
 AffineMap midpoint_step(const DDMatrix& g_matrix, std::span<const DD> g, double h);
 
 }  // namespace tinyphys

@@ -1,17 +1,17 @@
-// Included once per instruction set by dd_kernels.cpp, which defines TP_TARGET and a Vec of eight lanes with its
-// operations in the namespace at hand. No standard header may be included here.
+// Included once per instruction set by dd_kernels.cpp, which defines TP_TARGET and a Vec of eight lanes with
+// its operations in the namespace at hand. No standard header may be included here.
 
 // acc += a x in double-double, per lane: two_prod(a_hi, x_hi) exactly, cross terms in the low word.
-#define TP_FMA_DD(ACC_H, ACC_L, AH, AL, XH, XL)                          \
-  do {                                                                   \
-    const Vec p_ = mul(AH, XH);                                          \
-    const Vec e_ = mul_error(AH, XH, p_);                                \
-    const Vec c_ = add(mul(AH, XL), mul(AL, XH));                        \
-    const Vec s_ = add(ACC_H, p_);                                       \
-    const Vec b_ = sub(s_, ACC_H);                                       \
-    const Vec t_ = add(sub(ACC_H, sub(s_, b_)), sub(p_, b_));            \
-    ACC_L = add(ACC_L, add(t_, add(e_, c_)));                            \
-    ACC_H = s_;                                                          \
+#define TP_FMA_DD(ACC_H, ACC_L, AH, AL, XH, XL)               \
+  do {                                                        \
+    const Vec p_ = mul(AH, XH);                               \
+    const Vec e_ = mul_error(AH, XH, p_);                     \
+    const Vec c_ = add(mul(AH, XL), mul(AL, XH));             \
+    const Vec s_ = add(ACC_H, p_);                            \
+    const Vec b_ = sub(s_, ACC_H);                            \
+    const Vec t_ = add(sub(ACC_H, sub(s_, b_)), sub(p_, b_)); \
+    ACC_L = add(ACC_L, add(t_, add(e_, c_)));                 \
+    ACC_H = s_;                                               \
   } while (false)
 
 // The fixed tree over eight lanes, in double-double, then normalised.
@@ -32,9 +32,9 @@ TP_TARGET static void reduce_lanes(Vec ah, Vec al, double* yh, double* yl) {
   *yh = s;
 }
 
-TP_TARGET static void matvec(const double* hi, const double* lo, long ld, long row_begin, long row_end, long cols,
-                             const double* xh, const double* xl, long x_stride, int nvec, double* yh, double* yl,
-                             long y_stride) {
+TP_TARGET static void matvec(const double* hi, const double* lo, long ld, long row_begin, long row_end,
+                             long cols, const double* xh, const double* xl, long x_stride, int nvec,
+                             double* yh, double* yl, long y_stride) {
   const long full = cols / 8 * 8;
   const double* xh1 = xh + (nvec > 1 ? x_stride : 0);
   const double* xl1 = xl + (nvec > 1 ? x_stride : 0);
@@ -60,9 +60,9 @@ TP_TARGET static void matvec(const double* hi, const double* lo, long ld, long r
 }
 
 // Eight rows at a time keep the accumulators in registers and the number of memory streams small.
-TP_TARGET static void matvec_transposed(const double* hi, const double* lo, long ld, long rows, long col_begin, long col_end,
-                                        const double* xh, const double* xl, long x_stride, int nvec, double* yh,
-                                        double* yl, long y_stride) {
+TP_TARGET static void matvec_transposed(const double* hi, const double* lo, long ld, long rows,
+                                        long col_begin, long col_end, const double* xh, const double* xl,
+                                        long x_stride, int nvec, double* yh, double* yl, long y_stride) {
   for (int v = 0; v < nvec; ++v) {
     for (long j = col_begin; j < col_end; ++j) yh[v * y_stride + j] = yl[v * y_stride + j] = 0.0;
   }
@@ -81,11 +81,17 @@ TP_TARGET static void matvec_transposed(const double* hi, const double* lo, long
         }
       } else {
         double sh[8] = {0, 0, 0, 0, 0, 0, 0, 0}, sl[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-        for (long c = 0; c < width; ++c) { sh[c] = yh[j + c]; sl[c] = yl[j + c]; }
+        for (long c = 0; c < width; ++c) {
+          sh[c] = yh[j + c];
+          sl[c] = yl[j + c];
+        }
         ah0 = load(sh);
         al0 = load(sl);
         if (nvec > 1) {
-          for (long c = 0; c < width; ++c) { sh[c] = yh[y_stride + j + c]; sl[c] = yl[y_stride + j + c]; }
+          for (long c = 0; c < width; ++c) {
+            sh[c] = yh[y_stride + j + c];
+            sl[c] = yl[y_stride + j + c];
+          }
           ah1 = load(sh);
           al1 = load(sl);
         }
@@ -115,7 +121,10 @@ TP_TARGET static void matvec_transposed(const double* hi, const double* lo, long
         } else {
           store(sh, h);
           store(sl, l);
-          for (long c = 0; c < width; ++c) { yh[v * y_stride + j + c] = sh[c]; yl[v * y_stride + j + c] = sl[c]; }
+          for (long c = 0; c < width; ++c) {
+            yh[v * y_stride + j + c] = sh[c];
+            yl[v * y_stride + j + c] = sl[c];
+          }
         }
       }
     }

@@ -22,9 +22,9 @@ using Scratch = std::unique_ptr<double[]>;
 Scratch scratch(long count) { return Scratch(new double[static_cast<std::size_t>(std::max(count, 1L))]); }
 
 struct SliceRule {
-  int beta = 0;   // bits in a slice
-  int count = 0;  // slices of each factor
-  long group = 1; // slice products of one level that may be summed exactly in double
+  int beta = 0;    // bits in a slice
+  int count = 0;   // slices of each factor
+  long group = 1;  // slice products of one level that may be summed exactly in double
 };
 
 // Signed slices hold |integer| <= 2^(beta - 1), so k products sum exactly while k 2^(2 beta - 2) <= 2^53.
@@ -73,7 +73,8 @@ SlicedBlock slice_block(const DDView& m, bool by_row, const SliceRule& rule, con
     std::vector<double> max(static_cast<std::size_t>(m.cols), 0.0);
     for (long i = 0; i < m.rows; ++i) {
       const double* row = m.hi + i * m.ld;
-      for (long j = 0; j < m.cols; ++j) max[static_cast<std::size_t>(j)] = std::max(max[static_cast<std::size_t>(j)], std::fabs(row[j]));
+      for (long j = 0; j < m.cols; ++j)
+        max[static_cast<std::size_t>(j)] = std::max(max[static_cast<std::size_t>(j)], std::fabs(row[j]));
     }
     factor.resize(max.size());
     for (std::size_t j = 0; j < max.size(); ++j) {
@@ -135,7 +136,8 @@ struct SplitVectors {
   void read(DD* y, long n, long nvec) const {
     for (long v = 0; v < nvec; ++v) {
       for (long i = 0; i < n; ++i) {
-        const double h = hi[static_cast<std::size_t>(v * stride + i)], l = lo[static_cast<std::size_t>(v * stride + i)];
+        const double h = hi[static_cast<std::size_t>(v * stride + i)],
+                     l = lo[static_cast<std::size_t>(v * stride + i)];
         y[v * n + i] = std::isfinite(h) ? DD(h, l) : DD(h);
       }
     }
@@ -145,7 +147,10 @@ struct SplitVectors {
 }  // namespace
 
 DDMatrix::DDMatrix(long row_count, long col_count)
-    : rows(row_count), cols(col_count), hi(static_cast<std::size_t>(row_count * col_count), 0.0), lo(hi.size(), 0.0) {}
+    : rows(row_count),
+      cols(col_count),
+      hi(static_cast<std::size_t>(row_count * col_count), 0.0),
+      lo(hi.size(), 0.0) {}
 
 DDMatrix multiply(const DDView& a, bool trans_a, const DDView& b, bool trans_b, ProductAccuracy accuracy,
                   bool symmetric_result, const ParallelFor& parallel) {
@@ -181,8 +186,9 @@ DDMatrix multiply(const DDView& a, bool trans_a, const DDView& b, bool trans_b, 
           const int j = level - i;
           const bool present = i < left.count && j < right.count;
           if (present) {
-            gemm(height, active, k, left.slice(i), left.cols, trans_a, right.slice(j) + (trans_b ? skip * right.cols : skip),
-                 right.cols, trans_b, tile.get(), active, pending > 0);
+            gemm(height, active, k, left.slice(i), left.cols, trans_a,
+                 right.slice(j) + (trans_b ? skip * right.cols : skip), right.cols, trans_b, tile.get(),
+                 active, pending > 0);
             ++pending;
           }
           if (pending > 0 && (pending == rule.group || i == level)) {
@@ -224,9 +230,9 @@ void matvec(const DDView& a, const DD* x, long nvec, DD* y, const ParallelFor& p
   run_blocks(parallel, (a.rows + kVectorBlock - 1) / kVectorBlock, [&](long block) {
     const long first = block * kVectorBlock, last = std::min(a.rows, first + kVectorBlock);
     for (long v = 0; v < nvec; v += 2) {
-      dd_kernels().matvec(a.hi, a.lo, a.ld, first, last, a.cols, in.hi.data() + v * in.stride, in.lo.data() + v * in.stride,
-                          in.stride, static_cast<int>(std::min(2L, nvec - v)), out.hi.data() + v * out.stride,
-                          out.lo.data() + v * out.stride, out.stride);
+      dd_kernels().matvec(a.hi, a.lo, a.ld, first, last, a.cols, in.hi.data() + v * in.stride,
+                          in.lo.data() + v * in.stride, in.stride, static_cast<int>(std::min(2L, nvec - v)),
+                          out.hi.data() + v * out.stride, out.lo.data() + v * out.stride, out.stride);
     }
   });
   out.read(y, a.rows, nvec);
@@ -242,8 +248,9 @@ void matvec_transposed(const DDView& a, const DD* x, long nvec, DD* y, const Par
     const long first = block * kBlock, last = std::min(a.cols, first + kBlock);
     for (long v = 0; v < nvec; v += 2) {
       dd_kernels().matvec_transposed(a.hi, a.lo, a.ld, a.rows, first, last, in.hi.data() + v * in.stride,
-                                     in.lo.data() + v * in.stride, in.stride, static_cast<int>(std::min(2L, nvec - v)),
-                                     out.hi.data() + v * out.stride, out.lo.data() + v * out.stride, out.stride);
+                                     in.lo.data() + v * in.stride, in.stride,
+                                     static_cast<int>(std::min(2L, nvec - v)), out.hi.data() + v * out.stride,
+                                     out.lo.data() + v * out.stride, out.stride);
     }
   });
   out.read(y, a.cols, nvec);
@@ -256,7 +263,8 @@ DDCholesky cholesky_pivoted(const DDMatrix& a, const ParallelFor& parallel) {
   std::iota(result.pivot.begin(), result.pivot.end(), 0L);
   auto& pivot = result.pivot;
   const auto u = [](long i) { return static_cast<std::size_t>(i); };
-  // Powers of two bring the diagonal to [1/2, 2), so that the rank decision does not depend on the units of a row.
+  // Powers of two bring the diagonal to [1/2, 2), so that the rank decision does not depend on the units of a
+  // row.
   std::vector<int> scale(u(n), 0);
   for (long i = 0; i < n; ++i) {
     const DD d = a.at(i, i);
@@ -314,7 +322,8 @@ DDCholesky cholesky_pivoted(const DDMatrix& a, const ParallelFor& parallel) {
   for (long j = rank; j < n; ++j) {
     schur_column(j, j, rank);
     for (long i = j; i < n; ++i) {
-      if (!(std::fabs(column[u(i)].hi) <= 4.0 * tolerance)) return result.reason = "not positive semidefinite", result;
+      if (!(std::fabs(column[u(i)].hi) <= 4.0 * tolerance))
+        return result.reason = "not positive semidefinite", result;
     }
   }
   result.rank = rank;

@@ -1,8 +1,8 @@
 // Dense matrices in double-double, built on exact products of slices in dgemm.
 //
-// Product: Ozaki, Ogita, Oishi & Rump (2012). Both factors are scaled to unit rows (columns) and cut into slices of
-// beta bits, 2 beta + log2 k <= 55, so that every slice product is exact in double; slice products are summed
-// in double-double. The error is a multiple of 2^-104 (kFull) of k max|row of A| max|column of B|.
+// Product: Ozaki, Ogita, Oishi & Rump (2012). Both factors are scaled to unit rows (columns) and cut into
+// slices of beta bits, 2 beta + log2 k <= 55, so that every slice product is exact in double; slice products
+// are summed in double-double. The error is a multiple of 2^-104 (kFull) of k max|row of A| max|column of B|.
 //
 // Every result has the same bits for any number of threads and any instruction set.
 #pragma once
@@ -49,17 +49,20 @@ enum class ProductAccuracy { kCoarse, kMedium, kFull };
 
 // op(A) op(B); op is the transpose where the flag is set. With symmetric_result the caller promises that the
 // product is symmetric: only the upper triangle is computed, and mirrored.
-DDMatrix multiply(const DDView& a, bool trans_a, const DDView& b, bool trans_b, ProductAccuracy accuracy = ProductAccuracy::kFull,
-                  bool symmetric_result = false, const ParallelFor& parallel = {});
+DDMatrix multiply(const DDView& a, bool trans_a, const DDView& b, bool trans_b,
+                  ProductAccuracy accuracy = ProductAccuracy::kFull, bool symmetric_result = false,
+                  const ParallelFor& parallel = {});
 
-// y_v = A x_v for nvec vectors, each contiguous (x: nvec * cols, y: nvec * rows). Vectors are taken two at a time.
+// y_v = A x_v for nvec vectors, each contiguous (x: nvec * cols, y: nvec * rows). Vectors are taken two at a
+// time.
 void matvec(const DDView& a, const DD* x, long nvec, DD* y, const ParallelFor& parallel = {});
 
 // y_v = A^T x_v (x: nvec * rows, y: nvec * cols).
 void matvec_transposed(const DDView& a, const DD* x, long nvec, DD* y, const ParallelFor& parallel = {});
 
-// Pivoted Cholesky of a symmetric positive semidefinite matrix: A = L L^T where L is n x rank and row pivot[i] of L
-// has its last non-zero in column i (i < rank). `reason` is empty, or says why there is no such factor.
+// Pivoted Cholesky of a symmetric positive semidefinite matrix: A = L L^T where L is n x rank and row
+// pivot[i] of L has its last non-zero in column i (i < rank). `reason` is empty, or says why there is no such
+// factor.
 struct DDCholesky {
   long rank = 0;
   DDMatrix l;
@@ -68,8 +71,8 @@ struct DDCholesky {
 };
 DDCholesky cholesky_pivoted(const DDMatrix& a, const ParallelFor& parallel = {});
 
-// x with L x = b from the first `rank` pivot rows (b in original order, n entries); for b in the range of L this
-// solves all n equations.
+// x with L x = b from the first `rank` pivot rows (b in original order, n entries); for b in the range of L
+// this solves all n equations.
 std::vector<DD> solve_lower(const DDCholesky& factor, const std::vector<DD>& b);
 
 // x with L^T x = b (b: rank entries), zero in the rows beyond the rank.

@@ -6,10 +6,11 @@
 #include <vector>
 
 extern "C" {
-void dgemm_(const char* transa, const char* transb, const int* m, const int* n, const int* k, const double* alpha,
-            const double* a, const int* lda, const double* b, const int* ldb, const double* beta, double* c, const int* ldc);
-void dsyevd_(const char* jobz, const char* uplo, const int* n, double* a, const int* lda, double* w, double* work,
-             const int* lwork, int* iwork, const int* liwork, int* info);
+void dgemm_(const char* transa, const char* transb, const int* m, const int* n, const int* k,
+            const double* alpha, const double* a, const int* lda, const double* b, const int* ldb,
+            const double* beta, double* c, const int* ldc);
+void dsyevd_(const char* jobz, const char* uplo, const int* n, double* a, const int* lda, double* w,
+             double* work, const int* lwork, int* iwork, const int* liwork, int* info);
 // OpenBLAS only; other BLAS libraries leave it null.
 __attribute__((weak)) void openblas_set_num_threads(int count);
 }
@@ -38,8 +39,8 @@ void use_single_thread_blas() {
   (void)once;
 }
 
-void gemm(long m, long n, long k, const double* a, long lda, bool trans_a, const double* b, long ldb, bool trans_b,
-          double* c, long ldc, bool accumulate, const ParallelFor& parallel) {
+void gemm(long m, long n, long k, const double* a, long lda, bool trans_a, const double* b, long ldb,
+          bool trans_b, double* c, long ldc, bool accumulate, const ParallelFor& parallel) {
   if (m <= 0 || n <= 0) return;
   if (k <= 0) {
     if (accumulate) return;
@@ -50,12 +51,13 @@ void gemm(long m, long n, long k, const double* a, long lda, bool trans_a, const
   run_blocks(parallel, (m + kPanelRows - 1) / kPanelRows, [&](long block) {
     const long row = block * kPanelRows;
     // Column-major BLAS sees the transposes: C^T = op(B)^T op(A)^T.
-    const int rows = static_cast<int>(std::min(kPanelRows, m - row)), cols = static_cast<int>(n), inner = static_cast<int>(k);
+    const int rows = static_cast<int>(std::min(kPanelRows, m - row)), cols = static_cast<int>(n),
+              inner = static_cast<int>(k);
     const int ia = static_cast<int>(lda), ib = static_cast<int>(ldb), ic = static_cast<int>(ldc);
     const double one = 1.0, beta = accumulate ? 1.0 : 0.0;
     const double* panel = trans_a ? a + row : a + row * lda;
-    dgemm_(trans_b ? "T" : "N", trans_a ? "T" : "N", &cols, &rows, &inner, &one, b, &ib, panel, &ia, &beta, c + row * ldc,
-           &ic);
+    dgemm_(trans_b ? "T" : "N", trans_a ? "T" : "N", &cols, &rows, &inner, &one, b, &ib, panel, &ia, &beta,
+           c + row * ldc, &ic);
   });
 }
 

@@ -13,10 +13,12 @@ namespace {
 
 // Below this order the exact products cost nothing: no coarse first sweep.
 constexpr long kSmall = 128;
-// A pair whose first-order mixing |x_i^T A x_j| / gap exceeds this is rotated as a block: Newton's remainder is its square.
+// A pair whose first-order mixing |x_i^T A x_j| / gap exceeds this is rotated as a block: Newton's remainder
+// is its square.
 constexpr double kMaxMixing = 1e-5;
-// Gaps below kNearGap / n (relative to the norm) take the orthogonality-preserving form of the correction: dividing the
-// rounding of the residual by such a gap would cost orthogonality. Random spectra stay mostly above it.
+// Gaps below kNearGap / n (relative to the norm) take the orthogonality-preserving form of the correction:
+// dividing the rounding of the residual by such a gap would cost orthogonality. Random spectra stay mostly
+// above it.
 constexpr double kNearGap = 0.2;
 // Rounding level of the residual products, relative to the norm.
 constexpr double kNoise = 0x1p-99;
@@ -151,8 +153,8 @@ class Refiner {
       for (long c = 0; c < n; ++c) norm += sqr(out.vectors.at(j, c));
       e[u(j * n + j)] = 0.5 * (1.0 - norm).hi;
     });
-    // Within a near group: symmetric part -(X^T X - I) / 2 exactly, antisymmetric part coupling / gap. The two agree with
-    // g / gap in exact arithmetic.
+    // Within a near group: symmetric part -(X^T X - I) / 2 exactly, antisymmetric part coupling / gap. The
+    // two agree with g / gap in exact arithmetic.
     for (const Interval& group : near) {
       const DDView x = out.vectors.row_block(group.first, group.count);
       const DDMatrix gram = multiply(x, false, x, true, ProductAccuracy::kFull, true, pool);
@@ -162,7 +164,8 @@ class Refiner {
           const long j = group.first + k, i = group.first + l;
           const bool same_cluster = cluster_of[u(j)] >= 0 && cluster_of[u(j)] == cluster_of[u(i)];
           const double d = gap(j, i), c = coupling(j, i);
-          // A coupling at the rounding level says nothing: divided by a small gap it would only stir the pair.
+          // A coupling at the rounding level says nothing: divided by a small gap it would only stir the
+          // pair.
           const bool noise = std::fabs(c) <= kNoise * scale;
           const double overlap = gram.at(k, l).hi;
           e[u(j * n + i)] = -0.5 * overlap + (same_cluster || noise ? 0.0 : c / d);
@@ -171,20 +174,22 @@ class Refiner {
     }
   }
 
-  // Diagonalise the projection of A - mu on the cluster in double (its entries are differences, so that 2^-53 of the
-  // cluster's diameter is what is lost) and rotate the rows of X.
+  // Diagonalise the projection of A - mu on the cluster in double (its entries are differences, so that 2^-53
+  // of the cluster's diameter is what is lost) and rotate the rows of X.
   void rotate(const Interval& c) {
     const DD mu = out.values[u(c.first + c.count / 2)];
     std::vector<double> block(u(c.count * c.count)), w(u(c.count));
     for (long k = 0; k < c.count; ++k) {
       for (long l = 0; l < c.count; ++l) {
-        block[u(k * c.count + l)] = k == l ? (out.values[u(c.first + k)] - mu).hi : coupling(c.first + k, c.first + l);
+        block[u(k * c.count + l)] =
+            k == l ? (out.values[u(c.first + k)] - mu).hi : coupling(c.first + k, c.first + l);
       }
     }
     // On failure the rows stay as they are: the probe then reports what was reached.
     if (!symmetric_eigen(c.count, block.data(), w.data()).empty()) return;
     const DDView rotation{block.data(), nullptr, c.count, c.count, c.count};
-    const DDMatrix rows = multiply(rotation, false, out.vectors.row_block(c.first, c.count), false, ProductAccuracy::kFull, false, pool);
+    const DDMatrix rows = multiply(rotation, false, out.vectors.row_block(c.first, c.count), false,
+                                   ProductAccuracy::kFull, false, pool);
     std::copy(rows.hi.begin(), rows.hi.end(), out.vectors.hi.begin() + c.first * n);
     std::copy(rows.lo.begin(), rows.lo.end(), out.vectors.lo.begin() + c.first * n);
     for (long k = 0; k < c.count; ++k) out.values[u(c.first + k)] = mu + w[u(k)];
@@ -260,9 +265,11 @@ SymmetricEigen symmetric_eigen_dd(const DDMatrix& a, const ParallelFor& parallel
     refiner.sweep(sweep == 0 && n > kSmall ? ProductAccuracy::kCoarse : ProductAccuracy::kFull);
     sort_ascending(eigen);
     refiner.probe();
-    // The residual decides over eigenvalues. Gaps just above the near ones leave n / kNearGap of its rounding in the
-    // orthogonality, which is harmless there.
-    if (eigen.residual <= 4.0 * root_n * kNoise && eigen.orthogonality <= (4.0 + static_cast<double>(n)) * root_n * kNoise) break;
+    // The residual decides over eigenvalues. Gaps just above the near ones leave n / kNearGap of its rounding
+    // in the orthogonality, which is harmless there.
+    if (eigen.residual <= 4.0 * root_n * kNoise &&
+        eigen.orthogonality <= (4.0 + static_cast<double>(n)) * root_n * kNoise)
+      break;
     // Stalled at a rounding floor above the goal.
     const double reached = std::max(eigen.residual, eigen.orthogonality);
     if (reached < 1e-22 && reached > 0.5 * previous) break;

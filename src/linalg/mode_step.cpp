@@ -67,7 +67,8 @@ ModeCoefficients exact_flow(DD lambda, double h, std::int64_t steps) {
   const DD time = DD(steps) * h;
   const DD z = lambda * time * time;
   if (std::fabs(z.hi) <= 1e-2) {
-    // Series in z for sinc-like functions: a2 = t^2 (1/2! - z/4! + ...), a1 = t (1 - z/3! + ...), a3 = t^3 (1/3! - ...).
+    // Series in z for sinc-like functions: a2 = t^2 (1/2! - z/4! + ...), a1 = t (1 - z/3! + ...), a3 = t^3
+    // (1/3! - ...).
     DD s1 = 0.0, s2 = 0.0, s3 = 0.0;
     for (int k = 8; k >= 0; --k) {
       const auto i = static_cast<std::size_t>(2 * k);
@@ -105,14 +106,16 @@ ModeCoefficients exact_flow(DD lambda, double h, std::int64_t steps) {
 
 }  // namespace
 
-ModeCoefficients mode_coefficients(DD lambda, double h, std::int64_t steps, StepKind kind, std::string* reason) {
+ModeCoefficients mode_coefficients(DD lambda, double h, std::int64_t steps, StepKind kind,
+                                   std::string* reason) {
   const auto undefined = [&](const char* why) {
     if (reason != nullptr) *reason = why;
     return ModeCoefficients{};
   };
   if (steps == 0 || h == 0.0) return {};
   if (kind == StepKind::kExact) {
-    if (!isfinite(lambda * (DD(steps) * h) * (DD(steps) * h)) && !isfinite(sqrt(abs(lambda)) * (DD(steps) * h))) {
+    if (!isfinite(lambda * (DD(steps) * h) * (DD(steps) * h)) &&
+        !isfinite(sqrt(abs(lambda)) * (DD(steps) * h))) {
       return undefined("omega t exceeds the range of doubles");
     }
     return exact_flow(lambda, h, steps);
@@ -127,7 +130,8 @@ ModeCoefficients mode_coefficients(DD lambda, double h, std::int64_t steps, Step
     case StepKind::kLeapfrogDKD: b = co_sigma * h; break;
     default: {
       const DD denominator = 1.0 + x;
-      if (denominator.hi == 0.0) return undefined("the implicit midpoint step is singular: 1 + lambda h^2 / 4 = 0");
+      if (denominator.hi == 0.0)
+        return undefined("the implicit midpoint step is singular: 1 + lambda h^2 / 4 = 0");
       co_sigma = 1.0 / denominator;
       sigma = x * co_sigma;
       b = a_lambda = co_sigma * h;
@@ -182,7 +186,8 @@ ModeCoefficients mode_coefficients(DD lambda, double h, std::int64_t steps, Step
   r.b = b * u;
   r.a1 = a_lambda * u;
   r.a2 = gq * sin2;
-  // h (N - (a / (lambda h)) U) / lambda, with lambda = 4 sigma / h^2 (KDK, DKD) or 4 sigma / ((1 - sigma) h^2).
+  // h (N - (a / (lambda h)) U) / lambda, with lambda = 4 sigma / h^2 (KDK, DKD) or 4 sigma / ((1 - sigma)
+  // h^2).
   const DD h3 = from_product(h, h) * h;
   DD sum = missing_sum(n, u, sigma, g);
   if (kind != StepKind::kLeapfrogDKD) sum += ldexp(u, -2);

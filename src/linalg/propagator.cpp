@@ -50,8 +50,8 @@ struct Rows {
 
 std::string canonical_rows(const SparseDD& m, const char* name, Rows& rows) {
   const std::string who = name;
-  if (m.n < 0 || m.row_start.size() != u(m.n) + 1 || m.row_start.front() != 0 || m.col.size() != m.value.size() ||
-      m.row_start.back() != static_cast<long>(m.col.size())) {
+  if (m.n < 0 || m.row_start.size() != u(m.n) + 1 || m.row_start.front() != 0 ||
+      m.col.size() != m.value.size() || m.row_start.back() != static_cast<long>(m.col.size())) {
     return who + ": inconsistent sparse storage";
   }
   rows.start.assign(u(m.n) + 1, 0);
@@ -62,7 +62,9 @@ std::string canonical_rows(const SparseDD& m, const char* name, Rows& rows) {
     if (m.row_start[u(i)] > m.row_start[u(i) + 1]) return who + ": inconsistent sparse storage";
     order.resize(u(m.row_start[u(i) + 1] - m.row_start[u(i)]));
     std::iota(order.begin(), order.end(), u(m.row_start[u(i)]));
-    const auto before = [&](std::size_t a, std::size_t b) { return m.col[a] < m.col[b] || (m.col[a] == m.col[b] && a < b); };
+    const auto before = [&](std::size_t a, std::size_t b) {
+      return m.col[a] < m.col[b] || (m.col[a] == m.col[b] && a < b);
+    };
     if (!std::is_sorted(order.begin(), order.end(), before)) std::sort(order.begin(), order.end(), before);
     for (std::size_t k = 0; k < order.size();) {
       const int c = m.col[order[k]];
@@ -95,8 +97,9 @@ std::string symmetrise(Rows& rows, long n, const char* name) {
       const double diagonal = std::sqrt(std::fabs(rows.at(i, i).hi)) * std::sqrt(std::fabs(rows.at(j, j).hi));
       const double size = std::fmax(std::fmax(std::fabs(a.hi), std::fabs(b.hi)), 0x1p-16 * diagonal);
       if (std::fabs((a - b).hi) > kTolerance * size) {
-        return std::string(name) + " is not symmetric: [" + std::to_string(i) + "][" + std::to_string(j) + "] = " + number(a.hi) +
-               ", [" + std::to_string(j) + "][" + std::to_string(i) + "] = " + number(b.hi);
+        return std::string(name) + " is not symmetric: [" + std::to_string(i) + "][" + std::to_string(j) +
+               "] = " + number(a.hi) + ", [" + std::to_string(j) + "][" + std::to_string(i) +
+               "] = " + number(b.hi);
       }
       // An entry without a partner is rounding of zero.
       const DD mean = present ? ldexp(a + b, -1) : DD(0.0);
@@ -107,8 +110,8 @@ std::string symmetrise(Rows& rows, long n, const char* name) {
   return {};
 }
 
-// Single coordinates: q' = t q + b (m p + v) - a2 m g, p' = t p - k a1 q - k a2 v - a1 g, with lambda = m k. The linear
-// drift of m = 0 is the limit lambda = 0.
+// Single coordinates: q' = t q + b (m p + v) - a2 m g, p' = t p - k a1 q - k a2 v - a1 g, with lambda = m k.
+// The linear drift of m = 0 is the limit lambda = 0.
 struct Singles {
   std::vector<long> index;
   std::vector<DD> k, m, g, v;
@@ -126,8 +129,8 @@ struct Component {
   // Minv diagonal and positive: y = V^T (q / l), pi = V^T (l p) + nu; rows of `basis` are eigenvectors.
   bool full_diagonal = false;
   std::vector<DD> l;
-  // Otherwise: rows of `basis` are those of W^T, W = L V (n x rank); q = q0 + W y, and the momentum follows from the sum of the
-  // forces, so no inverse of L is needed.
+  // Otherwise: rows of `basis` are those of W^T, W = L V (n x rank); q = q0 + W y, and the momentum follows
+  // from the sum of the forces, so no inverse of L is needed.
   DDMatrix basis;
   std::vector<DD> force;  // in the modes; of g alone
   std::vector<DD> nu;     // the linear term in the modes
@@ -147,13 +150,14 @@ void multiply_k(const Component& c, const std::vector<DD>& x, std::vector<DD>& y
   }
   for (long i = 0; i < n; ++i) {
     DD sum = 0.0;
-    for (long k = c.k_sparse.start[u(i)]; k < c.k_sparse.start[u(i) + 1]; ++k) sum += c.k_sparse.value[u(k)] * x[u(c.k_sparse.col[u(k)])];
+    for (long k = c.k_sparse.start[u(i)]; k < c.k_sparse.start[u(i) + 1]; ++k)
+      sum += c.k_sparse.value[u(k)] * x[u(c.k_sparse.col[u(k)])];
     y[u(i)] = sum;
   }
 }
 
-// A pair of vectors each of which is moderate + huge 2^top: the huge parts lie beyond the range of doubles, and kept
-// apart they overflow to an infinity of the right sign at the very end, never to NaN on the way.
+// A pair of vectors each of which is moderate + huge 2^top: the huge parts lie beyond the range of doubles,
+// and kept apart they overflow to an infinity of the right sign at the very end, never to NaN on the way.
 struct WidePair {
   long n = 0;
   std::vector<DD> moderate, huge;  // two vectors each; huge is empty where there is none
@@ -204,7 +208,8 @@ struct WideBuilder {
     out.moderate.resize(u(2 * basis.cols));
     matvec_transposed(basis.view(), moderate.data(), 2, out.moderate.data(), pool);
     if (huge.empty()) return out;
-    for (std::size_t i = 0; i < huge.size(); ++i) huge[i] = scale_exponent(huge[i], exponent[i] - top[i / u(n)]);
+    for (std::size_t i = 0; i < huge.size(); ++i)
+      huge[i] = scale_exponent(huge[i], exponent[i] - top[i / u(n)]);
     out.huge.resize(out.moderate.size());
     matvec_transposed(basis.view(), huge.data(), 2, out.huge.data(), pool);
     return out;
@@ -214,9 +219,9 @@ struct WideBuilder {
 // 0 * inf = 0: a coefficient may have overflowed where the input is zero.
 DD guarded(DD coefficient, DD x) { return x.hi == 0.0 ? DD(0.0) : coefficient * x; }
 
-// Inputs near the end of the range are brought down first, so that no two products overflow to opposite infinities.
+// Inputs near the end of the range are brought down first, so that no two products overflow to opposite
+// infinities.
 int headroom(DD a, DD b) { return std::fmax(std::fabs(a.hi), std::fabs(b.hi)) > 0x1p400 ? 620 : 0; }
-
 
 }  // namespace
 
@@ -225,15 +230,16 @@ struct NormalModes::Impl {
   ParallelFor pool;
   Singles singles;
   std::vector<Component> components;
-  std::vector<DD> lambda;       // shared modes of the singles, then the components' modes
+  std::vector<DD> lambda;  // shared modes of the singles, then the components' modes
   std::vector<long> multiplicity;
-  std::vector<bool> kinetic;    // false: a single without kinetic energy
+  std::vector<bool> kinetic;  // false: a single without kinetic energy
   mutable std::mutex mutex;
   mutable std::deque<std::shared_ptr<const Jump>> kept;
 
   void add_single(long i, DD k, DD m, DD g, DD v);
-  std::string build_component(Component& c, const Rows& k, const Rows& minv, std::span<const DD> g, std::span<const DD> v,
-                              std::vector<DD>& values, const ParallelFor& parallel) const;
+  std::string build_component(Component& c, const Rows& k, const Rows& minv, std::span<const DD> g,
+                              std::span<const DD> v, std::vector<DD>& values,
+                              const ParallelFor& parallel) const;
   void apply_singles(const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out) const;
   void apply_component(const Component& c, const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out,
                        const ParallelFor& parallel) const;
@@ -264,9 +270,9 @@ void NormalModes::Impl::add_single(long i, DD k, DD m, DD g, DD v) {
   singles.mode.push_back(mode);
 }
 
-std::string NormalModes::Impl::build_component(Component& c, const Rows& k, const Rows& minv, std::span<const DD> g,
-                                               std::span<const DD> v, std::vector<DD>& values,
-                                               const ParallelFor& parallel) const {
+std::string NormalModes::Impl::build_component(Component& c, const Rows& k, const Rows& minv,
+                                               std::span<const DD> g, std::span<const DD> v,
+                                               std::vector<DD>& values, const ParallelFor& parallel) const {
   const long size = c.size();
   bool diagonal = true, positive = true;
   std::vector<DD> root(u(size), DD(0.0));
@@ -276,7 +282,8 @@ std::string NormalModes::Impl::build_component(Component& c, const Rows& k, cons
   for (long i = 0; i < size; ++i) {
     const long row = c.index[u(i)];
     nonzeros += k.start[u(row) + 1] - k.start[u(row)];
-    for (long e = minv.start[u(row)]; e < minv.start[u(row) + 1]; ++e) diagonal = diagonal && minv.col[u(e)] == row;
+    for (long e = minv.start[u(row)]; e < minv.start[u(row) + 1]; ++e)
+      diagonal = diagonal && minv.col[u(e)] == row;
     const DD m = minv.at(row, row);
     if (m < 0.0) return "Minv not positive semidefinite: negative diagonal entry " + std::to_string(row);
     positive = positive && m.hi > 0.0;
@@ -335,18 +342,21 @@ std::string NormalModes::Impl::build_component(Component& c, const Rows& k, cons
     k_full = DDMatrix(size, size);
     for (long i = 0; i < size; ++i) {
       const long row = c.index[u(i)];
-      for (long e = k.start[u(row)]; e < k.start[u(row) + 1]; ++e) k_full.set(i, local(k.col[u(e)]), k.value[u(e)]);
+      for (long e = k.start[u(row)]; e < k.start[u(row) + 1]; ++e)
+        k_full.set(i, local(k.col[u(e)]), k.value[u(e)]);
     }
   }
   if (!diagonal) {
     DDMatrix mass(size, size);
     for (long i = 0; i < size; ++i) {
       const long row = c.index[u(i)];
-      for (long e = minv.start[u(row)]; e < minv.start[u(row) + 1]; ++e) mass.set(i, local(minv.col[u(e)]), minv.value[u(e)]);
+      for (long e = minv.start[u(row)]; e < minv.start[u(row) + 1]; ++e)
+        mass.set(i, local(minv.col[u(e)]), minv.value[u(e)]);
     }
     factor = cholesky_pivoted(mass, parallel);
     if (!factor.reason.empty()) return "Minv not positive semidefinite: " + factor.reason;
-    const DDMatrix kl = multiply(k_full.view(), false, factor.l.view(), false, ProductAccuracy::kFull, false, parallel);
+    const DDMatrix kl =
+        multiply(k_full.view(), false, factor.l.view(), false, ProductAccuracy::kFull, false, parallel);
     s = multiply(factor.l.view(), true, kl.view(), false, ProductAccuracy::kFull, true, parallel);
     v_l.assign(u(factor.rank), DD(0.0));
     if (has_drift) {
@@ -376,11 +386,13 @@ std::string NormalModes::Impl::build_component(Component& c, const Rows& k, cons
     if (has_drift) matvec(eigen.vectors.view(), v_l.data(), 1, c.nu.data(), parallel);
     if (c.full_diagonal || !diagonal) {
       c.basis = c.full_diagonal ? std::move(eigen.vectors)
-                                : multiply(eigen.vectors.view(), false, factor.l.view(), true, ProductAccuracy::kFull, false, parallel);
+                                : multiply(eigen.vectors.view(), false, factor.l.view(), true,
+                                           ProductAccuracy::kFull, false, parallel);
     } else {
       c.basis = DDMatrix(rank, size);
       for (long j = 0; j < rank; ++j) {
-        for (long a = 0; a < rank; ++a) c.basis.set(j, support[u(a)], eigen.vectors.at(j, a) * root[u(support[u(a)])]);
+        for (long a = 0; a < rank; ++a)
+          c.basis.set(j, support[u(a)], eigen.vectors.at(j, a) * root[u(support[u(a)])]);
       }
     }
   } else {
@@ -425,8 +437,10 @@ NormalModesResult NormalModes::build(const SparseDD& k_in, const SparseDD& minv_
   if (reason.empty()) reason = symmetrise(k, n, "K");
   if (reason.empty()) reason = symmetrise(minv, n, "Minv");
   if (!reason.empty()) return refuse(std::move(reason));
-  for (const DD x : g) if (!isfinite(x)) return refuse("g has a non-finite entry");
-  for (const DD x : v) if (!isfinite(x)) return refuse("v has a non-finite entry");
+  for (const DD x : g)
+    if (!isfinite(x)) return refuse("g has a non-finite entry");
+  for (const DD x : v)
+    if (!isfinite(x)) return refuse("v has a non-finite entry");
 
   auto impl = std::make_unique<Impl>();
   impl->n = n;
@@ -444,7 +458,8 @@ NormalModesResult NormalModes::build(const SparseDD& k_in, const SparseDD& minv_
     seen[u(i)] = true;
     if (!couples(k, i) && !couples(minv, i)) {
       const DD m = minv.at(i, i);
-      if (m < 0.0) return refuse("Minv not positive semidefinite: negative diagonal entry " + std::to_string(i));
+      if (m < 0.0)
+        return refuse("Minv not positive semidefinite: negative diagonal entry " + std::to_string(i));
       impl->add_single(i, k.at(i, i), m, g.empty() ? DD(0.0) : g[u(i)], v.empty() ? DD(0.0) : v[u(i)]);
       continue;
     }
@@ -465,8 +480,8 @@ NormalModesResult NormalModes::build(const SparseDD& k_in, const SparseDD& minv_
     }
     std::sort(c.index.begin(), c.index.end());
     if (c.size() > dense_limit) {
-      return refuse("component of " + std::to_string(c.size()) + " coupled coordinates exceeds the dense limit (" +
-                    std::to_string(dense_limit) + ")");
+      return refuse("component of " + std::to_string(c.size()) +
+                    " coupled coordinates exceeds the dense limit (" + std::to_string(dense_limit) + ")");
     }
     impl->components.push_back(std::move(c));
   }
@@ -503,7 +518,8 @@ std::shared_ptr<const Jump> NormalModes::jump(double h, std::int64_t steps, Step
     const std::lock_guard lock(impl_->mutex);
     for (const auto& old : impl_->kept) {
       // Bitwise equality of h, so that NaN finds itself and -0 is told from 0 harmlessly.
-      if (old->steps == steps && old->kind == kind && (old->h == h || (std::isnan(old->h) && std::isnan(h)))) return old;
+      if (old->steps == steps && old->kind == kind && (old->h == h || (std::isnan(old->h) && std::isnan(h))))
+        return old;
     }
   }
   auto made = std::make_shared<Jump>();
@@ -562,14 +578,17 @@ JumpReport NormalModes::Impl::report(const Jump& jump) const {
       r.unstable_modes += multiplicity[u(j)];
       const ModeCoefficients& m = jump.coefficients[u(j)];
       if (m.t.hi != 0.0) {
-        r.log10_growth = std::max(r.log10_growth, std::log10(std::fabs(m.t.hi)) + 0.30102999566398120 * static_cast<double>(m.exponent));
+        r.log10_growth = std::max(r.log10_growth, std::log10(std::fabs(m.t.hi)) +
+                                                      0.30102999566398120 * static_cast<double>(m.exponent));
       }
     }
-    // d theta = h d(lambda) / (2 omega sqrt(1 - sigma)); for slow modes the change of U itself, d(lambda) (N h)^2 / 2.
+    // d theta = h d(lambda) / (2 omega sqrt(1 - sigma)); for slow modes the change of U itself, d(lambda) (N
+    // h)^2 / 2.
     const double co = leapfrog ? std::sqrt(std::fabs(1.0 - x)) : 1.0;
     const double slope = std::min(co > 0.0 ? 1.0 / co : count, std::max(count, 1.0));
     const double lever = std::min(omega > 0.0 ? 1.0 / omega : h * count, h * count);
-    phase = std::max(phase, 0.5 * count * h * d_lambda * lever * slope + count * h * omega * slope * 0x1p-101);
+    phase =
+        std::max(phase, 0.5 * count * h * d_lambda * lever * slope + count * h * omega * slope * 0x1p-101);
   };
   const long shared = components.empty() ? static_cast<long>(lambda.size()) : components.front().first_mode;
   for (long j = 0; j < shared; ++j) visit(j, 0x1p-104 * std::fabs(lambda[u(j)].hi));
@@ -577,14 +596,16 @@ JumpReport NormalModes::Impl::report(const Jump& jump) const {
   for (const Component& c : components) {
     for (long j = c.first_mode; j < c.first_mode + c.modes; ++j) visit(j, c.residual * c.norm);
     r.refinement_residual = std::max(r.refinement_residual, c.residual);
-    transforms = std::max(transforms, (static_cast<double>(c.size()) * 0x1p-103 + c.residual + c.orthogonality) * c.mass_ratio);
+    transforms = std::max(
+        transforms, (static_cast<double>(c.size()) * 0x1p-103 + c.residual + c.orthogonality) * c.mass_ratio);
   }
   r.error_bound = 0x1p-53 + phase + transforms;
   r.loop_error_estimate = 0x1p-53 * std::sqrt(count);
   return r;
 }
 
-void NormalModes::Impl::apply_singles(const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out) const {
+void NormalModes::Impl::apply_singles(const Jump& jump, const DD* q, const DD* p, DD* q_out,
+                                      DD* p_out) const {
   const long count = static_cast<long>(singles.index.size());
   run_blocks(pool, (count + kSingleBlock - 1) / kSingleBlock, [&](long block) {
     for (long s = block * kSingleBlock; s < std::min(count, (block + 1) * kSingleBlock); ++s) {
@@ -592,7 +613,8 @@ void NormalModes::Impl::apply_singles(const Jump& jump, const DD* q, const DD* p
       const ModeCoefficients& c = jump.coefficients[u(singles.mode[u(s)])];
       const int down = headroom(q[i], p[i]);
       const auto lowered = [down](DD value) { return down == 0 ? value : ldexp(value, -down); };
-      const DD k = singles.k[u(s)], m = singles.m[u(s)], g = lowered(singles.g[u(s)]), v = lowered(singles.v[u(s)]);
+      const DD k = singles.k[u(s)], m = singles.m[u(s)], g = lowered(singles.g[u(s)]),
+               v = lowered(singles.v[u(s)]);
       const DD x = lowered(q[i]), y = lowered(p[i]);
       DD a = guarded(c.t, x) + guarded(c.b, m * y + v);
       DD b = guarded(c.t, y) - guarded(c.a1, k * x);
@@ -608,8 +630,8 @@ void NormalModes::Impl::apply_singles(const Jump& jump, const DD* q, const DD* p
   });
 }
 
-void NormalModes::Impl::apply_component(const Component& c, const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out,
-                                        const ParallelFor& parallel) const {
+void NormalModes::Impl::apply_component(const Component& c, const Jump& jump, const DD* q, const DD* p,
+                                        DD* q_out, DD* p_out, const ParallelFor& parallel) const {
   const long size = c.size(), modes = c.modes;
   std::vector<DD> state(u(2 * size)), in_modes(u(2 * modes));
   WideBuilder next(modes);
@@ -622,7 +644,8 @@ void NormalModes::Impl::apply_component(const Component& c, const Jump& jump, co
     for (long j = 0; j < modes; ++j) {
       const ModeCoefficients& m = jump.coefficients[u(c.first_mode + j)];
       const int down = headroom(in_modes[u(j)], in_modes[u(modes + j)]);
-      const DD y = ldexp(in_modes[u(j)], -down), pi = ldexp(in_modes[u(modes + j)], -down), f = ldexp(c.force[u(j)], -down);
+      const DD y = ldexp(in_modes[u(j)], -down), pi = ldexp(in_modes[u(modes + j)], -down),
+               f = ldexp(c.force[u(j)], -down);
       const DD pull = f - lambda[u(c.first_mode + j)] * y;
       DD a = guarded(m.t, y) + guarded(m.b, pi), b = guarded(m.t, pi) + guarded(m.a1, pull);
       if (f.hi != 0.0) a += guarded(m.a2, f);
@@ -658,7 +681,8 @@ void NormalModes::Impl::apply_component(const Component& c, const Jump& jump, co
   const WidePair out = next.transform(c.basis, parallel);
   const DD time = DD(jump.steps) * jump.h;
   // K times the summed displacement, its huge part apart.
-  std::vector<DD> sum(out.moderate.begin() + size, out.moderate.end()), pull(u(size)), huge_pull(u(size), DD(0.0));
+  std::vector<DD> sum(out.moderate.begin() + size, out.moderate.end()), pull(u(size)),
+      huge_pull(u(size), DD(0.0));
   multiply_k(c, sum, pull, parallel);
   if (!out.huge.empty()) {
     sum.assign(out.huge.begin() + size, out.huge.end());
@@ -689,7 +713,8 @@ void NormalModes::apply(const Jump& jump, const DD* q, const DD* p, DD* q_out, D
   }
 }
 
-void NormalModes::apply(const Jump& jump, const double* q, const double* p, double* q_out, double* p_out) const {
+void NormalModes::apply(const Jump& jump, const double* q, const double* p, double* q_out,
+                        double* p_out) const {
   const long n = impl_->n;
   if (jump.steps == 0 || jump.h == 0.0) {
     std::copy_n(q, n, q_out);
@@ -726,7 +751,8 @@ double NormalModes::build_seconds_estimate(std::span<const long> sizes) {
   double seconds = 0.0;
   for (const long size : sizes) {
     const double n = static_cast<double>(size);
-    // Products at the speed of dgemm, the rest of the sweeps per element, the tridiagonal solver's fixed part per row.
+    // Products at the speed of dgemm, the rest of the sweeps per element, the tridiagonal solver's fixed part
+    // per row.
     seconds += 1.25e-9 * n * n * n + 1.5e-7 * n * n + 1e-5 * n;
   }
   return seconds;

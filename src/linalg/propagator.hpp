@@ -2,9 +2,10 @@
 //
 //   H = 1/2 p^T Minv p + v^T p + 1/2 q^T K q + g^T q,   K, Minv symmetric, Minv positive semidefinite
 //
-// Minv = L L^T, S = L^T K L = V diag(lambda) V^T, all in double-double. In the coordinates of a mode every step
-// kind is [[c, b], [-a, c]] with c = 1 - 2 sigma, sigma = sin^2(theta / 2); its N-th power follows from theta in
-// double-double. No formula divides by lambda or by sin(theta) where they vanish, and growth carries its own exponent.
+// Minv = L L^T, S = L^T K L = V diag(lambda) V^T, all in double-double. In the coordinates of a mode every
+// step kind is [[c, b], [-a, c]] with c = 1 - 2 sigma, sigma = sin^2(theta / 2); its N-th power follows from
+// theta in double-double. No formula divides by lambda or by sin(theta) where they vanish, and growth carries
+// its own exponent.
 //
 // The same bits for any number of threads.
 #pragma once
@@ -29,26 +30,30 @@ struct SparseDD {
 
 enum class StepKind { kLeapfrogKDK, kLeapfrogDKD, kImplicitMidpoint, kExact };
 
-// What a mode's (y, pi) becomes, with f the constant force in the mode and pi including the linear term's shift:
+// What a mode's (y, pi) becomes, with f the constant force in the mode and pi including the linear term's
+// shift:
 //   y' = t y + b pi + a2 f,   pi' = t pi - lambda a1 y + a1 f,   h sum' y_j = a2 pi + a3 f for y_0 = 0
-// (sum': the positions at which the step kind takes its forces). Every entry is to be multiplied by 2^exponent.
+// (sum': the positions at which the step kind takes its forces). Every entry is to be multiplied by
+// 2^exponent.
 struct ModeCoefficients {
   DD t = 1.0, b = 0.0, a1 = 0.0, a2 = 0.0, a3 = 0.0;
   std::int64_t exponent = 0;
 };
 
-// One mode's N-th power. `reason` is set where the step itself is undefined (implicit midpoint at 1 + lambda h^2/4 = 0,
-// lambda h^2 beyond the range of doubles).
-ModeCoefficients mode_coefficients(DD lambda, double h, std::int64_t steps, StepKind kind, std::string* reason = nullptr);
+// One mode's N-th power. `reason` is set where the step itself is undefined (implicit midpoint at 1 + lambda
+// h^2/4 = 0, lambda h^2 beyond the range of doubles).
+ModeCoefficients mode_coefficients(DD lambda, double h, std::int64_t steps, StepKind kind,
+                                   std::string* reason = nullptr);
 
 struct JumpReport {
-  double max_h_omega = 0.0;        // largest |h| sqrt(lambda) over the oscillating modes
-  long unstable_modes = 0;         // modes that grow exponentially under this step
-  double log10_growth = 0.0;       // log10 of the largest amplification among them
+  double max_h_omega = 0.0;   // largest |h| sqrt(lambda) over the oscillating modes
+  long unstable_modes = 0;    // modes that grow exponentially under this step
+  double log10_growth = 0.0;  // log10 of the largest amplification among them
   double lambda_min = 0.0, lambda_max = 0.0;
   double refinement_residual = 0.0;  // largest relative eigenvalue residual of the components
   // Relative error of the state in the norm: 2^-53 for the final rounding; N d(theta) with d(lambda) from the
-  // residual, over all modes; the double-double rounding of theta and of the transforms, times the ratio of masses.
+  // residual, over all modes; the double-double rounding of theta and of the transforms, times the ratio of
+  // masses.
   double error_bound = 0.0;
   double loop_error_estimate = 0.0;  // 2^-53 sqrt(N): the random walk of a double loop's rounding
 };
@@ -73,22 +78,25 @@ class NormalModes {
  public:
   static constexpr long kDenseLimit = 4096;
 
-  // Reasons: sizes that do not match, non-finite entries, "K is not symmetric", "Minv not positive semidefinite", "v has
-  // a component outside the range of Minv" (coupled coordinates only), "component of 5000 coupled coordinates exceeds the
-  // dense limit (4096)". g = dH/dq and v = dH/dp at the origin; either may be empty (zero). `parallel` is kept and used by
-  // jump and apply.
-  static NormalModesResult build(const SparseDD& k, const SparseDD& minv, std::span<const DD> g, std::span<const DD> v,
-                                 ParallelFor parallel = {}, long dense_limit = kDenseLimit);
+  // Reasons: sizes that do not match, non-finite entries, "K is not symmetric", "Minv not positive
+  // semidefinite", "v has a component outside the range of Minv" (coupled coordinates only), "component of
+  // 5000 coupled coordinates exceeds the dense limit (4096)". g = dH/dq and v = dH/dp at the origin; either
+  // may be empty (zero). `parallel` is kept and used by jump and apply.
+  static NormalModesResult build(const SparseDD& k, const SparseDD& minv, std::span<const DD> g,
+                                 std::span<const DD> v, ParallelFor parallel = {},
+                                 long dense_limit = kDenseLimit);
   ~NormalModes();
   NormalModes(const NormalModes&) = delete;
   NormalModes& operator=(const NormalModes&) = delete;
 
   long size() const;
 
-  // The coefficients of `steps` >= 0 steps of size h (negative: backward). The last few are kept. Thread-safe.
+  // The coefficients of `steps` >= 0 steps of size h (negative: backward). The last few are kept.
+  // Thread-safe.
   std::shared_ptr<const Jump> jump(double h, std::int64_t steps, StepKind kind) const;
 
-  // (q, p) -> (q_out, p_out) for a jump without a reason; size() entries each; outputs may alias inputs. Zero steps copy bits.
+  // (q, p) -> (q_out, p_out) for a jump without a reason; size() entries each; outputs may alias inputs. Zero
+  // steps copy bits.
   void apply(const Jump& jump, const double* q, const double* p, double* q_out, double* p_out) const;
   // The same in double-double.
   void apply(const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out) const;

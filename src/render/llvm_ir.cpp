@@ -143,8 +143,16 @@ class ProgramRenderer {
       const std::string m = mask(i, gate), mask_type = LlvmWriter::type(DType::kBool, i.lanes);
       const std::string suffix = "v" + std::to_string(i.lanes) + LlvmWriter::suffix(i.dtype);
       if (i.access == Access::kContiguous) {
-        const std::string p =
-            w_.emit("getelementptr " + element + ", ptr " + from + ", i64 " + w_.operand(i.src[0], 1));
+        std::string index = w_.operand(i.src[0], 1);
+        if (gate >= 0) {
+          // No lane reads where the gate is closed, but hidden faults on pages that do not exist cost microseconds
+          // each: a vector wholly outside the array is aimed at its start.
+          const std::string shifted = w_.emit("add i64 " + index + ", " + std::to_string(i.lanes - 1));
+          const std::string touches =
+              w_.emit("icmp ult i64 " + shifted + ", " + std::to_string(i.size + i.lanes - 1));
+          index = w_.emit("select i1 " + touches + ", i64 " + index + ", i64 0");
+        }
+        const std::string p = w_.emit("getelementptr " + element + ", ptr " + from + ", i64 " + index);
         if (m.empty()) {
           v = w_.emit("load " + type + ", ptr " + p + ", align " + align);
         } else {

@@ -291,12 +291,13 @@ std::string LlvmWriter::integer_division(const Instr& i, const Args& a) {
 std::string LlvmWriter::float_modulo(const Args& a) {
   const std::string zero = number(a.dtype, 0, a.lanes), bools = type(DType::kBool, a.lanes);
   const std::string r = emit("frem " + a.type + " " + a.name[0] + ", " + a.name[1]);
-  const std::string signs = emit("xor " + bools + " " + compare(Op::LT, a.dtype, a.lanes, r, zero) + ", " +
-                                 compare(Op::LT, a.dtype, a.lanes, a.name[1], zero));
+  const std::string r_negative = compare(Op::LT, a.dtype, a.lanes, r, zero);
+  const std::string b_negative = compare(Op::LT, a.dtype, a.lanes, a.name[1], zero);
+  const std::string signs = emit("xor " + bools + " " + r_negative + ", " + b_negative);
   const std::string moved = emit("fadd " + a.type + " " + r + ", " + a.name[1]);
   const std::string result = choose(signs, a.type, moved, r, a.lanes);
-  return choose(compare(Op::EQ, a.dtype, a.lanes, r, zero), a.type,
-                intrinsic("copysign", a.dtype, a.lanes, {zero, a.name[1]}), result, a.lanes);
+  const std::string none = compare(Op::EQ, a.dtype, a.lanes, r, zero);
+  return choose(none, a.type, intrinsic("copysign", a.dtype, a.lanes, {zero, a.name[1]}), result, a.lanes);
 }
 
 std::string LlvmWriter::integer_power(const Args& a) {

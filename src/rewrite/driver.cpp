@@ -26,7 +26,8 @@ bool stays(const Node* n) { return n->n_src == 0 || n->op == Op::LAMBDA || stora
 
 class Driver {
  public:
-  Driver(const RuleTable& rules, std::int64_t budget) : rules_(rules), budget_(budget), trace_(debug_enabled(kTraceLevel)) {}
+  Driver(const RuleTable& rules, std::int64_t budget)
+      : rules_(rules), budget_(budget), trace_(debug_enabled(kTraceLevel)) {}
 
   Node* run(Node* root) {
     // A LAMBDA is entered only as a root.
@@ -42,17 +43,17 @@ class Driver {
 
  private:
   struct Frame {
-    Node* node;                  // to be rewritten
-    Node* rebuilt = nullptr;     // node over its rewritten sources, once a rule has fired there ...
-    Node* continues = nullptr;   // ... and what the rule made of it, whose own result is awaited
-    std::uint32_t next = 0;      // source to be visited
+    Node* node;                 // to be rewritten
+    Node* rebuilt = nullptr;    // node over its rewritten sources, once a rule has fired there ...
+    Node* continues = nullptr;  // ... and what the rule made of it, whose own result is awaited
+    std::uint32_t next = 0;     // source to be visited
   };
 
   void step() {
     Frame& f = stack_.back();
     Node* n = f.node;
     if (f.continues) {
-      Node* result = done_.at(f.continues);
+      Node* result = result_of(f.continues);
       if (f.rebuilt != n) done_.insert(f.rebuilt, result);
       return finish(n, result);
     }
@@ -62,9 +63,6 @@ class Driver {
       stack_.push_back({s});
       return;
     }
-    // A node that two others use may have been pushed twice; the first visit did the work.
-    if (done_.contains(n)) return stack_.pop_back();
-
     LocationScope at(n->location.load(std::memory_order_relaxed));
     Node* rebuilt = over_rewritten_sources(n);
     if (rebuilt != n) {
@@ -90,14 +88,21 @@ class Driver {
 
   void finish(Node* n, Node* result) {
     done_.insert(n, result);
+    last_ = n;
+    last_result_ = result;
     stack_.pop_back();
+  }
+  // A node is mostly asked for by the one that waited for it: the last result saves a look-up in a large map.
+  Node* result_of(Node* n) const {
+    if (stays(n)) return n;
+    return n == last_ ? last_result_ : done_.at(n);
   }
 
   Node* over_rewritten_sources(Node* n) {
     sources_.clear();
     bool changed = false;
     for (Node* s : n->src()) {
-      sources_.push_back(stays(s) ? s : done_.at(s));
+      sources_.push_back(result_of(s));
       changed |= sources_.back() != s;
     }
     return changed ? keep(with_sources(n, sources_)) : n;
@@ -135,6 +140,8 @@ class Driver {
   std::vector<Node*> sources_;
   std::vector<UOp> kept_;
   NodeMap<Node*> done_;
+  Node* last_ = nullptr;
+  Node* last_result_ = nullptr;
 };
 
 std::vector<Node*> nodes_of(std::span<const UOp> roots) {

@@ -27,8 +27,7 @@ struct RuleTable {
 namespace rule_detail {
 
 // Tries the rules of a list at a node of the op kOp; rules for other ops leave no code.
-template <Op kOp>
-struct Applicator {
+template <Op kOp> struct Applicator {
   Node* node;
   UOp result;
   std::source_location fired;
@@ -61,51 +60,45 @@ struct RootCollector {
     return false;
   }
 };
-template <class List>
-constexpr RootCollector roots_of() {
+template <class List> constexpr RootCollector roots_of() {
   RootCollector c;
   List{}(c);
   return c;
 }
 
-template <class List, Op kOp>
-UOp apply_list(Node* n, std::source_location& where) {
+template <class List, Op kOp> UOp apply_list(Node* n, std::source_location& where) {
   Applicator<kOp> a{n, {}, {}};
   if (List{}(a)) where = a.fired;
   return std::move(a.result);
 }
 
 // The code for an op; elementwise ops without rules of their own share one function.
-template <class List, Op kOp>
-constexpr RuleFunction function_for() {
+template <class List, Op kOp> constexpr RuleFunction function_for() {
   constexpr Op kOther = Op::SIN;
   constexpr RootCollector roots = roots_of<List>();
   if constexpr (roots.own[static_cast<std::size_t>(kOp)])
     return &apply_list<List, kOp>;
   else if constexpr (roots.elementwise && is_elementwise(kOp))
-    return &apply_list<List, roots.own[static_cast<std::size_t>(kOther)] ? kOp : kOther>;
+    return &apply_list < List, roots.own[static_cast<std::size_t>(kOther)] ? kOp : kOther > ;
   else
     return nullptr;
 }
 
 // The lists in turn.
-template <Op kOp, class... Lists>
-UOp apply_lists(Node* n, std::source_location& where) {
+template <Op kOp, class... Lists> UOp apply_lists(Node* n, std::source_location& where) {
   UOp result;
   for (const RuleFunction f : {function_for<Lists, kOp>()...})
     if (f && (result = f(n, where))) break;
   return result;
 }
 
-template <class... Lists>
-std::vector<pattern::RuleInfo> print_lists() {
+template <class... Lists> std::vector<pattern::RuleInfo> print_lists() {
   pattern::RulePrinter p;
   (Lists{}(p), ...);
   return p.rules;
 }
 
-template <Op kOp, class... Lists>
-constexpr RuleFunction function_for_lists() {
+template <Op kOp, class... Lists> constexpr RuleFunction function_for_lists() {
   if constexpr (sizeof...(Lists) == 1)
     return (function_for<Lists, kOp>(), ...);
   else
@@ -115,12 +108,12 @@ constexpr RuleFunction function_for_lists() {
 }  // namespace rule_detail
 
 // The table of rule lists: types whose call operator is a template over the applicator.
-template <class... Lists>
-constexpr RuleTable make_table() {
+template <class... Lists> constexpr RuleTable make_table() {
   return []<std::size_t... kOps>(std::index_sequence<kOps...>) {
     return RuleTable{{rule_detail::function_for_lists<static_cast<Op>(kOps), Lists...>()...},
                      &rule_detail::print_lists<Lists...>};
-  }(std::make_index_sequence<static_cast<std::size_t>(kOpCount)>());
+  }
+  (std::make_index_sequence<static_cast<std::size_t>(kOpCount)>());
 }
 
 enum class StopReason : std::uint8_t { kFixpoint, kBudget };
@@ -141,6 +134,7 @@ RewriteResult rewrite(std::span<const UOp> roots, const RuleTable& rules, std::i
 
 // The same graph with the bodies of its SCAN, EVOLVE, ... rewritten, inner before outer; what is outside of bodies
 // only has its bodies exchanged.
-RewriteResult rewrite_bodies(std::span<const UOp> roots, const RuleTable& rules, std::int64_t budget = kNoBudget);
+RewriteResult rewrite_bodies(std::span<const UOp> roots, const RuleTable& rules,
+                             std::int64_t budget = kNoBudget);
 
 }  // namespace tinyphys

@@ -35,7 +35,9 @@ std::int64_t weight(Op op) {
 }
 
 std::int64_t work(const Node* n) {
-  const std::int64_t elements = n->op == Op::REDUCE ? n->src(0)->size() : n->dtype == DType::kVoid ? 0 : n->size();
+  const std::int64_t elements = n->op == Op::REDUCE        ? n->src(0)->size()
+                                : n->dtype == DType::kVoid ? 0
+                                                           : n->size();
   const std::int64_t once = multiply(weight(n->op), add(1, elements));
   return n->op == Op::REDUCE ? multiply(once, static_cast<std::int64_t>(n->n_arg)) : once;  // kind, axes...
 }

@@ -36,7 +36,8 @@ bool is_identity_movement(const Node* n) {
       return true;
     case Op::SLICE:
       for (std::size_t i = 0; i < n->n_dim; ++i)
-        if (n->shape()[i] > 0 && (n->arg(3 * i) != 0 || (n->shape()[i] > 1 && n->arg(3 * i + 2) != 1))) return false;
+        if (n->shape()[i] > 0 && (n->arg(3 * i) != 0 || (n->shape()[i] > 1 && n->arg(3 * i + 2) != 1)))
+          return false;
       return true;
     case Op::ROLL: return n->arg(1) == 0;
     default: return false;
@@ -111,7 +112,8 @@ UOp slice_inside_cat(const Node* slice, const Node* cat) {
     if (std::min(first, last) >= begin && std::max(first, last) < end) {
       Dims arg;
       for (std::size_t i = 0; i < slice->n_dim; ++i)
-        push_range(arg, slice->arg(3 * i) - (i == axis ? begin : 0), slice->shape()[i], slice->arg(3 * i + 2));
+        push_range(arg, slice->arg(3 * i) - (i == axis ? begin : 0), slice->shape()[i],
+                   slice->arg(3 * i + 2));
       return make(Op::SLICE, {share(part)}, arg);
     }
     begin = end;
@@ -130,6 +132,11 @@ UOp move_uniform(const Node* n) {
 }
 
 UOp push_below_expand(const Node* n) {
+  // Asked of every elementwise node: most have nothing expanded and must cost nothing here.
+  const auto sources_of_n = n->src();
+  if (std::none_of(sources_of_n.begin(), sources_of_n.end(),
+                   [](const Node* s) { return s->op == Op::EXPAND; }))
+    return {};
   // The smallest shape from which every source can be expanded. A number takes any shape.
   Dims common(n->n_dim, 1);
   bool expanded = false;

@@ -36,7 +36,8 @@ namespace tinyphys::pattern {
 
 using Names = std::uint32_t;  // a bit for each wildcard
 inline constexpr std::size_t kMaxNames = 9;
-inline constexpr std::array<std::string_view, kMaxNames> kNameText{"x", "y", "z", "w", "c", "c0", "c1", "k0", "k1"};
+inline constexpr std::array<std::string_view, kMaxNames> kNameText{"x",  "y",  "z",  "w", "c",
+                                                                   "c0", "c1", "k0", "k1"};
 
 // What the names stand for while a rule is tried. The graph is held by the caller, so plain pointers do.
 struct Bound {
@@ -64,14 +65,12 @@ concept Pattern = std::derived_from<T, PatternBase>;
 // Wildcards that stand for nodes differ only in what they accept.
 enum class Accept { kAny, kStructuralConst, kAnyConst };
 
-template <std::size_t I, Accept kAccept = Accept::kAny>
-struct Wild : PatternBase {
+template <std::size_t I, Accept kAccept = Accept::kAny> struct Wild : PatternBase {
   static constexpr Names kNames = Names{1} << I;
   static constexpr bool may_be(Op) { return true; }
   static Node* bound(const Bound& b) { return b.node[I]; }
 
-  template <class Rest>
-  bool match(Node* n, Bound& b, Rest&& rest) const {
+  template <class Rest> bool match(Node* n, Bound& b, Rest&& rest) const {
     if constexpr (kAccept != Accept::kAny) {
       const Node* constant = uniform_const(n);
       if (!constant || (kAccept == Accept::kStructuralConst && !is_structural_const(constant))) return false;
@@ -106,8 +105,7 @@ struct Literal : PatternBase {
   constexpr explicit Literal(double v) : value(v) {}
   constexpr explicit Literal(bool v) : value(v), boolean(true) {}
 
-  template <class Rest>
-  bool match(Node* n, Bound&, Rest&& rest) const {
+  template <class Rest> bool match(Node* n, Bound&, Rest&& rest) const {
     const Node* constant = uniform_const(n);
     return constant && (constant->dtype == DType::kBool) == boolean && is_const(constant, value) && rest();
   }
@@ -142,8 +140,7 @@ constexpr std::string_view infix_text(Op op) {
 
 // The op over these sources. Args of the node (a cast's dtype, a reshape's dims) are not looked at; rules that need
 // them use when() and compute().
-template <Op kOp, Pattern... S>
-struct Apply : PatternBase {
+template <Op kOp, Pattern... S> struct Apply : PatternBase {
   static constexpr Names kNames = (S::kNames | ... | Names{0});
   static constexpr bool may_be(Op op) { return op == kOp; }
   static_assert(traits(kOp).arity == static_cast<int>(sizeof...(S)));
@@ -151,8 +148,7 @@ struct Apply : PatternBase {
   std::tuple<S...> sources;
   constexpr explicit Apply(S... s) : sources(s...) {}
 
-  template <class Rest>
-  bool match(Node* n, Bound& b, Rest&& rest) const {
+  template <class Rest> bool match(Node* n, Bound& b, Rest&& rest) const {
     if (n->op != kOp) return false;
     if constexpr (sizeof...(S) == 1) {
       return std::get<0>(sources).match(n->src(0), b, rest);
@@ -167,9 +163,8 @@ struct Apply : PatternBase {
     } else {
       static_assert(sizeof...(S) == 3);
       return std::get<0>(sources).match(n->src(0), b, [&] {
-        return std::get<1>(sources).match(n->src(1), b, [&] {
-          return std::get<2>(sources).match(n->src(2), b, rest);
-        });
+        return std::get<1>(sources).match(n->src(1), b,
+                                          [&] { return std::get<2>(sources).match(n->src(2), b, rest); });
       });
     }
   }
@@ -183,8 +178,8 @@ struct Apply : PatternBase {
     std::size_t i = 0;
     const std::array<UOp, sizeof...(S)> built = std::apply(
         [&](const auto&... s) {
-          return std::array<UOp, sizeof...(S)>{s.build(
-              b, kOp == Op::WHERE && i++ == 0 ? Want{DType::kBool, want.shape} : want)...};
+          return std::array<UOp, sizeof...(S)>{
+              s.build(b, kOp == Op::WHERE && i++ == 0 ? Want{DType::kBool, want.shape} : want)...};
         },
         sources);
     for (const UOp& s : built)
@@ -210,14 +205,12 @@ struct Apply : PatternBase {
 };
 
 // x^k for this k.
-template <std::int64_t kExponent, Pattern S>
-struct Power : PatternBase {
+template <std::int64_t kExponent, Pattern S> struct Power : PatternBase {
   static constexpr Names kNames = S::kNames;
   static constexpr bool may_be(Op op) { return op == Op::POWI; }
   S source;
 
-  template <class Rest>
-  bool match(Node* n, Bound& b, Rest&& rest) const {
+  template <class Rest> bool match(Node* n, Bound& b, Rest&& rest) const {
     return n->op == Op::POWI && n->arg(0) == kExponent && source.match(n->src(0), b, rest);
   }
   UOp build(const Bound& b, const Want& want) const {
@@ -227,14 +220,10 @@ struct Power : PatternBase {
 };
 
 // Any node of these ops, with any sources.
-template <Op... kOps>
-struct AnyOf : PatternBase {
+template <Op... kOps> struct AnyOf : PatternBase {
   static constexpr Names kNames = 0;
   static constexpr bool may_be(Op op) { return ((op == kOps) || ...); }
-  template <class Rest>
-  bool match(Node* n, Bound&, Rest&& rest) const {
-    return may_be(n->op) && rest();
-  }
+  template <class Rest> bool match(Node* n, Bound&, Rest&& rest) const { return may_be(n->op) && rest(); }
   std::string text() const {
     std::string s;
     ((s += (s.empty() ? "" : "|") + std::string(name(kOps))), ...);
@@ -244,20 +233,15 @@ struct AnyOf : PatternBase {
 struct AnyElementwise : PatternBase {
   static constexpr Names kNames = 0;
   static constexpr bool may_be(Op op) { return is_elementwise(op); }
-  template <class Rest>
-  bool match(Node* n, Bound&, Rest&& rest) const {
-    return may_be(n->op) && rest();
-  }
+  template <class Rest> bool match(Node* n, Bound&, Rest&& rest) const { return may_be(n->op) && rest(); }
   std::string text() const { return "elementwise(...)"; }
 };
 
-template <std::size_t I, Pattern P>
-struct Named : PatternBase {
+template <std::size_t I, Pattern P> struct Named : PatternBase {
   static constexpr Names kNames = P::kNames | Names{1} << I;
   static constexpr bool may_be(Op op) { return P::may_be(op); }
   P inner;
-  template <class Rest>
-  bool match(Node* n, Bound& b, Rest&& rest) const {
+  template <class Rest> bool match(Node* n, Bound& b, Rest&& rest) const {
     return inner.match(n, b, [&] { return Wild<I>{}.match(n, b, rest); });
   }
   std::string text() const { return std::string(kNameText[I]) + "=" + inner.text(); }
@@ -265,16 +249,14 @@ struct Named : PatternBase {
 
 // --- right sides ---
 
-template <Pattern P>
-struct Fold : PatternBase {
+template <Pattern P> struct Fold : PatternBase {
   static constexpr Names kNames = P::kNames;
   P inner;
   UOp build(const Bound& b, const Want& want) const { return fold_constants(inner.build(b, want).get()); }
   std::string text() const { return "fold" + inner.text(); }
 };
 
-template <class F, class... W>
-struct Compute : PatternBase {
+template <class F, class... W> struct Compute : PatternBase {
   static constexpr Names kNames = (W::kNames | ... | Names{0});
   std::string_view what;
   F fn;
@@ -289,27 +271,22 @@ struct Always {
   bool operator()(const Bound&) const { return true; }
   std::string text() const { return {}; }
 };
-template <class F, class... W>
-struct When {
+template <class F, class... W> struct When {
   static constexpr Names kNames = (W::kNames | ... | Names{0});
   std::string_view what;
   F fn;
-  bool operator()(const Bound& b) const {
-    return fn(static_cast<const Node*>(W::bound(b))...);
-  }
+  bool operator()(const Bound& b) const { return fn(static_cast<const Node*>(W::bound(b))...); }
   std::string text() const { return std::string(what); }
 };
 
 // fn(x, y...) of the bound nodes, of which `root` is always one; without names, fn(root).
-template <class F, class... W>
-constexpr auto when(std::string_view what, F fn, W...) {
+template <class F, class... W> constexpr auto when(std::string_view what, F fn, W...) {
   if constexpr (sizeof...(W) == 0)
     return When<F, Root>{what, fn};
   else
     return When<F, W...>{what, fn};
 }
-template <class F, class... W>
-constexpr Compute<F, W...> compute(std::string_view what, F fn, W...) {
+template <class F, class... W> constexpr Compute<F, W...> compute(std::string_view what, F fn, W...) {
   return {{}, what, fn};
 }
 
@@ -317,132 +294,70 @@ constexpr Compute<F, W...> compute(std::string_view what, F fn, W...) {
 
 template <class T>
 concept Operand = Pattern<T> || std::is_arithmetic_v<T>;
-template <Operand T>
-constexpr auto pattern_of(T t) {
+template <Operand T> constexpr auto pattern_of(T t) {
   if constexpr (Pattern<T>)
     return t;
   else
     return Literal(static_cast<double>(t));
 }
-template <Op kOp, Operand... T>
-constexpr auto op(T... t) {
+template <Op kOp, Operand... T> constexpr auto op(T... t) {
   return Apply<kOp, decltype(pattern_of(t))...>(pattern_of(t)...);
 }
 
 template <class A, class B>
-concept Operands = Operand<A> && Operand<B> && (Pattern<A> || Pattern<B>);
+concept Operands = Operand<A> && Operand<B> &&(Pattern<A> || Pattern<B>);
 
 template <class A, class B>
-  requires Operands<A, B>
-constexpr auto operator+(A a, B b) {
-  return op<Op::ADD>(a, b);
-}
+requires Operands<A, B>
+constexpr auto operator+(A a, B b) { return op<Op::ADD>(a, b); }
 template <class A, class B>
-  requires Operands<A, B>
-constexpr auto operator-(A a, B b) {
-  return op<Op::SUB>(a, b);
-}
+requires Operands<A, B>
+constexpr auto operator-(A a, B b) { return op<Op::SUB>(a, b); }
 template <class A, class B>
-  requires Operands<A, B>
-constexpr auto operator*(A a, B b) {
-  return op<Op::MUL>(a, b);
-}
+requires Operands<A, B>
+constexpr auto operator*(A a, B b) { return op<Op::MUL>(a, b); }
 template <class A, class B>
-  requires Operands<A, B>
-constexpr auto operator/(A a, B b) {
-  return op<Op::DIV>(a, b);
-}
+requires Operands<A, B>
+constexpr auto operator/(A a, B b) { return op<Op::DIV>(a, b); }
 template <class A, class B>
-  requires Operands<A, B>
-constexpr auto operator%(A a, B b) {
-  return op<Op::MOD>(a, b);
-}
+requires Operands<A, B>
+constexpr auto operator%(A a, B b) { return op<Op::MOD>(a, b); }
 template <class A, class B>
-  requires Operands<A, B>
-constexpr auto operator&&(A a, B b) {
-  return op<Op::AND>(a, b);
-}
+requires Operands<A, B>
+constexpr auto operator&&(A a, B b) { return op<Op::AND>(a, b); }
 template <class A, class B>
-  requires Operands<A, B>
-constexpr auto operator||(A a, B b) {
-  return op<Op::OR>(a, b);
-}
+requires Operands<A, B>
+constexpr auto operator||(A a, B b) { return op<Op::OR>(a, b); }
 template <class A, class B>
-  requires Operands<A, B>
-constexpr auto operator<(A a, B b) {
-  return op<Op::LT>(a, b);
-}
+requires Operands<A, B>
+constexpr auto operator<(A a, B b) { return op<Op::LT>(a, b); }
 template <class A, class B>
-  requires Operands<A, B>
-constexpr auto operator<=(A a, B b) {
-  return op<Op::LE>(a, b);
-}
+requires Operands<A, B>
+constexpr auto operator<=(A a, B b) { return op<Op::LE>(a, b); }
 template <class A, class B>
-  requires Operands<A, B>
-constexpr auto operator==(A a, B b) {
-  return op<Op::EQ>(a, b);
-}
+requires Operands<A, B>
+constexpr auto operator==(A a, B b) { return op<Op::EQ>(a, b); }
 template <class A, class B>
-  requires Operands<A, B>
-constexpr auto operator!=(A a, B b) {
-  return op<Op::NE>(a, b);
-}
-template <Pattern A>
-constexpr auto operator-(A a) {
-  return op<Op::NEG>(a);
-}
-template <Pattern A>
-constexpr auto operator!(A a) {
-  return op<Op::NOT>(a);
-}
-template <Operand C, Operand A, Operand B>
-constexpr auto where(C condition, A a, B b) {
+requires Operands<A, B>
+constexpr auto operator!=(A a, B b) { return op<Op::NE>(a, b); }
+template <Pattern A> constexpr auto operator-(A a) { return op<Op::NEG>(a); }
+template <Pattern A> constexpr auto operator!(A a) { return op<Op::NOT>(a); }
+template <Operand C, Operand A, Operand B> constexpr auto where(C condition, A a, B b) {
   return op<Op::WHERE>(condition, a, b);
 }
-template <Operand A, Operand B, Operand C>
-constexpr auto fma(A a, B b, C addend) {
+template <Operand A, Operand B, Operand C> constexpr auto fma(A a, B b, C addend) {
   return op<Op::FMA>(a, b, addend);
 }
-template <Operand A, Operand B>
-constexpr auto max(A a, B b) {
-  return op<Op::MAX>(a, b);
-}
-template <Operand A, Operand B>
-constexpr auto min(A a, B b) {
-  return op<Op::MIN>(a, b);
-}
-template <Pattern A>
-constexpr auto abs(A a) {
-  return op<Op::ABS>(a);
-}
-template <Pattern A>
-constexpr auto sqrt(A a) {
-  return op<Op::SQRT>(a);
-}
-template <Pattern A>
-constexpr auto cast(A a) {
-  return op<Op::CAST>(a);
-}
-template <Pattern A>
-constexpr auto powi(A a) {
-  return op<Op::POWI>(a);
-}
-template <std::int64_t kExponent, Pattern A>
-constexpr auto power(A a) {
-  return Power<kExponent, A>{{}, a};
-}
-template <Pattern A>
-constexpr auto reduce(A a) {
-  return op<Op::REDUCE>(a);
-}
-template <Pattern A>
-constexpr auto fold(A a) {
-  return Fold<A>{{}, a};
-}
-template <std::size_t I, Pattern P>
-constexpr auto named(Wild<I>, P p) {
-  return Named<I, P>{{}, p};
-}
+template <Operand A, Operand B> constexpr auto max(A a, B b) { return op<Op::MAX>(a, b); }
+template <Operand A, Operand B> constexpr auto min(A a, B b) { return op<Op::MIN>(a, b); }
+template <Pattern A> constexpr auto abs(A a) { return op<Op::ABS>(a); }
+template <Pattern A> constexpr auto sqrt(A a) { return op<Op::SQRT>(a); }
+template <Pattern A> constexpr auto cast(A a) { return op<Op::CAST>(a); }
+template <Pattern A> constexpr auto powi(A a) { return op<Op::POWI>(a); }
+template <std::int64_t kExponent, Pattern A> constexpr auto power(A a) { return Power<kExponent, A>{{}, a}; }
+template <Pattern A> constexpr auto reduce(A a) { return op<Op::REDUCE>(a); }
+template <Pattern A> constexpr auto fold(A a) { return Fold<A>{{}, a}; }
+template <std::size_t I, Pattern P> constexpr auto named(Wild<I>, P p) { return Named<I, P>{{}, p}; }
 
 // --- one rule ---
 
@@ -490,7 +405,8 @@ struct RulePrinter {
   std::vector<RuleInfo> rules;
 
   template <class L, class R, class P = Always>
-  bool operator()(L left, R right, P predicate = {}, std::source_location where = std::source_location::current()) {
+  bool operator()(L left, R right, P predicate = {},
+                  std::source_location where = std::source_location::current()) {
     rules.push_back({rule_text(left, right, predicate), where});
     return false;
   }

@@ -7,16 +7,10 @@ namespace tinyphys {
 namespace {
 
 struct Algebra {
-  template <class A>
-  constexpr bool operator()(A& r) const {
-    return rules_algebra(r);
-  }
+  template <class A> constexpr bool operator()(A& r) const { return rules_algebra(r); }
 };
 struct Recognise {
-  template <class A>
-  constexpr bool operator()(A& r) const {
-    return rules_recognise(r);
-  }
+  template <class A> constexpr bool operator()(A& r) const { return rules_recognise(r); }
 };
 
 constexpr RuleTable kAlgebra = make_table<Algebra>();
@@ -31,7 +25,9 @@ std::vector<UOp> simplify(std::span<const UOp> roots) { return rewrite(roots, kA
 UOp simplify(const UOp& root) { return simplify(std::span<const UOp>(&root, 1)).front(); }
 std::vector<UOp> simplify_bodies(std::span<const UOp> roots) { return rewrite_bodies(roots, kAlgebra).roots; }
 
-std::vector<UOp> simplify_for_recognition(std::span<const UOp> roots) { return rewrite(roots, kRecognise).roots; }
+std::vector<UOp> simplify_for_recognition(std::span<const UOp> roots) {
+  return rewrite(roots, kRecognise).roots;
+}
 UOp simplify_for_recognition(const UOp& root) {
   return simplify_for_recognition(std::span<const UOp>(&root, 1)).front();
 }

@@ -27,31 +27,35 @@ inline UOp with_source(const Node* n, Node* s) { return with_sources(n, std::spa
 
 }  // namespace rule_detail
 
-template <class A>
-constexpr bool rules_algebra(A& r) {
+template <class A> constexpr bool rules_algebra(A& r) {
   using namespace pattern;
   using rule_detail::holds_all, rule_detail::with_source;
   const auto floats = [](auto name) {
-    return when("float", [](const Node* n) { return is_float(n->dtype); }, name);
+    return when(
+        "float", [](const Node* n) { return is_float(n->dtype); }, name);
   };
   const auto integers = [](auto name) {
-    return when("integer", [](const Node* n) { return is_integer(n->dtype); }, name);
+    return when(
+        "integer", [](const Node* n) { return is_integer(n->dtype); }, name);
   };
   const auto booleans = [](auto name) {
-    return when("bool", [](const Node* n) { return n->dtype == DType::kBool; }, name);
+    return when(
+        "bool", [](const Node* n) { return n->dtype == DType::kBool; }, name);
   };
   const auto even_small_power = when("|k| in 2, 4", [](const Node* n) {
     return is_float(n->dtype) && (n->arg(0) == -2 || n->arg(0) == 4 || n->arg(0) == -4);
   });
   const auto not_floats = [](auto name) {
-    return when("not float", [](const Node* n) { return !is_float(n->dtype); }, name);
+    return when(
+        "not float", [](const Node* n) { return !is_float(n->dtype); }, name);
   };
 
   return
       // --- numbers ---
       // the value of ops over numbers, with the rounding that they have at run time
       r(AnyElementwise{}, compute("its value", [](Node* root) { return fold_constants(root); }),
-        when("of constants", [](const Node* n) { return n->n_src > 0 && uniform_const(n->src(0)) != nullptr; })) ||
+        when("of constants",
+             [](const Node* n) { return n->n_src > 0 && uniform_const(n->src(0)) != nullptr; })) ||
 
       // --- neutral elements ---
       // x - 0 = x, for -0 too: -0 - +0 = -0
@@ -91,7 +95,10 @@ constexpr bool rules_algebra(A& r) {
       // |-x| = |x|
       r(abs(-x), abs(x)) ||
       // (-x)^k = x^k, k even
-      r(powi(-x), compute("x^k", [](Node* n, Node* s) { return with_source(n, s); }, x), even_small_power) ||
+      r(powi(-x),
+        compute(
+            "x^k", [](Node* n, Node* s) { return with_source(n, s); }, x),
+        even_small_power) ||
 
       // --- absolute value ---
       // ||x|| = |x|
@@ -107,7 +114,10 @@ constexpr bool rules_algebra(A& r) {
       // |x| / |y| = |x / y|
       r(abs(x) / abs(y), abs(x / y), floats(x)) ||
       // |x|^k = x^k, k even
-      r(powi(abs(x)), compute("x^k", [](Node* n, Node* s) { return with_source(n, s); }, x), even_small_power) ||
+      r(powi(abs(x)),
+        compute(
+            "x^k", [](Node* n, Node* s) { return with_source(n, s); }, x),
+        even_small_power) ||
 
       // --- powers; see the canonical forms above ---
       // x^0 = 1, for NaN too
@@ -126,8 +136,7 @@ constexpr bool rules_algebra(A& r) {
       r(op<Op::FLOOR>(op<Op::FLOOR>(x)), op<Op::FLOOR>(x)) ||
       r(op<Op::FLOOR>(op<Op::CEIL>(x)), op<Op::CEIL>(x)) ||
       r(op<Op::CEIL>(op<Op::CEIL>(x)), op<Op::CEIL>(x)) ||
-      r(op<Op::CEIL>(op<Op::FLOOR>(x)), op<Op::FLOOR>(x)) ||
-      r(op<Op::FLOOR>(x), x, integers(x)) ||
+      r(op<Op::CEIL>(op<Op::FLOOR>(x)), op<Op::FLOOR>(x)) || r(op<Op::FLOOR>(x), x, integers(x)) ||
       r(op<Op::CEIL>(x), x, integers(x)) ||
       // max(x, x) = x
       r(max(x, x), x) ||
@@ -168,58 +177,47 @@ constexpr bool rules_algebra(A& r) {
       // the same either way
       r(where(c, x, x), x) ||
       // a known condition
-      r(where(kTrue, x, y), x) ||
-      r(where(kFalse, x, y), y) ||
+      r(where(kTrue, x, y), x) || r(where(kFalse, x, y), y) ||
       // !c ? x : y = c ? y : x
       r(where(!c, x, y), where(c, y, x)) ||
       // the inner choice is made already
-      r(where(c, where(c, x, y), z), where(c, x, z)) ||
-      r(where(c, x, where(c, y, z)), where(c, x, z)) ||
+      r(where(c, where(c, x, y), z), where(c, x, z)) || r(where(c, x, where(c, y, z)), where(c, x, z)) ||
       // c ? true : false = c
-      r(where(c, kTrue, kFalse), c) ||
-      r(where(c, kFalse, kTrue), !c) ||
+      r(where(c, kTrue, kFalse), c) || r(where(c, kFalse, kTrue), !c) ||
 
       // --- logic ---
       // !!x = x
       r(!(!x), x) ||
       // x && true = x, x && false = false
-      r(x && kTrue, x) ||
-      r(x && kFalse, kFalse) ||
+      r(x && kTrue, x) || r(x && kFalse, kFalse) ||
       // x || false = x, x || true = true
-      r(x || kFalse, x) ||
-      r(x || kTrue, kTrue) ||
+      r(x || kFalse, x) || r(x || kTrue, kTrue) ||
       // x && x = x, x || x = x
-      r(x && x, x) ||
-      r(x || x, x) ||
+      r(x && x, x) || r(x || x, x) ||
       // x && !x = false, x || !x = true
-      r(x && !x, kFalse) ||
-      r(x || !x, kTrue) ||
+      r(x && !x, kFalse) || r(x || !x, kTrue) ||
       // !(x == y) is x != y, for NaN too; !(x < y) is y <= x for integers only
-      r(!(x == y), x != y) ||
-      r(!(x != y), x == y) ||
-      r(!(x < y), y <= x, integers(x)) ||
+      r(!(x == y), x != y) || r(!(x != y), x == y) || r(!(x < y), y <= x, integers(x)) ||
       r(!(x <= y), y < x, integers(x)) ||
       // x < x is false, for NaN too
       r(x < x, kFalse) ||
       // x <= x, x == x: not for NaN
-      r(x <= x, kTrue, integers(x)) ||
-      r(x == x, kTrue, not_floats(x)) ||
-      r(x != x, kFalse, not_floats(x)) ||
+      r(x <= x, kTrue, integers(x)) || r(x == x, kTrue, not_floats(x)) || r(x != x, kFalse, not_floats(x)) ||
       // comparison of truth values
-      r(x == kTrue, x, booleans(x)) ||
-      r(x == kFalse, !x, booleans(x)) ||
-      r(x != kFalse, x, booleans(x)) ||
+      r(x == kTrue, x, booleans(x)) || r(x == kFalse, !x, booleans(x)) || r(x != kFalse, x, booleans(x)) ||
       r(x != kTrue, !x, booleans(x)) ||
 
       // --- casts ---
       // to its own dtype
-      r(cast(x), x,
-        when("same dtype", [](const Node* n) { return n->dtype == n->src(0)->dtype; })) ||
+      r(cast(x), x, when("same dtype", [](const Node* n) { return n->dtype == n->src(0)->dtype; })) ||
       // through a dtype that holds every value: straight to the last
-      r(cast(named(y, cast(x))), compute("cast(x)", [](Node* n, Node* s) { return with_source(n, s); }, x),
-        when("the inner cast loses nothing", [](const Node* inner, const Node* source) {
-          return holds_all(inner->dtype, source->dtype);
-        }, y, x)) ||
+      r(cast(named(y, cast(x))),
+        compute(
+            "cast(x)", [](Node* n, Node* s) { return with_source(n, s); }, x),
+        when(
+            "the inner cast loses nothing",
+            [](const Node* inner, const Node* source) { return holds_all(inner->dtype, source->dtype); }, y,
+            x)) ||
 
       // --- movement ---
       // one that changes nothing
@@ -229,34 +227,47 @@ constexpr bool rules_algebra(A& r) {
       // a moved number is a number
       r(AnyOf<Op::RESHAPE, Op::PERMUTE, Op::EXPAND, Op::SLICE, Op::PAD, Op::ROLL, Op::CAT>{},
         compute("the number in this shape", [](Node* n) { return move_uniform(n); }),
-        when("of a number", [](const Node* n) { return n->n_src > 0 && uniform_const(n->src(0)) != nullptr; })) ||
+        when("of a number",
+             [](const Node* n) { return n->n_src > 0 && uniform_const(n->src(0)) != nullptr; })) ||
       // two of a kind are one
       r(op<Op::RESHAPE>(op<Op::RESHAPE>(x)),
-        compute("reshape(x)", [](Node* n, Node* s) { return with_source(n, s); }, x)) ||
+        compute(
+            "reshape(x)", [](Node* n, Node* s) { return with_source(n, s); }, x)) ||
       r(op<Op::EXPAND>(op<Op::EXPAND>(x)),
-        compute("expand(x)", [](Node* n, Node* s) { return with_source(n, s); }, x)) ||
+        compute(
+            "expand(x)", [](Node* n, Node* s) { return with_source(n, s); }, x)) ||
       r(op<Op::PERMUTE>(named(y, op<Op::PERMUTE>(x))),
-        compute("permute(x)", [](Node* n, Node* inner) { return merge_permutes(n, inner); }, y)) ||
+        compute(
+            "permute(x)", [](Node* n, Node* inner) { return merge_permutes(n, inner); }, y)) ||
       r(op<Op::SLICE>(named(y, op<Op::SLICE>(x))),
-        compute("slice(x)", [](Node* n, Node* inner) { return merge_slices(n, inner); }, y)) ||
+        compute(
+            "slice(x)", [](Node* n, Node* inner) { return merge_slices(n, inner); }, y)) ||
       r(op<Op::PAD>(named(y, op<Op::PAD>(x))),
-        compute("pad(x) of the same fill", [](Node* n, Node* inner) { return merge_pads(n, inner); }, y)) ||
+        compute(
+            "pad(x) of the same fill", [](Node* n, Node* inner) { return merge_pads(n, inner); }, y)) ||
       r(op<Op::ROLL>(named(y, op<Op::ROLL>(x))),
-        compute("roll(x) of the same axis", [](Node* n, Node* inner) { return merge_rolls(n, inner); }, y)) ||
+        compute(
+            "roll(x) of the same axis", [](Node* n, Node* inner) { return merge_rolls(n, inner); }, y)) ||
       // the order of axes of size 1 is a matter of shape
-      r(op<Op::PERMUTE>(x), compute("reshape(x)", [](Node* n, Node* s) {
-          return make(Op::RESHAPE, {UOp::share(s)}, n->shape());
-        }, x), when("only axes of size 1 move", permutes_only_ones)) ||
+      r(op<Op::PERMUTE>(x),
+        compute(
+            "reshape(x)", [](Node* n, Node* s) { return make(Op::RESHAPE, {UOp::share(s)}, n->shape()); }, x),
+        when("only axes of size 1 move", permutes_only_ones)) ||
       // what a slice leaves out need not be made
       r(op<Op::SLICE>(named(y, op<Op::PAD>(x))),
-        compute("slice(x), inside the padding", [](Node* n, Node* pad) { return slice_inside_pad(n, pad); }, y)) ||
+        compute(
+            "slice(x), inside the padding", [](Node* n, Node* pad) { return slice_inside_pad(n, pad); },
+            y)) ||
       r(op<Op::SLICE>(named(y, AnyOf<Op::CAT>{})),
-        compute("slice of one part", [](Node* n, Node* cat) { return slice_inside_cat(n, cat); }, y)) ||
+        compute(
+            "slice of one part", [](Node* n, Node* cat) { return slice_inside_cat(n, cat); }, y)) ||
       // work once for all copies: f(expand(x), expand(y)) = expand(f(x, y))
-      r(AnyElementwise{}, compute("expand(elementwise(...))", [](Node* n) { return push_below_expand(n); })) ||
+      r(AnyElementwise{},
+        compute("expand(elementwise(...))", [](Node* n) { return push_below_expand(n); })) ||
       // axes of size 1 need no reduction
-      r(reduce(x), compute("reduce(reshape(x)) without axes of size 1",
-                           [](Node* n, Node*) { return drop_reduced_ones(n); }, x));
+      r(reduce(x), compute(
+                       "reduce(reshape(x)) without axes of size 1",
+                       [](Node* n, Node*) { return drop_reduced_ones(n); }, x));
 }
 
 }  // namespace tinyphys

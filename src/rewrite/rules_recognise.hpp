@@ -7,8 +7,7 @@
 
 namespace tinyphys {
 
-template <class A>
-constexpr bool rules_recognise(A& r) {
+template <class A> constexpr bool rules_recognise(A& r) {
   using namespace pattern;
   const auto nonnegative = when("x >= 0", provably_nonnegative, x);
   const auto even = when("k even", [](const Node* n) { return n->arg(0) != 0 && n->arg(0) % 2 == 0; });
@@ -19,26 +18,34 @@ constexpr bool rules_recognise(A& r) {
       // (y sqrt(x)) sqrt(x) = y x
       r((y * sqrt(x)) * sqrt(x), y * x, nonnegative) ||
       // sqrt(x)^k = x^(k/2), k even
-      r(powi(sqrt(x)), compute("x^(k/2)", [](Node* n, Node* s) {
-          return make(Op::POWI, {UOp::share(s)}, {n->arg(0) / 2});
-        }, x), when("k even, x >= 0", [](const Node* s, const Node* n) {
-          return n->arg(0) != 0 && n->arg(0) % 2 == 0 && provably_nonnegative(s);
-        }, x, root)) ||
+      r(powi(sqrt(x)),
+        compute(
+            "x^(k/2)", [](Node* n, Node* s) { return make(Op::POWI, {UOp::share(s)}, {n->arg(0) / 2}); }, x),
+        when(
+            "k even, x >= 0",
+            [](const Node* s, const Node* n) {
+              return n->arg(0) != 0 && n->arg(0) % 2 == 0 && provably_nonnegative(s);
+            },
+            x, root)) ||
       // sqrt(x x) = |x|
       r(sqrt(x * x), abs(x)) ||
       // |x|^k = x^k, k even
-      r(powi(abs(x)), compute("x^k", [](Node* n, Node* s) {
-          return make(Op::POWI, {UOp::share(s)}, {n->arg(0)});
-        }, x), even) ||
+      r(powi(abs(x)),
+        compute(
+            "x^k", [](Node* n, Node* s) { return make(Op::POWI, {UOp::share(s)}, {n->arg(0)}); }, x),
+        even) ||
       // |x| = x
       r(abs(x), x, nonnegative) ||
       // (x^k)^l = x^(k l)
-      r(powi(named(y, powi(x))), compute("x^(k l)", [](Node* n, Node* inner) {
-          const std::int64_t k = n->arg(0) * inner->arg(0);
-          constexpr std::int64_t kMaxExponent = 64;
-          if (k < -kMaxExponent || k > kMaxExponent) return UOp();
-          return make(Op::POWI, {UOp::share(inner->src(0))}, {k});
-        }, y));
+      r(powi(named(y, powi(x))), compute(
+                                     "x^(k l)",
+                                     [](Node* n, Node* inner) {
+                                       const std::int64_t k = n->arg(0) * inner->arg(0);
+                                       constexpr std::int64_t kMaxExponent = 64;
+                                       if (k < -kMaxExponent || k > kMaxExponent) return UOp();
+                                       return make(Op::POWI, {UOp::share(inner->src(0))}, {k});
+                                     },
+                                     y));
 }
 
 }  // namespace tinyphys

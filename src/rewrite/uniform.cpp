@@ -67,7 +67,8 @@ UOp fold_constants(const Node* n) {
     constants.push_back(c);
   }
   const Value<double> v = evaluate<double>(with_sources(n, constants));
-  const UOp folded = is_float(n->dtype) ? constant(v.real[0], n->dtype) : constant_int(v.integer[0], n->dtype);
+  const UOp folded =
+      is_float(n->dtype) ? constant(v.real[0], n->dtype) : constant_int(v.integer[0], n->dtype);
   if (all_structural && !is_structural_const(folded.get())) return {};
   return uniform(folded, n->shape());
 }

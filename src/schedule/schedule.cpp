@@ -10,14 +10,17 @@
 namespace tinyphys {
 namespace {
 
-// Fills up to this size are done by the host: cheaper than a kernel of their own.
-constexpr std::int64_t kHostFill = 1 << 14;
+// Values up to this size that no data enters (fills, h / 2) are made by the host: that costs less than a kernel.
+constexpr std::int64_t kHostFill = 1 << 14, kHostScalars = 16;
 
-// Made only of numbers and movement.
-bool is_fill(const Node* root) {
+// Made of numbers alone: constants and scalar arguments.
+bool is_host_value(const Node* root) {
   if (root->size() > kHostFill) return false;
-  for (Node* n : toposort(UOp::share(const_cast<Node*>(root))))
-    if (!(n->op == Op::CONST || n->op == Op::IOTA || is_movement(n->op))) return false;
+  for (Node* n : toposort(UOp::share(const_cast<Node*>(root)))) {
+    const bool number = n->op == Op::CONST || n->op == Op::IOTA || (n->op == Op::PARAM && n->arg(2));
+    const bool small = is_elementwise(n->op) && n->size() <= kHostScalars;
+    if (!number && !small && !is_movement(n->op)) return false;
+  }
   return true;
 }
 
@@ -96,7 +99,7 @@ class Scheduler {
     PlanStep step;
     std::vector<UOp> outputs;
     for (Node* r : roots) outputs.push_back(UOp::share(r));
-    const bool fill = roots.size() == 1 && is_fill(roots[0]);
+    const bool on_host = std::all_of(roots.begin(), roots.end(), is_host_value) || is_host_only(roots[0]);
     NodeMap<UOp> params;
     const auto body = substitute(outputs, [&](Node* n) -> UOp {
       if (std::find(roots.begin(), roots.end(), n) != roots.end() && n->op != Op::PARAM) return {};
@@ -110,7 +113,7 @@ class Scheduler {
       return p;
     });
     const auto n_params = static_cast<std::int64_t>(step.inputs.size());
-    step.kind = fill || is_host_only(roots[0]) ? PlanOp::kHost : PlanOp::kKernel;
+    step.kind = on_host ? PlanOp::kHost : PlanOp::kKernel;
     step.code = make(Op::LAMBDA, std::span<const UOp>(body), std::span<const std::int64_t>(&n_params, 1));
     for (Node* r : roots) {
       const int slot = new_slot(r);

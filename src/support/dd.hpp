@@ -1,9 +1,9 @@
 // Double-double arithmetic: an unevaluated sum hi + lo of two doubles, about 106 bits.
 //
 // Used as the reference number type of the evaluator and as the working precision of the jumps. Sums and
-// products follow Dekker (1971), Knuth (TAOCP 2, 4.2.2) and Joldes, Muller & Popescu (2017, "Tight and rigorous
-// error bounds for basic building blocks of double-word arithmetic"): add 3 ulp^2, mul 5 ulp^2, div 10 ulp^2,
-// ulp = 2^-53. Elementary functions hold a relative error near 1e-31 on ordinary ranges.
+// products follow Dekker (1971), Knuth (TAOCP 2, 4.2.2) and Joldes, Muller & Popescu (2017, "Tight and
+// rigorous error bounds for basic building blocks of double-word arithmetic"): add 3 ulp^2, mul 5 ulp^2, div
+// 10 ulp^2, ulp = 2^-53. Elementary functions hold a relative error near 1e-31 on ordinary ranges.
 //
 // Needs IEEE doubles, round to nearest and no contraction (-ffp-contract=off): a fused a*b+c inside two_sum
 // would destroy the error term. A non-finite hi always carries lo = 0, so infinities stay infinities.
@@ -27,8 +27,7 @@ struct DD {
   // The caller promises a normalised pair: hi == fl(hi + lo).
   constexpr DD(double h, double l) : hi(h), lo(l) {}
   // Exact for every integer type up to 64 bits: each half has at most 32 significant bits.
-  template <std::integral I>
-  constexpr DD(I value) {
+  template <std::integral I> constexpr DD(I value) {
     constexpr I kLow = static_cast<I>(0xffffffffu);
     if constexpr (sizeof(I) <= 4) {
       hi = static_cast<double>(value);
@@ -236,7 +235,11 @@ inline DD sqrt(DD a) {
 inline DD hypot(DD a, DD b) {
   DD x = abs(a), y = abs(b);
   if (isinf(x) || isinf(y)) return std::numeric_limits<double>::infinity();
-  if (x < y) { const DD t = x; x = y; y = t; }
+  if (x < y) {
+    const DD t = x;
+    x = y;
+    y = t;
+  }
   if (x.hi == 0.0 || isnan(x) || isnan(y)) return x + y;
   int e;
   (void)std::frexp(x.hi, &e);
@@ -357,8 +360,10 @@ inline DD expm1_small(DD r) {
 inline void sincos_small(DD r, DD& s, DD& c_minus_1) {
   const DD r2 = sqr(r);
   const double x = r2.hi;
-  const double st = kInvFactorial[9].hi - x * (kInvFactorial[11].hi - x * (kInvFactorial[13].hi - x * kInvFactorial[15].hi));
-  const double ct = kInvFactorial[8].hi - x * (kInvFactorial[10].hi - x * (kInvFactorial[12].hi - x * kInvFactorial[14].hi));
+  const double st = kInvFactorial[9].hi -
+                    x * (kInvFactorial[11].hi - x * (kInvFactorial[13].hi - x * kInvFactorial[15].hi));
+  const double ct = kInvFactorial[8].hi -
+                    x * (kInvFactorial[10].hi - x * (kInvFactorial[12].hi - x * kInvFactorial[14].hi));
   const DD sp = (kInvFactorial[7] - st * x) * r2 - kInvFactorial[5];
   s = r - r * r2 * (kInvFactorial[3] + sp * r2);
   const DD cp = (kInvFactorial[6] - ct * x) * r2 - kInvFactorial[4];
@@ -391,7 +396,8 @@ inline DD turns_of_large(double x) {
     carry = (t >> 32) + (m_high * w >> 32);
     product[u - 2] = (product[u - 2] + carry) & 0xffffffffu;
   }
-  // Value = sum_k product[k] 2^(-32 (k - 1)) 2^(e - 32 first); drop whole turns, keep 128 fraction bits or more.
+  // Value = sum_k product[k] 2^(-32 (k - 1)) 2^(e - 32 first); drop whole turns, keep 128 fraction bits or
+  // more.
   const int shift = e - 32 * first;  // in (-53, 32)
   DD sum = 0.0;
   for (int k = 0; k < kWindow + 2; ++k) {
@@ -476,7 +482,10 @@ inline DD log1p(DD x) {
     int e;
     (void)std::frexp(m.hi, &e);
     m = ldexp(m, -e);
-    if (m.hi < 0.7071) { m = ldexp(m, 1); --e; }
+    if (m.hi < 0.7071) {
+      m = ldexp(m, 1);
+      --e;
+    }
     // m in [0.707, 1.414]: m - 1 is exact.
     const DD z = m - 1.0;
     y = std::log1p(z.hi);
@@ -495,7 +504,10 @@ inline DD log(DD x) {
   int e;
   (void)std::frexp(x.hi, &e);
   DD m = ldexp(x, -e);
-  if (m.hi < 0.7071) { m = ldexp(m, 1); --e; }
+  if (m.hi < 0.7071) {
+    m = ldexp(m, 1);
+    --e;
+  }
   const DD l = log1p(m - 1.0);
   return e == 0 ? l : kDDLn2 * static_cast<double>(e) + l;
 }
@@ -534,10 +546,22 @@ inline void sincos(DD x, DD& s, DD& c) {
     cq = ct + (ct * cr - st * sr);
   }
   switch (quadrant) {
-    case 0: s = sq; c = cq; break;
-    case 1: s = cq; c = -sq; break;
-    case 2: s = -sq; c = -cq; break;
-    default: s = -cq; c = sq; break;
+    case 0:
+      s = sq;
+      c = cq;
+      break;
+    case 1:
+      s = cq;
+      c = -sq;
+      break;
+    case 2:
+      s = -sq;
+      c = -cq;
+      break;
+    default:
+      s = -cq;
+      c = sq;
+      break;
   }
 }
 
@@ -561,7 +585,8 @@ inline DD tan(DD x) {
   return s / c;
 }
 
-// Newton on sin from the double value; beyond 0.7 by the half-angle identity, where Newton is ill-conditioned.
+// Newton on sin from the double value; beyond 0.7 by the half-angle identity, where Newton is
+// ill-conditioned.
 inline DD asin(DD x) {
   const DD a = abs(x);
   if (!(a <= DD(1.0))) return std::numeric_limits<double>::quiet_NaN();

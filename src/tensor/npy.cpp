@@ -3,6 +3,7 @@
 #include <atomic>
 #include <bit>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -103,13 +104,9 @@ class HeaderReader {
     while (!take(')')) {
       skip_space();
       std::int64_t v = 0;
-      std::size_t digits = 0;
-      constexpr std::size_t kMaxDigits = 18;  // more do not fit int64 for sure
-      for (; digits < rest_.size() && rest_[digits] >= '0' && rest_[digits] <= '9' && digits <= kMaxDigits;
-           ++digits)
-        v = v * 10 + (rest_[digits] - '0');
-      if (digits == 0 || digits > kMaxDigits) return false;
-      rest_.remove_prefix(digits);
+      const auto [end, error] = std::from_chars(rest_.data(), rest_.data() + rest_.size(), v);
+      if (error != std::errc() || v < 0) return false;
+      rest_.remove_prefix(static_cast<std::size_t>(end - rest_.data()));
       take('L');  // written by Python 2
       out.push_back(v);
       if (!take(',') && !peek(')')) return false;

@@ -25,7 +25,7 @@ std::vector<Node*> toposort(std::span<Node* const> roots, const std::function<bo
       if (f.next < f.node->n_src) {
         Node* s = f.node->src(f.next++);
         if (seen.insert(s, 1)) {
-          const bool leaf = s->op == Op::LAMBDA || (stop && stop(s));
+          const bool leaf = (stop && stop(s)) || s->op == Op::LAMBDA;
           stack.push_back({s, leaf ? s->n_src : 0});
         }
       } else {
@@ -135,7 +135,7 @@ UOp close_lambda(std::span<const UOp> outputs, std::span<const UOp> params, std:
   std::size_t n_params = params.size();
   auto capture = [&](Node* n) {
     // An expanded value is captured before its expansion: fewer bytes, and its scalar stays a scalar.
-    while (n->op == Op::EXPAND) n = n->src(0);
+    while (n->op == Op::EXPAND || (n->op == Op::RESHAPE && n->size() == 1)) n = n->src(0);
     if (replaced.contains(n)) return;
     replaced.insert(n, param(static_cast<std::int64_t>(n_params++), n->dtype, n->shape()));
     captured.push_back(UOp::share(n));

@@ -77,13 +77,24 @@ int precedence(Op op) {
     case Op::DIV: return 2;
     case Op::NEG: return 3;
     case Op::POWI: return 4;
+    case Op::LT:
+    case Op::LE:
+    case Op::EQ:
+    case Op::NE: return 0;
     default: return 5;
   }
 }
 
+// Movement that only fits shapes says nothing to the reader of a formula, nor does a change of precision.
+const Node* see_through(const Node* n) {
+  while (n->op == Op::EXPAND || n->op == Op::RESHAPE ||
+         (n->op == Op::CAST && is_float(n->dtype) == is_float(n->src(0)->dtype)))
+    n = n->src(0);
+  return n;
+}
+
 std::string infix(const Node* n, int depth, std::span<const std::string> names) {
-  // Movement that only fits shapes says nothing to the reader of a formula.
-  while (n->op == Op::EXPAND || n->op == Op::RESHAPE || n->op == Op::CAST) n = n->src(0);
+  n = see_through(n);
   if (n->op == Op::CONST) return number_text(n);
   if (n->op == Op::PARAM) {
     const auto i = static_cast<std::size_t>(n->arg(0));
@@ -92,8 +103,7 @@ std::string infix(const Node* n, int depth, std::span<const std::string> names) 
   if (n->n_src == 0) return n->op == Op::BUFFER ? "data" : n->op == Op::SYM ? "x" : "iota";
   if (depth == 0) return "...";
   auto sub = [&](std::size_t i, int strength) {
-    const Node* s = n->src(i);
-    while (s->op == Op::EXPAND || s->op == Op::RESHAPE || s->op == Op::CAST) s = s->src(0);
+    const Node* s = see_through(n->src(i));
     std::string t = infix(s, depth - 1, names);
     return precedence(s->op) < strength ? "(" + t + ")" : t;
   };
@@ -103,6 +113,11 @@ std::string infix(const Node* n, int depth, std::span<const std::string> names) 
     case Op::MUL: return sub(0, 2) + " * " + sub(1, 2);
     case Op::DIV: return sub(0, 2) + " / " + sub(1, 3);
     case Op::NEG: return "-" + sub(0, 3);
+    case Op::LT: return sub(0, 1) + " < " + sub(1, 1);
+    case Op::LE: return sub(0, 1) + " <= " + sub(1, 1);
+    case Op::EQ: return sub(0, 1) + " == " + sub(1, 1);
+    case Op::NE: return sub(0, 1) + " != " + sub(1, 1);
+    case Op::CAST: return std::string(name(n->dtype)) + "(" + sub(0, 0) + ")";
     case Op::POWI: return sub(0, 5) + "^" + std::to_string(n->arg(0));
     default: break;
   }

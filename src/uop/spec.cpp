@@ -77,8 +77,8 @@ bool needs_number(Op op) {
 }
 
 bool has_several_outputs(Op op) {
-  return op == Op::SCAN || op == Op::SCAN_VJP || op == Op::EVOLVE || op == Op::EVOLVE_VJP || op == Op::PROPAGATE ||
-         op == Op::LOOP;
+  return op == Op::SCAN || op == Op::SCAN_VJP || op == Op::EVOLVE || op == Op::EVOLVE_VJP ||
+         op == Op::PROPAGATE || op == Op::LOOP;
 }
 std::size_t count_bodies(Op op) {
   if (op == Op::PROPAGATE) return 2;
@@ -90,7 +90,8 @@ std::vector<const Node*> params_of(const Node* body) {
   std::vector<const Node*> params(static_cast<std::size_t>(body->arg(0)), nullptr);
   Node* root = const_cast<Node*>(body);
   for (const Node* n : toposort(std::span<Node* const>(&root, 1)))
-    if (n->op == Op::PARAM && n->arg(0) >= 0 && n->arg(0) < body->arg(0)) params[static_cast<std::size_t>(n->arg(0))] = n;
+    if (n->op == Op::PARAM && n->arg(0) >= 0 && n->arg(0) < body->arg(0))
+      params[static_cast<std::size_t>(n->arg(0))] = n;
   return params;
 }
 bool takes(const Node* param, const Node* value) {
@@ -107,7 +108,8 @@ bool take_all(const std::vector<const Node*>& params, std::size_t first, std::sp
 bool scan_holds(const Node* n) {
   const ScanView s(n);
   const auto inputs = static_cast<std::size_t>(s.body()->arg(0));
-  if (s.n_captured < 0 || inputs != 1 + s.n_carry + s.n_xs + static_cast<std::size_t>(s.n_captured)) return false;
+  if (s.n_captured < 0 || inputs != 1 + s.n_carry + s.n_xs + static_cast<std::size_t>(s.n_captured))
+    return false;
   if (n->op == Op::SCAN && n->n_src != 1 + inputs) return false;
   if (!is_scalar(s.steps(), DType::kInt64)) return false;
   const auto params = params_of(s.body());
@@ -115,8 +117,8 @@ bool scan_holds(const Node* n) {
   for (std::size_t i = 0; i < s.n_xs; ++i) {
     const Node *x = s.xs()[i], *p = params[1 + s.n_carry + i];
     if (x->n_dim == 0 || (is_const(s.steps()) && x->shape()[0] < const_int(s.steps()))) return false;
-    if (p && !(p->dtype == x->dtype && std::equal(p->shape().begin(), p->shape().end(), x->shape().begin() + 1,
-                                                  x->shape().end())))
+    if (p && !(p->dtype == x->dtype &&
+               std::equal(p->shape().begin(), p->shape().end(), x->shape().begin() + 1, x->shape().end())))
       return false;
   }
   return take_all(params, 1, s.carry()) && take_all(params, 1 + s.n_carry + s.n_xs, s.captured());
@@ -144,7 +146,8 @@ constexpr SpecRule kRules[] = {
      [](const Node* n, Place&) {
        Derived d;
        derive(n->op, n->src(), n->arg(), d);
-       return d.dtype == n->dtype && std::equal(d.shape.begin(), d.shape.end(), n->shape().begin(), n->shape().end());
+       return d.dtype == n->dtype &&
+              std::equal(d.shape.begin(), d.shape.end(), n->shape().begin(), n->shape().end());
      }},
     {"a CONST holds a value of its dtype", kAll,
      [](const Node* n, Place&) {
@@ -209,13 +212,18 @@ constexpr SpecRule kRules[] = {
     {"a node with several outputs is used through GET only", kAll,
      [](const Node* n, Place&) {
        if (n->op == Op::GET) return has_several_outputs(n->src(0)->op);
-       return std::none_of(n->src().begin(), n->src().end(), [](const Node* s) { return has_several_outputs(s->op); });
+       return std::none_of(n->src().begin(), n->src().end(),
+                           [](const Node* s) { return has_several_outputs(s->op); });
      }},
-    {"SCAN: steps is an int64 scalar, and the body takes index, carry, a slice of each xs, captured", kTensors,
-     [](const Node* n, Place&) { return (n->op != Op::SCAN && n->op != Op::SCAN_VJP) || scan_holds(n); }},
-    {"EVOLVE: H(q, p, captured...) is one float scalar; dt and steps are scalars; q and p are of one float dtype",
+    {"SCAN: steps is an int64 scalar, and the body takes index, carry, a slice of each xs, captured",
      kTensors,
-     [](const Node* n, Place&) { return (n->op != Op::EVOLVE && n->op != Op::EVOLVE_VJP) || evolve_holds(n); }},
+     [](const Node* n, Place&) { return (n->op != Op::SCAN && n->op != Op::SCAN_VJP) || scan_holds(n); }},
+    {"EVOLVE: H(q, p, captured...) is one float scalar; dt and steps are scalars; q and p are of one float "
+     "dtype",
+     kTensors,
+     [](const Node* n, Place&) {
+       return (n->op != Op::EVOLVE && n->op != Op::EVOLVE_VJP) || evolve_holds(n);
+     }},
     {"PROPAGATE: forces(q, p, captured...) gives two values; loop gives two or none", kTensors,
      [](const Node* n, Place&) { return n->op != Op::PROPAGATE || propagate_holds(n); }},
     {"CHECK: its condition is a bool scalar", kTensors,
@@ -233,18 +241,20 @@ constexpr SpecRule kRules[] = {
        return is_elementwise(n->op) || traits(n->op).cls == OpClass::kKernel || n->op == Op::CONST ||
               n->op == Op::PARAM || n->op == Op::GET || n->op == Op::SINK;
      }},
-    {"values are scalars", kKernels, [](const Node* n, Place&) { return n->n_dim == 0 || n->op == Op::PARAM; }},
+    {"values are scalars", kKernels,
+     [](const Node* n, Place&) { return n->n_dim == 0 || n->op == Op::PARAM; }},
     {"an array is read by LOAD only", kKernels,
      [](const Node* n, Place&) {
        for (std::size_t i = 0; i < n->n_src; ++i)
-         if (n->src(i)->op == Op::PARAM && n->src(i)->n_dim > 0 && !(n->op == Op::LOAD && i == 0)) return false;
+         if (n->src(i)->op == Op::PARAM && n->src(i)->n_dim > 0 && !(n->op == Op::LOAD && i == 0))
+           return false;
        return true;
      }},
     {"LOAD: a PARAM, an int64 index, and perhaps a bool gate", kKernels,
      [](const Node* n, Place&) {
-       return n->op != Op::LOAD || ((n->n_src == 2 || n->n_src == 3) && n->src(0)->op == Op::PARAM &&
-                                    is_scalar(n->src(1), DType::kInt64) &&
-                                    (n->n_src == 2 || is_scalar(n->src(2), DType::kBool)));
+       return n->op != Op::LOAD ||
+              ((n->n_src == 2 || n->n_src == 3) && n->src(0)->op == Op::PARAM &&
+               is_scalar(n->src(1), DType::kInt64) && (n->n_src == 2 || is_scalar(n->src(2), DType::kBool)));
      }},
     {"STORE: an int64 index and a value", kKernels,
      [](const Node* n, Place&) {
@@ -252,9 +262,9 @@ constexpr SpecRule kRules[] = {
      }},
     {"ACCUMULATE: a value and ranges", kKernels,
      [](const Node* n, Place&) {
-       return n->op != Op::ACCUMULATE ||
-              (n->n_src >= 1 && is_scalar(n->src(0)) &&
-               std::all_of(n->src().begin() + 1, n->src().end(), [](const Node* r) { return r->op == Op::RANGE; }));
+       return n->op != Op::ACCUMULATE || (n->n_src >= 1 && is_scalar(n->src(0)) &&
+                                          std::all_of(n->src().begin() + 1, n->src().end(),
+                                                      [](const Node* r) { return r->op == Op::RANGE; }));
      }},
     {"RANGE: an extent that is not negative", kKernels,
      [](const Node* n, Place&) { return n->op != Op::RANGE || (n->n_arg >= 2 && n->arg(1) >= 0); }},
@@ -264,9 +274,11 @@ constexpr SpecRule kRules[] = {
   std::string node = std::string(name(n->op));
   if (n->dtype != DType::kVoid) node += " " + std::string(name(n->dtype)) + shape_text(n->shape());
   const auto places = locations(n);
-  throw Error("verify", std::string(name(stage)) + " stage: " + node + " (" + to_infix(n) + ") breaks: " +
-                            std::string(rule) + (more.empty() ? "" : ": " + more),
-              places.empty() ? nullptr : places.front().file.c_str(), places.empty() ? 0 : places.front().line);
+  throw Error("verify",
+              std::string(name(stage)) + " stage: " + node + " (" + to_infix(n) +
+                  ") breaks: " + std::string(rule) + (more.empty() ? "" : ": " + more),
+              places.empty() ? nullptr : places.front().file.c_str(),
+              places.empty() ? 0 : places.front().line);
 }
 
 void check(const Node* n, Stage stage, Place& at) {

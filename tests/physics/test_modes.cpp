@@ -1,9 +1,8 @@
-// Normal-mode jumps against loops in quad precision (the same double inputs), against each other and closed forms.
+// Normal-mode jumps against loops in quad precision (the same double inputs), against each other and closed
+// forms.
 //
 // Everything here takes about 10 s in a release build. The biggest cases (n = 1000) run only with
 // TINYPHYS_LONG_TESTS=1 in the environment; sanitizer builds take minutes for those.
-#include <doctest/doctest.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -12,6 +11,8 @@
 #include <random>
 #include <string>
 #include <vector>
+
+#include <doctest/doctest.h>
 
 #include "linalg/propagator.hpp"
 
@@ -36,7 +37,8 @@ Quad quad(DD x) { return static_cast<Quad>(x.hi) + static_cast<Quad>(x.lo); }
 struct System {
   long n;
   std::vector<double> k, minv, g, v, q, p;
-  explicit System(long size) : n(size), k(u(size * size)), minv(u(size * size)), g(u(size)), v(u(size)), q(u(size)), p(u(size)) {}
+  explicit System(long size)
+      : n(size), k(u(size * size)), minv(u(size * size)), g(u(size)), v(u(size)), q(u(size)), p(u(size)) {}
   double& K(long i, long j) { return k[u(i * n + j)]; }
   double& M(long i, long j) { return minv[u(i * n + j)]; }
   void random_state(std::mt19937_64& engine) {
@@ -66,14 +68,10 @@ NormalModesResult build(const System& s) {
   return NormalModes::build(sparse(s.n, s.k), sparse(s.n, s.minv), g, v);
 }
 
-template <class T>
-struct State {
-  std::vector<T> q, p;
-};
+template <class T> struct State { std::vector<T> q, p; };
 
 // Solves A x = b by elimination with partial pivoting.
-template <class T>
-std::vector<T> solve(std::vector<T> a, std::vector<T> b) {
+template <class T> std::vector<T> solve(std::vector<T> a, std::vector<T> b) {
   const long n = static_cast<long>(b.size());
   for (long c = 0; c < n; ++c) {
     long best = c;
@@ -97,8 +95,7 @@ std::vector<T> solve(std::vector<T> a, std::vector<T> b) {
 }
 
 // The plain loop in number type T, as a user would write it.
-template <class T>
-State<T> loop(const System& s, double step, std::int64_t count, StepKind kind) {
+template <class T> State<T> loop(const System& s, double step, std::int64_t count, StepKind kind) {
   const long n = s.n;
   const std::vector<T> k(s.k.begin(), s.k.end()), m(s.minv.begin(), s.minv.end());
   State<T> z{{s.q.begin(), s.q.end()}, {s.p.begin(), s.p.end()}};
@@ -128,7 +125,8 @@ State<T> loop(const System& s, double step, std::int64_t count, StepKind kind) {
     middle_matrix.assign(u(n * n), T(0));
     for (long i = 0; i < n; ++i) {
       for (long l = 0; l < n; ++l) {
-        for (long j = 0; j < n; ++j) middle_matrix[u(i * n + j)] += half * half * m[u(i * n + l)] * k[u(l * n + j)];
+        for (long j = 0; j < n; ++j)
+          middle_matrix[u(i * n + j)] += half * half * m[u(i * n + l)] * k[u(l * n + j)];
       }
       middle_matrix[u(i * n + i)] += T(1);
     }
@@ -216,8 +214,7 @@ Doubles jump(const NormalModes& modes, const System& s, double h, std::int64_t s
   return out;
 }
 
-template <class T>
-double relative(const std::vector<T>& got, const std::vector<Quad>& want) {
+template <class T> double relative(const std::vector<T>& got, const std::vector<Quad>& want) {
   Quad diff = 0, norm = 0;
   for (std::size_t i = 0; i < want.size(); ++i) {
     const Quad d = static_cast<Quad>(got[i]) - want[i];
@@ -228,8 +225,7 @@ double relative(const std::vector<T>& got, const std::vector<Quad>& want) {
   return std::sqrt(static_cast<double>(diff / norm));
 }
 
-template <class S>
-double error(const S& got, const State<Quad>& want) {
+template <class S> double error(const S& got, const State<Quad>& want) {
   return std::max(relative(got.q, want.q), relative(got.p, want.p));
 }
 
@@ -280,7 +276,8 @@ void dense_mass(System& s, std::uint64_t seed) {
   std::mt19937_64 engine(seed);
   std::normal_distribution<double> normal;
   for (long i = 0; i < s.n; ++i) {
-    for (long j = 0; j < i; ++j) s.M(i, j) = s.M(j, i) = 0.3 * normal(engine) / std::sqrt(static_cast<double>(s.n));
+    for (long j = 0; j < i; ++j)
+      s.M(i, j) = s.M(j, i) = 0.3 * normal(engine) / std::sqrt(static_cast<double>(s.n));
     s.M(i, i) = 1.5;
   }
 }
@@ -290,7 +287,8 @@ constexpr StepKind kLoops[] = {StepKind::kLeapfrogKDK, StepKind::kLeapfrogDKD, S
 }  // namespace
 
 TEST_CASE("modes: a jump is at least as close to the quad loop as the double loop is") {
-  const auto compare = [](const System& s, double h, std::initializer_list<std::int64_t> counts, StepKind kind) {
+  const auto compare = [](const System& s, double h, std::initializer_list<std::int64_t> counts,
+                          StepKind kind) {
     const NormalModesResult built = build(s);
     REQUIRE(built.modes);
     for (const std::int64_t steps : counts) {
@@ -333,7 +331,8 @@ TEST_CASE("modes: zero steps return the bits, h = 0 too; N steps forward and bac
   s.q[3] = -0.0;
   const NormalModesResult built = build(s);
   REQUIRE(built.modes);
-  for (const StepKind kind : {StepKind::kLeapfrogKDK, StepKind::kLeapfrogDKD, StepKind::kImplicitMidpoint, StepKind::kExact}) {
+  for (const StepKind kind :
+       {StepKind::kLeapfrogKDK, StepKind::kLeapfrogDKD, StepKind::kImplicitMidpoint, StepKind::kExact}) {
     const Doubles same = jump(*built.modes, s, 0.1, 0, kind);
     for (long i = 0; i < s.n; ++i) {
       CHECK(same.q[u(i)] == s.q[u(i)]);
@@ -364,14 +363,15 @@ TEST_CASE("modes: exact flow against the quad matrix exponential") {
     for (const double t : {1e-9, 1e-3, 0.1, 1.0, 7.0}) {
       CAPTURE(t);
       CHECK(error(jump(*built.modes, at, t, 1, StepKind::kExact), exact_flow(at, t)) <= 1.2e-16);
-      CHECK(error(jump(*built.modes, at, t, 3, StepKind::kExact), exact_flow(at, 3 * static_cast<Quad>(t))) <= 1.2e-16);
+      CHECK(error(jump(*built.modes, at, t, 3, StepKind::kExact), exact_flow(at, 3 * static_cast<Quad>(t))) <=
+            1.2e-16);
     }
   }
 }
 
 TEST_CASE("modes: N = 1e9 against Chebyshev doubling in quad") {
-  // T_2N = 2 T_N^2 - 1, U_{2N-1} = 2 T_N U_{N-1}; T_{N+1} = C T_N - (1 - C^2) U_{N-1}, U_N = T_N + C U_{N-1}, in
-  // C = 1 - h^2 Minv K / 2, with T_N - 1 kept so that small h loses nothing.
+  // T_2N = 2 T_N^2 - 1, U_{2N-1} = 2 T_N U_{N-1}; T_{N+1} = C T_N - (1 - C^2) U_{N-1}, U_N = T_N + C U_{N-1},
+  // in C = 1 - h^2 Minv K / 2, with T_N - 1 kept so that small h loses nothing.
   const long n = 50;
   const double h = 0.1;
   const std::int64_t steps = 1'000'000'000;
@@ -379,7 +379,8 @@ TEST_CASE("modes: N = 1e9 against Chebyshev doubling in quad") {
   std::vector<Quad> a(u(n * n));  // C - 1
   for (long i = 0; i < n; ++i) {
     for (long j = 0; j < n; ++j) {
-      a[u(i * n + j)] = -static_cast<Quad>(h) * static_cast<Quad>(h) / 2 * static_cast<Quad>(s.minv[u(i * n + i)]) * static_cast<Quad>(s.k[u(i * n + j)]);
+      a[u(i * n + j)] = -static_cast<Quad>(h) * static_cast<Quad>(h) / 2 *
+                        static_cast<Quad>(s.minv[u(i * n + i)]) * static_cast<Quad>(s.k[u(i * n + j)]);
     }
   }
   const auto product = [](const std::vector<Quad>& x, const std::vector<Quad>& y) {
@@ -396,7 +397,8 @@ TEST_CASE("modes: N = 1e9 against Chebyshev doubling in quad") {
     return x;
   };
   // 1 - C^2 = -(2 a + a^2).
-  const std::vector<Quad> one_minus_c2 = combine(combine(std::vector<Quad>(u(n * n), Quad(0)), -2, a), -1, product(a, a));
+  const std::vector<Quad> one_minus_c2 =
+      combine(combine(std::vector<Quad>(u(n * n), Quad(0)), -2, a), -1, product(a, a));
   std::vector<Quad> t(u(n * n), Quad(0)), w(u(n * n), Quad(0));  // T - 1 and U_{N-1} at N = 0
   for (int bit = 29; bit >= 0; --bit) {
     // U_{2N-1} = 2 (1 + t) w; T_2N - 1 = 4 t + 2 t^2.
@@ -420,7 +422,9 @@ TEST_CASE("modes: N = 1e9 against Chebyshev doubling in quad") {
   for (long i = 0; i < n; ++i) {
     Quad q = s.q[u(i)], p = s.p[u(i)];
     for (long j = 0; j < n; ++j) {
-      q += t[u(i * n + j)] * static_cast<Quad>(s.q[u(j)]) + static_cast<Quad>(h) * w[u(i * n + j)] * static_cast<Quad>(s.minv[u(j * n + j)]) * static_cast<Quad>(s.p[u(j)]);
+      q += t[u(i * n + j)] * static_cast<Quad>(s.q[u(j)]) + static_cast<Quad>(h) * w[u(i * n + j)] *
+                                                                static_cast<Quad>(s.minv[u(j * n + j)]) *
+                                                                static_cast<Quad>(s.p[u(j)]);
       p += t[u(j * n + i)] * static_cast<Quad>(s.p[u(j)]);
       wq[u(i)] += w[u(i * n + j)] * static_cast<Quad>(s.q[u(j)]);
     }
@@ -433,7 +437,8 @@ TEST_CASE("modes: N = 1e9 against Chebyshev doubling in quad") {
     for (long j = 0; j < n; ++j) r[u(i)] += a[u(i * n + j)] / 2 * wq[u(j)];
   }
   for (long i = 0; i < n; ++i) {
-    for (long j = 0; j < n; ++j) want.p[u(i)] -= static_cast<Quad>(h) * static_cast<Quad>(s.k[u(i * n + j)]) * r[u(j)];
+    for (long j = 0; j < n; ++j)
+      want.p[u(i)] -= static_cast<Quad>(h) * static_cast<Quad>(s.k[u(i * n + j)]) * r[u(j)];
   }
   const NormalModesResult built = build(s);
   REQUIRE(built.modes);
@@ -471,7 +476,8 @@ TEST_CASE("modes: singular K, constant forces, free particles") {
   Quad momentum = 0, expected = 0;
   for (long i = 0; i < s.n; ++i) {
     momentum += far.p[u(i)];
-    expected += static_cast<Quad>(s.p[u(i)]) - static_cast<Quad>(0.1) * 1000000000 * static_cast<Quad>(s.g[u(i)]);
+    expected +=
+        static_cast<Quad>(s.p[u(i)]) - static_cast<Quad>(0.1) * 1000000000 * static_cast<Quad>(s.g[u(i)]);
   }
   CHECK(static_cast<double>(absq(momentum - expected) / absq(expected)) <= 1e-14);
 
@@ -485,14 +491,16 @@ TEST_CASE("modes: singular K, constant forces, free particles") {
   f.p = {-0.5, 0.75, 4.0};
   const NormalModesResult free = build(f);
   REQUIRE(free.modes);
-  for (const StepKind kind : {StepKind::kLeapfrogKDK, StepKind::kLeapfrogDKD, StepKind::kImplicitMidpoint, StepKind::kExact}) {
+  for (const StepKind kind :
+       {StepKind::kLeapfrogKDK, StepKind::kLeapfrogDKD, StepKind::kImplicitMidpoint, StepKind::kExact}) {
     const std::int64_t steps = 1'000'003;
     const Quad t = static_cast<Quad>(0.01) * steps;
     const Doubles z = jump(*free.modes, f, 0.01, steps, kind);
     CHECK(z.q[0] == static_cast<double>(1 + t * static_cast<Quad>(0.7) * static_cast<Quad>(-0.5)));
     CHECK(z.p[0] == -0.5);
-    CHECK(z.q[1] == static_cast<double>(2 + t * (static_cast<Quad>(1.3) * static_cast<Quad>(0.75) + static_cast<Quad>(0.25)) -
-                                        t * t / 2 * static_cast<Quad>(1.3) * static_cast<Quad>(9.81)));
+    CHECK(z.q[1] == static_cast<double>(
+                        2 + t * (static_cast<Quad>(1.3) * static_cast<Quad>(0.75) + static_cast<Quad>(0.25)) -
+                        t * t / 2 * static_cast<Quad>(1.3) * static_cast<Quad>(9.81)));
     CHECK(z.p[1] == static_cast<double>(static_cast<Quad>(0.75) - t * static_cast<Quad>(9.81)));
     CHECK(z.q[2] == static_cast<double>(3 + t / 2));
     CHECK(z.p[2] == static_cast<double>(4 - 2 * t));
@@ -501,8 +509,26 @@ TEST_CASE("modes: singular K, constant forces, free particles") {
 
 TEST_CASE("modes: every lambda h^2 of a single mode against the quad loop") {
   // c from far above 1 through 1, 0, -1 to far below; the exact limits and their neighbours included.
-  for (const double k : {-5.0, -1e-3, -1e-9, -1e-30, 0.0, 1e-30, 1e-9, 1e-3, 1.0, 1.999, 2.0, 2.001, 3.9, 4.0 - 1e-12, 3.9999999999999996, 4.0,
-                         4.000000000000001, 4.0 + 1e-12, 4.1, 50.0}) {
+  for (const double k : {-5.0,
+                         -1e-3,
+                         -1e-9,
+                         -1e-30,
+                         0.0,
+                         1e-30,
+                         1e-9,
+                         1e-3,
+                         1.0,
+                         1.999,
+                         2.0,
+                         2.001,
+                         3.9,
+                         4.0 - 1e-12,
+                         3.9999999999999996,
+                         4.0,
+                         4.000000000000001,
+                         4.0 + 1e-12,
+                         4.1,
+                         50.0}) {
     System s(1);
     s.K(0, 0) = k;
     s.M(0, 0) = 1.0;
@@ -535,7 +561,8 @@ TEST_CASE("modes: every lambda h^2 of a single mode against the quad loop") {
 }
 
 TEST_CASE("modes: every lambda h^2 in a coupled pair against the quad loop") {
-  for (const double k : {-5.0, -1e-3, -1e-9, 0.0, 1e-9, 1e-3, 1.0, 1.999, 2.0, 3.9, 4.0 - 1e-12, 4.0, 4.0 + 1e-12, 4.1, 50.0}) {
+  for (const double k : {-5.0, -1e-3, -1e-9, 0.0, 1e-9, 1e-3, 1.0, 1.999, 2.0, 3.9, 4.0 - 1e-12, 4.0,
+                         4.0 + 1e-12, 4.1, 50.0}) {
     // Eigenvalues k and 0.7 with Minv = 1; a null direction of Minv in the second system.
     System s(3);
     s.K(0, 0) = s.K(1, 1) = 0.5 * (k + 0.7);
@@ -601,7 +628,8 @@ TEST_CASE("modes: growth goes to infinity of the right sign, never to NaN") {
   saddle.q = {1.0, 1.0, 0.5};
   const NormalModesResult at = build(saddle);
   REQUIRE(at.modes);
-  for (const StepKind kind : {StepKind::kLeapfrogKDK, StepKind::kLeapfrogDKD, StepKind::kImplicitMidpoint, StepKind::kExact}) {
+  for (const StepKind kind :
+       {StepKind::kLeapfrogKDK, StepKind::kLeapfrogDKD, StepKind::kImplicitMidpoint, StepKind::kExact}) {
     const Doubles z = jump(*at.modes, saddle, 0.1, 10'000'000, kind);
     CHECK(z.q[0] == kInf);
     CHECK(z.q[1] == kInf);
@@ -665,7 +693,8 @@ TEST_CASE("modes: directions without kinetic energy stay put while their momentu
   // No kinetic energy at all.
   System still = dense(5, 75);
   std::fill(still.minv.begin(), still.minv.end(), 0.0);
-  CHECK(error(jump(*build(still).modes, still, 0.1, 100, StepKind::kLeapfrogKDK), loop<Quad>(still, 0.1, 100, StepKind::kLeapfrogKDK)) <= 1.2e-16);
+  CHECK(error(jump(*build(still).modes, still, 0.1, 100, StepKind::kLeapfrogKDK),
+              loop<Quad>(still, 0.1, 100, StepKind::kLeapfrogKDK)) <= 1.2e-16);
   // A drift along such a direction of a coupled system is refused, by name.
   s.v[1] = 1.0;
   CHECK(build(s).reason == "v has a component outside the range of Minv");
@@ -702,7 +731,9 @@ TEST_CASE("modes: degenerate and clustered frequencies, masses over twelve decad
   const std::vector<double> omega = build(ring).modes->frequencies();
   REQUIRE(omega.size() == 16);
   for (std::size_t k = 0; k < 16; ++k) {
-    CHECK(omega[k] == doctest::Approx(2.0 * std::sin(std::acos(-1.0) * static_cast<double>((k + 1) / 2) / 16.0)).epsilon(1e-14));
+    CHECK(omega[k] ==
+          doctest::Approx(2.0 * std::sin(std::acos(-1.0) * static_cast<double>((k + 1) / 2) / 16.0))
+              .epsilon(1e-14));
   }
 
   System wide = dense(14, 82);
@@ -738,7 +769,8 @@ TEST_CASE("modes: refusals name the reason") {
   bad.g[0] = std::nan("");
   CHECK(build(bad).reason == "g has a non-finite entry");
   const SparseDD k = sparse(4, s.k), m = sparse(4, s.minv);
-  CHECK(NormalModes::build(k, m, {}, {}, {}, 3).reason == "component of 4 coupled coordinates exceeds the dense limit (3)");
+  CHECK(NormalModes::build(k, m, {}, {}, {}, 3).reason ==
+        "component of 4 coupled coordinates exceeds the dense limit (3)");
   SparseDD broken = k;
   broken.col[0] = 7;
   CHECK(NormalModes::build(broken, m, {}, {}).reason == "K: column index out of range");
@@ -749,7 +781,9 @@ TEST_CASE("modes: refusals name the reason") {
   System singular(1);
   singular.K(0, 0) = -4.0;
   singular.M(0, 0) = 1.0;
-  CHECK(build(singular).modes->jump(1.0, 5, StepKind::kImplicitMidpoint)->reason.rfind("the implicit midpoint step is singular", 0) == 0);
+  CHECK(build(singular)
+            .modes->jump(1.0, 5, StepKind::kImplicitMidpoint)
+            ->reason.rfind("the implicit midpoint step is singular", 0) == 0);
   CHECK(build(singular).modes->jump(kInf, 5, StepKind::kLeapfrogKDK)->reason == "step size is not finite");
   CHECK(build(singular).modes->jump(1.0, -5, StepKind::kLeapfrogKDK)->reason == "negative number of steps");
   // Unsorted columns and split entries are the same matrix.
@@ -829,7 +863,8 @@ TEST_CASE("modes: the same bits whatever runs the blocks") {
   const NormalModesResult b = NormalModes::build(sparse(s.n, s.k), sparse(s.n, s.minv), none, none, reversed);
   REQUIRE(a.modes);
   REQUIRE(b.modes);
-  const Doubles x = jump(*a.modes, s, 0.1, 1'000'000, StepKind::kLeapfrogKDK), y = jump(*b.modes, s, 0.1, 1'000'000, StepKind::kLeapfrogKDK);
+  const Doubles x = jump(*a.modes, s, 0.1, 1'000'000, StepKind::kLeapfrogKDK),
+                y = jump(*b.modes, s, 0.1, 1'000'000, StepKind::kLeapfrogKDK);
   CHECK(x.q == y.q);
   CHECK(x.p == y.p);
 }
@@ -861,7 +896,8 @@ TEST_CASE("modes: a thousand coupled oscillators against a double-double loop (T
     want.q.push_back(quad(q[u(i)]));
     want.p.push_back(quad(p[u(i)]));
   }
-  const double by_jump = error(jump(*built.modes, s, h, steps, StepKind::kLeapfrogKDK), want), by_loop = error(plain, want);
+  const double by_jump = error(jump(*built.modes, s, h, steps, StepKind::kLeapfrogKDK), want),
+               by_loop = error(plain, want);
   MESSAGE("n = 1000, N = 1000: jump " << by_jump << ", loop " << by_loop);
   CHECK(by_jump <= by_loop);
   CHECK(by_jump <= 1.2e-16);

@@ -1,12 +1,13 @@
-// Double-double against __float128 (113 bits): tolerances are multiples of 2^-106 = 1.2e-32, stated per function.
-#include <doctest/doctest.h>
-
+// Double-double against __float128 (113 bits): tolerances are multiples of 2^-106 = 1.2e-32, stated per
+// function.
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <random>
 #include <string>
 #include <type_traits>
+
+#include <doctest/doctest.h>
 
 #include "support/dd.hpp"
 
@@ -77,8 +78,7 @@ struct Random {
   }
 };
 
-template <class F, class G>
-double worst(F f, G g, double a, double b, int count = 4000) {
+template <class F, class G> double worst(F f, G g, double a, double b, int count = 4000) {
   Random random;
   double w = 0.0;
   for (int i = 0; i < count; ++i) {
@@ -103,7 +103,8 @@ TEST_CASE("dd: integers and doubles convert exactly") {
     CHECK(quad(x) == static_cast<Quad>(v));
     CHECK(quad(DD(v)) == static_cast<Quad>(v));
   }
-  CHECK(quad(DD(std::numeric_limits<std::uint64_t>::max())) == static_cast<Quad>(std::numeric_limits<std::uint64_t>::max()));
+  CHECK(quad(DD(std::numeric_limits<std::uint64_t>::max())) ==
+        static_cast<Quad>(std::numeric_limits<std::uint64_t>::max()));
   CHECK(quad(DD(7u)) == Quad(7));
   CHECK(quad(tinyphys::from_product(0.1, 0.3)) == static_cast<Quad>(0.1) * static_cast<Quad>(0.3));
   CHECK(quad(tinyphys::from_sum(1.0, 1e-30)) == static_cast<Quad>(1.0) + static_cast<Quad>(1e-30));
@@ -114,7 +115,9 @@ TEST_CASE("dd: integers and doubles convert exactly") {
 TEST_CASE("dd: arithmetic within the bounds of Joldes, Muller and Popescu") {
   Random random;
   double add = 0, add_d = 0, mul = 0, mul_d = 0, div = 0, root = 0;
-  const auto keep = [](double& w, double r) { if (!(r <= w)) w = r; };
+  const auto keep = [](double& w, double r) {
+    if (!(r <= w)) w = r;
+  };
   for (int i = 0; i < 20000; ++i) {
     const DD a = (i & 1) ? -random.log_dd(-30, 30) : random.log_dd(-30, 30);
     // Half of the sums cancel strongly.
@@ -140,10 +143,33 @@ TEST_CASE("dd: arithmetic within the bounds of Joldes, Muller and Popescu") {
 
 TEST_CASE("dd: infinities stay infinities, NaN stays NaN") {
   const DD inf = kInf, one = 1.0;
-  for (const DD x : {inf + one, one + inf, inf + inf, inf * 2.0, inf * one, inf / one, DD(1e308) + DD(1e308), DD(1e308) * 10.0,
-                     DD(1e308) * DD(1e308), one / DD(0.0), exp(DD(1e4)), exp(inf), sqrt(inf), abs(-inf), ldexp(inf, 3),
-                     ldexp(one, 5000), inf + 1.0, log(inf), sinh(inf), cosh(DD(-1e3)), floor(inf), pow(DD(10), DD(400)),
-                     sqr(inf), tinyphys::from_sum(kInf, 1.0), tinyphys::from_product(kInf, 2.0), expm1(inf), tan(DD(0.0)) + inf}) {
+  for (const DD x : {inf + one,
+                     one + inf,
+                     inf + inf,
+                     inf * 2.0,
+                     inf * one,
+                     inf / one,
+                     DD(1e308) + DD(1e308),
+                     DD(1e308) * 10.0,
+                     DD(1e308) * DD(1e308),
+                     one / DD(0.0),
+                     exp(DD(1e4)),
+                     exp(inf),
+                     sqrt(inf),
+                     abs(-inf),
+                     ldexp(inf, 3),
+                     ldexp(one, 5000),
+                     inf + 1.0,
+                     log(inf),
+                     sinh(inf),
+                     cosh(DD(-1e3)),
+                     floor(inf),
+                     pow(DD(10), DD(400)),
+                     sqr(inf),
+                     tinyphys::from_sum(kInf, 1.0),
+                     tinyphys::from_product(kInf, 2.0),
+                     expm1(inf),
+                     tan(DD(0.0)) + inf}) {
     CHECK(x.hi == kInf);
     CHECK(x.lo == 0.0);
   }
@@ -153,8 +179,9 @@ TEST_CASE("dd: infinities stay infinities, NaN stays NaN") {
   CHECK(atan(inf) == tinyphys::kDDHalfPi);
   CHECK(log(DD(0.0)).hi == -kInf);
   CHECK(log1p(DD(-1.0)).hi == -kInf);
-  for (const DD x : {inf - inf, inf * 0.0, DD(0.0) / 0.0, sqrt(DD(-1.0)), log(DD(-1.0)), asin(DD(1.5)), sin(inf), cos(DD(kNaN)),
-                     exp(DD(kNaN)), DD(kNaN) + 1.0, DD(kNaN) * 1.0, pow(DD(-2.0), DD(0.5)), acosh(DD(0.5)), expm1(DD(kNaN))}) {
+  for (const DD x : {inf - inf, inf * 0.0, DD(0.0) / 0.0, sqrt(DD(-1.0)), log(DD(-1.0)), asin(DD(1.5)),
+                     sin(inf), cos(DD(kNaN)), exp(DD(kNaN)), DD(kNaN) + 1.0, DD(kNaN) * 1.0,
+                     pow(DD(-2.0), DD(0.5)), acosh(DD(0.5)), expm1(DD(kNaN))}) {
     CHECK(isnan(x));
     CHECK(x.lo == 0.0);
   }
@@ -254,7 +281,8 @@ TEST_CASE("dd: sin and cos keep an absolute 1e-31 for arguments up to 1e10, and 
     // Quad arguments of 1e10 carry the pair exactly; libquadmath reduces them fully.
     DD s, c;
     sincos(x, s, c);
-    const double es = static_cast<double>(quad(s) - sinq(quad(x))), ec = static_cast<double>(quad(c) - cosq(quad(x)));
+    const double es = static_cast<double>(quad(s) - sinq(quad(x))),
+                 ec = static_cast<double>(quad(c) - cosq(quad(x)));
     moderate = std::fmax(moderate, std::fmax(std::fabs(es), std::fabs(ec)));
     CHECK(sin(x) == s);
     CHECK(cos(x) == c);
@@ -267,10 +295,13 @@ TEST_CASE("dd: sin and cos keep an absolute 1e-31 for arguments up to 1e10, and 
   }
   CHECK(moderate <= 1e-31);
   CHECK(large <= 1e-31);
-  // Close to a root the result is the reduced argument itself: sin(pi_dd) = pi - pi_dd = -3.0e-33 (relative 1e-12).
-  CHECK(relative(sin(tinyphys::kDDPi), static_cast<Quad>(-0x1.f1976b7ed8fbcp-109) + static_cast<Quad>(0x1.4cf98e804177dp-163)) < 1e-12);
+  // Close to a root the result is the reduced argument itself: sin(pi_dd) = pi - pi_dd = -3.0e-33 (relative
+  // 1e-12).
+  CHECK(relative(sin(tinyphys::kDDPi), static_cast<Quad>(-0x1.f1976b7ed8fbcp-109) +
+                                           static_cast<Quad>(0x1.4cf98e804177dp-163)) < 1e-12);
   // Doubles nearest to multiples of pi/2 (Kahan): the reduction cancels 60 bits and more.
-  for (const double x : {6381956970095103.0 * 0x1p797, 5319372648326541.0 * 0x1p200, 22.0, 355.0, 0x1.921fb54442d18p+1}) {
+  for (const double x :
+       {6381956970095103.0 * 0x1p797, 5319372648326541.0 * 0x1p200, 22.0, 355.0, 0x1.921fb54442d18p+1}) {
     CHECK(relative(sin(DD(x)), sinq(static_cast<Quad>(x))) < 1e-13);
     CHECK(relative(cos(DD(x)), cosq(static_cast<Quad>(x))) < 1e-13);
   }

@@ -1,6 +1,4 @@
 // Dense linear algebra in double-double against __float128, and powers of affine maps.
-#include <doctest/doctest.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -9,6 +7,8 @@
 #include <random>
 #include <string>
 #include <vector>
+
+#include <doctest/doctest.h>
 
 #include "linalg/affine_power.hpp"
 #include "linalg/dd_kernels.hpp"
@@ -186,9 +186,11 @@ TEST_CASE("linalg: gemm, all transposes, blocks in any order") {
   for (const bool ta : {false, true}) {
     for (const bool tb : {false, true}) {
       std::vector<double> c(u(m * n), kInf);
-      gemm(m, n, k, ta ? at.data() : a.data(), ta ? m : k, ta, tb ? bt.data() : b.data(), tb ? k : n, tb, c.data(), n, false, kReversed);
+      gemm(m, n, k, ta ? at.data() : a.data(), ta ? m : k, ta, tb ? bt.data() : b.data(), tb ? k : n, tb,
+           c.data(), n, false, kReversed);
       CHECK(c == want);
-      gemm(m, n, k, ta ? at.data() : a.data(), ta ? m : k, ta, tb ? bt.data() : b.data(), tb ? k : n, tb, c.data(), n, true);
+      gemm(m, n, k, ta ? at.data() : a.data(), ta ? m : k, ta, tb ? bt.data() : b.data(), tb ? k : n, tb,
+           c.data(), n, true);
       for (std::size_t i = 0; i < c.size(); ++i) CHECK(c[i] == 2.0 * want[i]);
     }
   }
@@ -214,8 +216,10 @@ TEST_CASE("linalg: split products reach the accuracy they name") {
   for (const long k : {1L, 2L, 7L, 63L, 64L, 65L, 200L}) {
     const DDMatrix a = random.matrix(21, k), b = random.matrix(k, 35);
     CAPTURE(k);
-    CHECK(product_error(a, b, multiply(a.view(), false, b.view(), false, ProductAccuracy::kCoarse)) <= 0x1p-59);
-    CHECK(product_error(a, b, multiply(a.view(), false, b.view(), false, ProductAccuracy::kMedium)) <= 0x1p-81);
+    CHECK(product_error(a, b, multiply(a.view(), false, b.view(), false, ProductAccuracy::kCoarse)) <=
+          0x1p-59);
+    CHECK(product_error(a, b, multiply(a.view(), false, b.view(), false, ProductAccuracy::kMedium)) <=
+          0x1p-81);
     const DDMatrix c = multiply(a.view(), false, b.view(), false);
     CHECK(product_error(a, b, c) <= 0x1p-102);
     const DDMatrix at = transposed(a), bt = transposed(b);
@@ -226,7 +230,8 @@ TEST_CASE("linalg: split products reach the accuracy they name") {
   }
   // Several panels and column blocks; a symmetric result equals its transpose to the bit.
   const DDMatrix x = random.matrix(1100, 8);
-  const DDMatrix full = multiply(x.view(), false, x.view(), true), half = multiply(x.view(), false, x.view(), true, ProductAccuracy::kFull, true, kReversed);
+  const DDMatrix full = multiply(x.view(), false, x.view(), true),
+                 half = multiply(x.view(), false, x.view(), true, ProductAccuracy::kFull, true, kReversed);
   CHECK(same_bits(half, transposed(half)));
   for (long i = 0; i < 1100; i += 37) {
     for (long j = 0; j < 1100; j += 41) CHECK(full.at(std::min(i, j), std::max(i, j)) == half.at(i, j));
@@ -235,7 +240,8 @@ TEST_CASE("linalg: split products reach the accuracy they name") {
   const DDMatrix a = random.matrix(30, 40);
   DDMatrix hi = a;
   std::fill(hi.lo.begin(), hi.lo.end(), 0.0);
-  CHECK(same_bits(multiply({a.hi.data(), nullptr, 30, 40, 40}, false, x.row_block(0, 40), false), multiply(hi.view(), false, x.row_block(0, 40), false)));
+  CHECK(same_bits(multiply({a.hi.data(), nullptr, 30, 40, 40}, false, x.row_block(0, 40), false),
+                  multiply(hi.view(), false, x.row_block(0, 40), false)));
   // Rows and columns of any size are scaled apart; zero rows are fine.
   DDMatrix p = random.matrix(6, 9), q = random.matrix(9, 5);
   const DDMatrix plain = multiply(p.view(), false, q.view(), false);
@@ -275,12 +281,22 @@ TEST_CASE("linalg: every instruction set returns the same bits") {
       std::vector<double> yh, yl, th, tl, slice, rest_h, rest_l, sum_h, sum_l;
     };
     const auto run = [&](const DDKernels& kernels, int nvec, bool low) {
-      Result r{std::vector<double>(u(2 * rows)), std::vector<double>(u(2 * rows)), std::vector<double>(u(2 * cols)), std::vector<double>(u(2 * cols)),
-               std::vector<double>(a.hi.size()), a.hi, a.lo, a.hi, a.lo};
+      Result r{std::vector<double>(u(2 * rows)),
+               std::vector<double>(u(2 * rows)),
+               std::vector<double>(u(2 * cols)),
+               std::vector<double>(u(2 * cols)),
+               std::vector<double>(a.hi.size()),
+               a.hi,
+               a.lo,
+               a.hi,
+               a.lo};
       const double* lo = low ? a.lo.data() : nullptr;
-      kernels.matvec(a.hi.data(), lo, cols, 0, rows, cols, xh.data(), xl.data(), stride_in, nvec, r.yh.data(), r.yl.data(), rows);
-      kernels.matvec_transposed(a.hi.data(), lo, cols, rows, 0, cols, zh.data(), zl.data(), stride_rows, nvec, r.th.data(), r.tl.data(), cols);
-      kernels.split(static_cast<long>(a.hi.size()), r.rest_h.data(), r.rest_l.data(), std::ldexp(1.5, 52 - 20), r.slice.data());
+      kernels.matvec(a.hi.data(), lo, cols, 0, rows, cols, xh.data(), xl.data(), stride_in, nvec, r.yh.data(),
+                     r.yl.data(), rows);
+      kernels.matvec_transposed(a.hi.data(), lo, cols, rows, 0, cols, zh.data(), zl.data(), stride_rows, nvec,
+                                r.th.data(), r.tl.data(), cols);
+      kernels.split(static_cast<long>(a.hi.size()), r.rest_h.data(), r.rest_l.data(),
+                    std::ldexp(1.5, 52 - 20), r.slice.data());
       kernels.accumulate(static_cast<long>(a.hi.size()), r.slice.data(), r.sum_h.data(), r.sum_l.data());
       return r;
     };
@@ -306,7 +322,8 @@ TEST_CASE("linalg: every instruction set returns the same bits") {
     for (std::size_t i = 0; i < a.hi.size(); ++i) {
       const Result r = run(dd_kernels(), 1, true);
       if (i % 50 != 0) continue;
-      CHECK(quad(DD(a.hi[i], a.lo[i])) == static_cast<Quad>(r.slice[i]) + static_cast<Quad>(r.rest_h[i]) + static_cast<Quad>(r.rest_l[i]));
+      CHECK(quad(DD(a.hi[i], a.lo[i])) ==
+            static_cast<Quad>(r.slice[i]) + static_cast<Quad>(r.rest_h[i]) + static_cast<Quad>(r.rest_l[i]));
       CHECK(std::ldexp(r.slice[i], 20) == std::floor(std::ldexp(r.slice[i], 20)));
     }
   }
@@ -450,14 +467,17 @@ TEST_CASE("linalg: refined eigen decompositions") {
       const SymmetricEigen plain = symmetric_eigen_dd(a), other = symmetric_eigen_dd(scaled);
       CHECK(other.norm == std::ldexp(plain.norm, e));
       CHECK(other.residual <= 1e-28);
-      for (int i = 0; i < n; ++i) CHECK(std::fabs((ldexp(other.values[u(i)], -e) - plain.values[u(i)]).hi) <= 1e-29 * plain.norm);
+      for (int i = 0; i < n; ++i)
+        CHECK(std::fabs((ldexp(other.values[u(i)], -e) - plain.values[u(i)]).hi) <= 1e-29 * plain.norm);
     }
   };
   spectrum("all equal", [](int) { return 1.0; });
   spectrum("multiple and zero", [](int i) { return i < 16 ? 0.0 : i < 32 ? 1.0 : 2.0 + 1e-3 * i; });
   spectrum("gaps of 1e-12", [](int i) { return i < 24 ? 1.0 + 1e-12 * i : 2.0 + i; });
   spectrum("gaps of 1e-17", [](int i) { return i < 24 ? 1e-17 * i : 2.0 + i; });
-  spectrum("clusters in clusters", [](int i) { return i < 16 ? 1e-17 * i : i < 32 ? 1e-9 + 1e-12 * i : 1.0 + i; });
+  spectrum("clusters in clusters", [](int i) {
+    return i < 16 ? 1e-17 * i : i < 32 ? 1e-9 + 1e-12 * i : 1.0 + i;
+  });
   spectrum("plus and minus", [](int i) { return (i % 2 == 0 ? 1.0 : -1.0) * (1.0 + i / 2); });
   spectrum("twelve decades", [](int i) { return std::pow(10.0, -0.25 * i); });
   spectrum("twenty-four decades", [](int i) { return std::pow(10.0, -0.5 * i); });
@@ -492,7 +512,8 @@ TEST_CASE("affine: powers against the quad loop") {
   const AffineMap translation = affine(2, {0, 0, 0, 0}, {0.1, -0.3});
   const std::vector<DD> moved = iterate(translation, std::int64_t{1} << 62, {DD(0.0), DD(1.0)});
   CHECK(moved[0].hi == std::ldexp(0.1, 62));
-  CHECK(moved[1].hi == static_cast<double>(1 - static_cast<Quad>(0.3) * static_cast<Quad>(std::int64_t{1} << 62)));
+  CHECK(moved[1].hi ==
+        static_cast<double>(1 - static_cast<Quad>(0.3) * static_cast<Quad>(std::int64_t{1} << 62)));
   double state[2] = {-0.0, 3.5};
   affine_power(affine(2, {5, 1, 1, 5}, {1, 1}), 0).apply(state, state);
   CHECK(std::signbit(state[0]));
@@ -505,12 +526,15 @@ TEST_CASE("affine: Jordan blocks and critical damping") {
   const AffineMap jordan = affine(3, {e, 1, 0, 0, e, 1, 0, 0, e}, {0, 0, 0});
   for (const std::int64_t n : {5L, 1000L, 20000L}) {
     const std::vector<DD> z = iterate(jordan, n, {DD(0.0), DD(0.0), DD(1.0)});
-    const Quad power = expq(static_cast<Quad>(n) * log1pq(static_cast<Quad>(e))), lambda = 1 + static_cast<Quad>(e), count = n;
-    const std::vector<Quad> want{count * (count - 1) / 2 * power / (lambda * lambda), count * power / lambda, power};
+    const Quad power = expq(static_cast<Quad>(n) * log1pq(static_cast<Quad>(e))),
+               lambda = 1 + static_cast<Quad>(e), count = n;
+    const std::vector<Quad> want{count * (count - 1) / 2 * power / (lambda * lambda), count * power / lambda,
+                                 power};
     CHECK(distance(z, want) <= 1e-24);
   }
-  // An oscillator damped at, just above and just below critical: z'' = -z - 2 c z', exact step 0.01, 10^5 steps, against
-  // e^{-ct} (cos, sin, or linear). The state decays by e^-1000 relative digits kept down to e^-20.
+  // An oscillator damped at, just above and just below critical: z'' = -z - 2 c z', exact step 0.01, 10^5
+  // steps, against e^{-ct} (cos, sin, or linear). The state decays by e^-1000 relative digits kept down to
+  // e^-20.
   for (const double c : {1.0, 1.0 - 1e-12, 1.0 + 1e-12, 1.0 - 1e-6}) {
     DDMatrix g(2, 2);
     g.set(0, 1, 1.0);
@@ -530,7 +554,8 @@ TEST_CASE("affine: Jordan blocks and critical damping") {
         sine += t * term / (2 * k + 1);
       }
       const Quad x = 1, v = static_cast<Quad>(0.5), cc = c;
-      const std::vector<Quad> want{damp * (x * cosine + (v + cc * x) * sine), damp * (v * cosine - (x + cc * v) * sine)};
+      const std::vector<Quad> want{damp * (x * cosine + (v + cc * x) * sine),
+                                   damp * (v * cosine - (x + cc * v) * sine)};
       CAPTURE(c);
       CAPTURE(n);
       // Relative to a state that has shrunk to e^-100.
@@ -545,17 +570,21 @@ TEST_CASE("affine: a rotation to N = 1e12, its fixed point included") {
   const AffineMap map = affine(2, {c_minus_1, -s, s, c_minus_1}, {0.25, -0.125});
   const Quad c = 1 + static_cast<Quad>(c_minus_1), sq = s;
   // log|c + i s| from |c + i s|^2 - 1 without cancellation.
-  const Quad off = 2 * static_cast<Quad>(c_minus_1) + static_cast<Quad>(c_minus_1) * static_cast<Quad>(c_minus_1) + sq * sq;
+  const Quad off = 2 * static_cast<Quad>(c_minus_1) +
+                   static_cast<Quad>(c_minus_1) * static_cast<Quad>(c_minus_1) + sq * sq;
   const Quad log_radius = log1pq(off) / 2, phase = atan2q(sq, c);
   // Fixed point z* = (I - A)^{-1} b.
   const Quad det = static_cast<Quad>(c_minus_1) * static_cast<Quad>(c_minus_1) + sq * sq;
-  const Quad fx = (-static_cast<Quad>(c_minus_1) * static_cast<Quad>(0.25) - sq * static_cast<Quad>(-0.125)) / det;
-  const Quad fy = (sq * static_cast<Quad>(0.25) - static_cast<Quad>(c_minus_1) * static_cast<Quad>(-0.125)) / det;
+  const Quad fx =
+      (-static_cast<Quad>(c_minus_1) * static_cast<Quad>(0.25) - sq * static_cast<Quad>(-0.125)) / det;
+  const Quad fy =
+      (sq * static_cast<Quad>(0.25) - static_cast<Quad>(c_minus_1) * static_cast<Quad>(-0.125)) / det;
   for (const std::int64_t n : {1L, 1000L, 1'000'000'000L, 1'000'000'000'000L}) {
     CAPTURE(n);
     const std::vector<DD> z = iterate(map, n, {DD(1.0), DD(0.5)});
     const Quad radius = expq(static_cast<Quad>(n) * log_radius), a = static_cast<Quad>(n) * phase;
-    const Quad cosine = radius * cosq(a), sine = radius * sinq(a), x = 1 - fx, y = static_cast<Quad>(0.5) - fy;
+    const Quad cosine = radius * cosq(a), sine = radius * sinq(a), x = 1 - fx,
+               y = static_cast<Quad>(0.5) - fy;
     const std::vector<Quad> want{fx + cosine * x - sine * y, fy + sine * x + cosine * y};
     CHECK(distance(z, want) <= 4e-32 * static_cast<double>(n) + 1e-30);
   }
@@ -593,15 +622,18 @@ TEST_CASE("affine: growth ends in infinities, stable coordinates keep their valu
   CHECK(z[0].hi == kInf);
   CHECK(z[1].hi == -kInf);
   // Entries that start beyond the threshold.
-  const std::vector<DD> big = iterate(affine(2, {0.0, 1e200, 0.0, 0.0}, {0.0, 0.0}), 1'000'000, {DD(0.0), DD(1e90)});
+  const std::vector<DD> big =
+      iterate(affine(2, {0.0, 1e200, 0.0, 0.0}, {0.0, 0.0}), 1'000'000, {DD(0.0), DD(1e90)});
   CHECK(big[0].hi == doctest::Approx(1e296));
   CHECK(big[1].hi == 1e90);
-  CHECK(iterate(affine(2, {0.0, 1e200, 0.0, 0.0}, {0.0, 0.0}), 1'000'000, {DD(1.0), DD(-1e190)})[0].hi == -kInf);
+  CHECK(iterate(affine(2, {0.0, 1e200, 0.0, 0.0}, {0.0, 0.0}), 1'000'000, {DD(1.0), DD(-1e190)})[0].hi ==
+        -kInf);
 }
 
 TEST_CASE("affine: exact and midpoint steps of linear flows") {
   Random random(9);
-  // A charged particle in a magnetic field with an electric drift (q-p cross terms): rotation by omega t about the drift.
+  // A charged particle in a magnetic field with an electric drift (q-p cross terms): rotation by omega t
+  // about the drift.
   const double omega = 1.7, field = 0.3, h = 0.25;
   DDMatrix g(4, 4);
   g.set(0, 2, 1.0);
@@ -615,9 +647,10 @@ TEST_CASE("affine: exact and midpoint steps of linear flows") {
     const std::vector<DD> z = iterate(exact, n, {DD(1.0), DD(2.0), DD(0.5), DD(-0.75)});
     const Quad w = omega, t = static_cast<Quad>(h) * static_cast<Quad>(n), e = static_cast<Quad>(field) / w;
     // v' = w (v_y, -v_x) + (field, 0): about the drift (0, -field / w).
-    const Quad vx = static_cast<Quad>(0.5), vy = static_cast<Quad>(-0.75) + e, c = cosq(w * t), s = sinq(w * t);
-    const std::vector<Quad> want{1 + (vx * s + vy * (1 - c)) / w, 2 - e * t + (vy * s - vx * (1 - c)) / w, vx * c + vy * s,
-                                 vy * c - vx * s - e};
+    const Quad vx = static_cast<Quad>(0.5), vy = static_cast<Quad>(-0.75) + e, c = cosq(w * t),
+               s = sinq(w * t);
+    const std::vector<Quad> want{1 + (vx * s + vy * (1 - c)) / w, 2 - e * t + (vy * s - vx * (1 - c)) / w,
+                                 vx * c + vy * s, vy * c - vx * s - e};
     CAPTURE(n);
     CHECK(distance(z, want) <= 1e-26);
   }
@@ -626,7 +659,8 @@ TEST_CASE("affine: exact and midpoint steps of linear flows") {
   oscillator.set(0, 1, 1e6);
   oscillator.set(1, 0, -1e-6);
   const AffineMap large = exact_step(oscillator, {}, 1000.5);
-  const Quad t = static_cast<Quad>(1000.5), rate = sqrtq(static_cast<Quad>(1e6) * static_cast<Quad>(1e-6)), ratio = static_cast<Quad>(1e6) / rate;
+  const Quad t = static_cast<Quad>(1000.5), rate = sqrtq(static_cast<Quad>(1e6) * static_cast<Quad>(1e-6)),
+             ratio = static_cast<Quad>(1e6) / rate;
   CHECK(magnitude(quad(large.b.at(0, 0)) + 1 - cosq(rate * t)) <= 1e-25);
   CHECK(magnitude(quad(large.b.at(0, 1)) / ratio - sinq(rate * t)) <= 1e-25);
   CHECK(magnitude(quad(large.b.at(1, 0)) * ratio + sinq(rate * t)) <= 1e-25);
@@ -653,7 +687,8 @@ TEST_CASE("affine: exact and midpoint steps of linear flows") {
   // exp(G t) against the midpoint rule: second order.
   const AffineMap coarse = midpoint_step(g, force, 0.01), fine = midpoint_step(g, force, 0.005);
   const std::vector<DD> z{DD(1.0), DD(2.0), DD(0.5), DD(-0.75)};
-  const std::vector<DD> truth = iterate(exact_step(g, force, 1.0), 1, z), a = iterate(coarse, 100, z), b = iterate(fine, 200, z);
+  const std::vector<DD> truth = iterate(exact_step(g, force, 1.0), 1, z), a = iterate(coarse, 100, z),
+                        b = iterate(fine, 200, z);
   CHECK((a[0] - truth[0]).hi / (b[0] - truth[0]).hi == doctest::Approx(4.0).epsilon(1e-3));
 
   DDMatrix one(1, 1);

@@ -1,11 +1,11 @@
 // The rule tester: the rule lists run over an applicator that makes inputs for each left side and holds the rule to
 // its promise. Every rule fires, keeps the value (in every bit for rules_algebra), lowers the measure, and is
 // reached in its list.
-#include <doctest/doctest.h>
-
 #include <algorithm>
 #include <map>
 #include <set>
+
+#include <doctest/doctest.h>
 
 #include "../random_graph.hpp"
 #include "rewrite/measure.hpp"
@@ -39,16 +39,16 @@ struct Instance {
     if (l.boolean != (d == DType::kBool)) return {};
     return random.numbers(constant(l.value, d), s);
   }
-  template <Op kOp, class... S>
-  UOp of(const pattern::Apply<kOp, S...>& p, DType d, const Dims& s) {
+  template <Op kOp, class... S> UOp of(const pattern::Apply<kOp, S...>& p, DType d, const Dims& s) {
     // The sources in the order in which node() asks for them. A comparison asks for the dtype of its first source.
     std::size_t next = 0;
     bool fits = true;
     UOp n = random.node(kOp, d, s, [&](DType ds, const Dims& shape) {
       UOp source;
       std::size_t i = 0;
-      std::apply([&](const auto&... part) { ((i++ == next ? void(source = of(part, ds, shape)) : void()), ...); },
-                 p.sources);
+      std::apply(
+          [&](const auto&... part) { ((i++ == next ? void(source = of(part, ds, shape)) : void()), ...); },
+          p.sources);
       ++next;
       fits &= static_cast<bool>(source);
       return source ? source : random.leaf(ds, shape);
@@ -61,8 +61,7 @@ struct Instance {
     const UOp x = of(p.source, d, s);
     return x ? make(Op::POWI, {x}, {kExponent}) : UOp();
   }
-  template <Op... kOps>
-  UOp of(const pattern::AnyOf<kOps...>&, DType d, const Dims& s) {
+  template <Op... kOps> UOp of(const pattern::AnyOf<kOps...>&, DType d, const Dims& s) {
     return random.node(random.pick<Op>({kOps...}), d, s, random.any_source());
   }
   UOp of(const pattern::AnyElementwise&, DType d, const Dims& s) {
@@ -70,12 +69,12 @@ struct Instance {
     if (!is_elementwise(op)) return {};
     const bool all_numbers = random.one_in(2);
     return random.node(op, d, s, [&](DType ds, const Dims& shape) {
-      return all_numbers ? random.numbers(random.number(ds), shape)
-             : random.one_in(4) ? random.any(ds, shape) : random.expanded(ds, shape);
+      return all_numbers        ? random.numbers(random.number(ds), shape)
+             : random.one_in(4) ? random.any(ds, shape)
+                                : random.expanded(ds, shape);
     });
   }
-  template <std::size_t I, class P>
-  UOp of(const pattern::Named<I, P>& p, DType d, const Dims& s) {
+  template <std::size_t I, class P> UOp of(const pattern::Named<I, P>& p, DType d, const Dims& s) {
     return bound[I] = of(p.inner, d, s);
   }
 };
@@ -88,7 +87,8 @@ struct RuleTester {
   std::int64_t fired = 0;
 
   template <class L, class R, class P = pattern::Always>
-  bool operator()(L left, R right, P predicate = {}, std::source_location where = std::source_location::current()) {
+  bool operator()(L left, R right, P predicate = {},
+                  std::source_location where = std::source_location::current()) {
     const std::string rule = pattern::rule_text(left, right, predicate);
     CAPTURE(rule);
     CAPTURE(seed);
@@ -115,7 +115,8 @@ struct RuleTester {
       constexpr double kRelative = 64 * 0x1p-53;
       CHECK((exact ? testing::same_bits(before, after) : testing::close(before, after, kRelative)));
       std::source_location first;
-      if (table.by_op[static_cast<std::size_t>(root->op)](root.get(), first)) reached += first.line() == where.line();
+      if (table.by_op[static_cast<std::size_t>(root->op)](root.get(), first))
+        reached += first.line() == where.line();
     }
     CHECK_MESSAGE(times > 0, "never fires");
     CHECK_MESSAGE(reached > 0, "always stands behind another rule");
@@ -177,22 +178,22 @@ TEST_CASE("a pattern takes both orders of a commutative op, and all of its names
 TEST_CASE("near misses: what holds for real numbers only is left alone") {
   const UOp x = sym(), y = sym();
   const std::vector<UOp> left_alone{
-      make(Op::ADD, {x, full(0, x)}),                    // -0 + 0 = +0
-      make(Op::SUB, {x, full(-0.0, x)}),                 // -0 is no number that rules look at
-      make(Op::SUB, {full(0, x), x}),                    // 0 - 0 = +0
-      make(Op::MUL, {x, full(0, x)}),                    // NaN, -0
-      make(Op::SUB, {x, x}),                             // inf - inf
-      make(Op::DIV, {x, x}),                             // 0 / 0
-      make(Op::SUB, {make(Op::ADD, {x, y}), y}),         // rounding
-      make(Op::NEG, {make(Op::SUB, {x, y})}),            // x = y
-      make(Op::EQ, {x, x}),                              // NaN
-      make(Op::LE, {x, x}),                              // NaN
-      make(Op::NOT, {make(Op::LT, {x, y})}),             // NaN
+      make(Op::ADD, {x, full(0, x)}),             // -0 + 0 = +0
+      make(Op::SUB, {x, full(-0.0, x)}),          // -0 is no number that rules look at
+      make(Op::SUB, {full(0, x), x}),             // 0 - 0 = +0
+      make(Op::MUL, {x, full(0, x)}),             // NaN, -0
+      make(Op::SUB, {x, x}),                      // inf - inf
+      make(Op::DIV, {x, x}),                      // 0 / 0
+      make(Op::SUB, {make(Op::ADD, {x, y}), y}),  // rounding
+      make(Op::NEG, {make(Op::SUB, {x, y})}),     // x = y
+      make(Op::EQ, {x, x}),                       // NaN
+      make(Op::LE, {x, x}),                       // NaN
+      make(Op::NOT, {make(Op::LT, {x, y})}),      // NaN
       make(Op::MUL, {make(Op::SQRT, {x}), make(Op::SQRT, {x})}),
-      make(Op::SQRT, {make(Op::MUL, {x, x})}),           // overflow
-      make(Op::ABS, {make(Op::SQRT, {x})}),              // sqrt(-0) = -0
+      make(Op::SQRT, {make(Op::MUL, {x, x})}),  // overflow
+      make(Op::ABS, {make(Op::SQRT, {x})}),     // sqrt(-0) = -0
       make(Op::MUL, {x, full(1.0000001, x)}),
-      make(Op::DIV, {x, full(4, x)}),                    // a kernel argument
+      make(Op::DIV, {x, full(4, x)}),  // a kernel argument
       make(Op::ADD, {make(Op::ADD, {x, full(1, x)}), full(1, x)}),
       make(Op::POWI, {x}, {3}),
       make(Op::POWI, {make(Op::NEG, {x})}, {3}),
@@ -239,7 +240,8 @@ TEST_CASE("canonical forms") {
   const UOp dt = param(0, DType::kFloat64, {}, true);
   const UOp many = make(Op::EXPAND, {make(Op::RESHAPE, {dt}, {1})}, {3});
   CHECK(simplify(make(Op::MUL, {many, full(0.5, many)})) ==
-        make(Op::EXPAND, {make(Op::MUL, {make(Op::RESHAPE, {dt}, {1}), uniform(0.5, DType::kFloat64, Dims{1})})}, {3}));
+        make(Op::EXPAND,
+             {make(Op::MUL, {make(Op::RESHAPE, {dt}, {1}), uniform(0.5, DType::kFloat64, Dims{1})})}, {3}));
   CHECK(simplify(make(Op::MUL, {full(0.001, x), full(0.5, x)})) == full(0.0005, x));
 }
 
@@ -252,23 +254,26 @@ TEST_CASE("folding makes no number that rules may not look at from such that the
   CHECK(simplify(make(Op::LT, {full(1, x), full(2, x)})) == uniform(constant_bool(true), x->shape()));
   CHECK(simplify(make(Op::DIV, {full(1, x), full(3, x)})) == full(1.0 / 3.0, x));
   const UOp third = uniform(1.0 / 3.0, DType::kFloat32, Dims{3});
-  CHECK(simplify(make(Op::DIV, {uniform(1, DType::kFloat32, Dims{3}), uniform(3, DType::kFloat32, Dims{3})})) == third);
+  CHECK(simplify(make(
+            Op::DIV, {uniform(1, DType::kFloat32, Dims{3}), uniform(3, DType::kFloat32, Dims{3})})) == third);
 }
 
 TEST_CASE("provably_nonnegative") {
   const UOp x = sym(), y = sym();
   auto mul = [](const UOp& a, const UOp& b) { return make(Op::MUL, {a, b}); };
   const UOp xx = mul(x, x), ax = make(Op::ABS, {x}), ey = make(Op::EXP, {y});
-  for (const UOp& u : {xx, ax, ey, make(Op::ADD, {xx, ax}), mul(ax, ey), mul(mul(x, ey), x), mul(full(2, x), xx),
-                       make(Op::REDUCE, {xx}, {0, 0}), make(Op::POWI, {x}, {4}), make(Op::POWI, {ax}, {3}),
-                       make(Op::DIV, {xx, ey}), make(Op::SQRT, {y}), mul(mul(x, y), mul(y, x)),
-                       make(Op::FMA, {x, x, ey}), make(Op::WHERE, {make(Op::LT, {x, y}), xx, ax})}) {
+  for (const UOp& u :
+       {xx, ax, ey, make(Op::ADD, {xx, ax}), mul(ax, ey), mul(mul(x, ey), x), mul(full(2, x), xx),
+        make(Op::REDUCE, {xx}, {0, 0}), make(Op::POWI, {x}, {4}), make(Op::POWI, {ax}, {3}),
+        make(Op::DIV, {xx, ey}), make(Op::SQRT, {y}), mul(mul(x, y), mul(y, x)), make(Op::FMA, {x, x, ey}),
+        make(Op::WHERE, {make(Op::LT, {x, y}), xx, ax})}) {
     CAPTURE(to_text(u));
     CHECK(provably_nonnegative(u.get()));
   }
-  for (const UOp& u : {x, mul(x, y), make(Op::ADD, {xx, x}), make(Op::SUB, {xx, ax}), make(Op::NEG, {xx}),
-                       mul(full(-2, x), xx), mul(full(3, x), xx) /* a kernel argument */, make(Op::POWI, {x}, {3}),
-                       mul(mul(x, x), x), make(Op::SIN, {x}), make(Op::WHERE, {make(Op::LT, {x, y}), xx, y})}) {
+  for (const UOp& u :
+       {x, mul(x, y), make(Op::ADD, {xx, x}), make(Op::SUB, {xx, ax}), make(Op::NEG, {xx}),
+        mul(full(-2, x), xx), mul(full(3, x), xx) /* a kernel argument */, make(Op::POWI, {x}, {3}),
+        mul(mul(x, x), x), make(Op::SIN, {x}), make(Op::WHERE, {make(Op::LT, {x, y}), xx, y})}) {
     CAPTURE(to_text(u));
     CHECK(!provably_nonnegative(u.get()));
   }

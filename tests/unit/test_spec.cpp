@@ -1,8 +1,8 @@
 // The spec of each stage: good graphs pass, and each rule refuses what it is there for, by node and rule.
-#include <doctest/doctest.h>
-
 #include <string>
 #include <vector>
+
+#include <doctest/doctest.h>
 
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
@@ -62,7 +62,8 @@ TEST_CASE("good graphs pass") {
   const UOp x = data();
   CHECK(complaint(make(Op::ADD, {x, make(Op::SIN, {x})})).empty());
   CHECK(complaint(good_scan()).empty());
-  CHECK(complaint(get(make(Op::EVOLVE, {energy(), constant(0.1), constant_int(5), x, data()}, {0, 0}), 1)).empty());
+  CHECK(complaint(get(make(Op::EVOLVE, {energy(), constant(0.1), constant_int(5), x, data()}, {0, 0}), 1))
+            .empty());
   const UOp program = lambda({make(Op::EXP, {tensor_param(0)})}, 1);
   CHECK(complaint(program).empty());
   CHECK(complaint(program, Stage::kProgram).empty());
@@ -84,8 +85,11 @@ TEST_CASE("an error names stage, node, rule and place") {
     bad = make(Op::SIN, {make(Op::ADD, {data(kI64), data(kI64)})});
   }
   const std::string text = complaint(make(Op::NEG, {bad}));
-  CHECK(text == "[verify] tensor stage: SIN int64[3] (sin(data + data)) breaks: roots, exponentials and the like are on "
-                "floats (test_spec.cpp:" + std::to_string(here.line()) + ")");
+  CHECK(text ==
+        "[verify] tensor stage: SIN int64[3] (sin(data + data)) breaks: roots, exponentials and the like are "
+        "on "
+        "floats (test_spec.cpp:" +
+            std::to_string(here.line()) + ")");
 }
 
 TEST_CASE("dtypes") {
@@ -96,9 +100,11 @@ TEST_CASE("dtypes") {
   says(make(Op::FMA, {i, i, i}), "on floats");
   says(make(Op::REDUCE, {truth}, {0, 0}), "reduce numbers");
   CHECK(complaint(make(Op::REDUCE, {truth}, {2, 0})).empty());
-  says(make(Op::CONST, {}, {static_cast<std::int64_t>(DType::kBool), 2}), "a CONST holds a value of its dtype");
+  says(make(Op::CONST, {}, {static_cast<std::int64_t>(DType::kBool), 2}),
+       "a CONST holds a value of its dtype");
   says(make(Op::CONST, {}, {static_cast<std::int64_t>(DType::kFloat32), bits(0.1)}), "a CONST holds");
-  says(make(Op::CONST, {}, {static_cast<std::int64_t>(DType::kInt32), std::int64_t{1} << 40}), "a CONST holds");
+  says(make(Op::CONST, {}, {static_cast<std::int64_t>(DType::kInt32), std::int64_t{1} << 40}),
+       "a CONST holds");
   CHECK(complaint(constant(0.1, DType::kFloat32)).empty());
 }
 
