@@ -1,7 +1,6 @@
-// The main() of every test program: doctest, and one line with the number of test cases run, failed and skipped.
-// --summary=FILE writes that line to FILE too, where tools/check adds them up.
+// The main() of every test program: doctest, then the number of test cases run, failed and skipped, and the names of
+// those skipped. --summary=FILE writes that to FILE too, where tools/check adds them up.
 
-#include <atomic>
 #include <cstdio>
 #include <fstream>
 #include <string>
@@ -60,13 +59,13 @@ int main(int argc, char** argv) {
   int result = context.run();
   if (context.shouldExit()) return result;
 
-  for (const std::string& name : counts.skipped) fmt::print("skipped: {}\n", name);
-  std::string line =
+  std::string summary =
       fmt::format("{} run, {} failed, {} skipped\n", counts.run, counts.failed, counts.skipped.size());
-  fmt::print("test cases: {}", line);
+  for (const std::string& name : counts.skipped) summary += fmt::format("  skipped: {}\n", name);
+  fmt::print("test cases: {}", summary);
   if (!summary_file.empty()) {
     std::ofstream file(summary_file);
-    file << line;
+    file << summary;
     if (!file.flush()) {
       fmt::print(stderr, "cannot write {}\n", summary_file);
       return 1;

@@ -68,8 +68,8 @@ inline std::vector<double> row_of(const std::vector<std::vector<double>>& column
 inline PlotReport draw_plots(const ChainOptions& options, const std::vector<double>& mass,
                              const std::vector<double>& frequencies, double evolve_seconds,
                              const Sampler& sample) {
-  constexpr std::size_t kSamples = 512;    // a power of 2 for the spectrum
-  constexpr std::size_t kEndSamples = 96;  // of the last seconds
+  constexpr std::size_t kSamples = 256;    // a power of 2 for the spectrum
+  constexpr std::size_t kEndSamples = 64;  // of the last seconds
   constexpr double kPatience = 2;          // seconds; only a chain whose loop stays a loop takes that long
 
   PlotReport report{options.plot / "spectrum.svg", options.plot / "motion.svg", 0, 0, {}};

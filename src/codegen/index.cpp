@@ -80,7 +80,8 @@ void IndexMath::recombine(Linear& l) {
       const std::int64_t c = const_int(rem->src(1));
       for (std::size_t j = 0; j < l.terms.size(); ++j) {
         const auto [quo, m] = l.terms[j];
-        if (quo->op != Op::DIV || quo->src(0) != rem->src(0) || quo->src(1) != rem->src(1) || m != k * c) continue;
+        if (quo->op != Op::DIV || quo->src(0) != rem->src(0) || quo->src(1) != rem->src(1) || m != k * c)
+          continue;
         const std::int64_t factor = k;
         Linear x = linear(rem->src(0));
         l.terms.erase(l.terms.begin() + static_cast<std::ptrdiff_t>(std::max(i, j)));
@@ -103,7 +104,8 @@ void IndexMath::recombine(Linear& l) {
 
 UOp IndexMath::build(Linear l) {
   recombine(l);
-  std::sort(l.terms.begin(), l.terms.end(), [&](auto& a, auto& b) { return serial(a.first) < serial(b.first); });
+  std::sort(l.terms.begin(), l.terms.end(),
+            [&](auto& a, auto& b) { return serial(a.first) < serial(b.first); });
   if (l.terms.empty()) return number(l.c);
   UOp sum;
   for (auto [atom, k] : l.terms) {

@@ -42,8 +42,9 @@ struct LoopNest {
 
 struct KernelGraph {
   std::shared_ptr<IndexMath> math;
-  std::vector<LoopNest> nests;            // run in order
-  std::vector<std::int64_t> scratch;      // bytes of buffers between nests; PARAM n_params + i, output n_outputs + i
+  std::vector<LoopNest> nests;  // run in order
+  std::vector<std::int64_t>
+      scratch;  // bytes of buffers between nests; PARAM n_params + i, output n_outputs + i
   std::int64_t n_params = 0, n_outputs = 0;
   bool is_scan = false;
 };

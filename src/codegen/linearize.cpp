@@ -55,7 +55,8 @@ Dependence::Dependence(const LoopNest& nest) {
   }
 }
 
-std::optional<std::int64_t> stride(IndexMath& math, Node* index, const Node* range, const Dependence& dependence) {
+std::optional<std::int64_t> stride(IndexMath& math, Node* index, const Node* range,
+                                   const Dependence& dependence) {
   const std::uint64_t lane = dependence.bit(range);
   std::int64_t step = 0;
   for (auto [atom, k] : math.linear(index).terms) {
@@ -102,9 +103,7 @@ class Linearizer {
     program_.code.push_back(std::move(i));
     return static_cast<int>(program_.code.size()) - 1;
   }
-  int number(std::int64_t v) {
-    return emit({.code = Code::kConst, .dtype = DType::kInt64, .imm = v});
-  }
+  int number(std::int64_t v) { return emit({.code = Code::kConst, .dtype = DType::kInt64, .imm = v}); }
   int op(Op o, DType d, std::vector<int> src, int lanes = 1, std::int64_t imm = 0) {
     return emit({.code = Code::kOp, .op = o, .dtype = d, .lanes = lanes, .src = std::move(src), .imm = imm});
   }
@@ -203,7 +202,8 @@ class Linearizer {
         // Reductions over the same ranges that do not wait for each other share their loops.
         std::vector<Node*> group;
         for (std::size_t j = i; j < ready.size() && stage(ready[j]) == stage(ready[i]); ++j)
-          if (ready[j].node->op == Op::ACCUMULATE && !has(ready[j]) && same_ranges(ready[i].node, ready[j].node))
+          if (ready[j].node->op == Op::ACCUMULATE && !has(ready[j]) &&
+              same_ranges(ready[i].node, ready[j].node))
             group.push_back(ready[j].node);
         accumulate(group);
       } else {
@@ -216,8 +216,7 @@ class Linearizer {
     return std::equal(a->src().begin() + 1, a->src().end(), b->src().begin() + 1, b->src().end());
   }
 
-  template <class Body>
-  void nest(std::span<const UOp> ranges, std::span<const Item> roots, Body&& body) {
+  template <class Body> void nest(std::span<const UOp> ranges, std::span<const Item> roots, Body&& body) {
     const std::uint64_t open_before = open_;
     std::vector<int> loops;
     std::vector<std::size_t> marks;
@@ -303,8 +302,9 @@ class Linearizer {
                                .size = n->src(0)->size()}));
       }
       case Op::GET:
-        return set(item, emit({.code = Code::kGet, .dtype = n->dtype, .src = {variables_[n->src(0)][
-                                   static_cast<std::size_t>(n->arg(0))]}}));
+        return set(item, emit({.code = Code::kGet,
+                               .dtype = n->dtype,
+                               .src = {variables_[n->src(0)][static_cast<std::size_t>(n->arg(0))]}}));
       case Op::RANGE:
       case Op::STATE: throw Error("compile", "a loop variable outside its loop", "", 0);
       default: break;
@@ -372,7 +372,8 @@ class Linearizer {
     std::vector<int>& vars = variables_[n];
     vars.clear();
     for (std::size_t k = 0; k < count; ++k)
-      vars.push_back(emit({.code = Code::kVar, .dtype = n->src(2 + k)->dtype, .src = {reg({n->src(2 + k), false})}}));
+      vars.push_back(
+          emit({.code = Code::kVar, .dtype = n->src(2 + k)->dtype, .src = {reg({n->src(2 + k), false})}}));
     const int id = emit({.code = Code::kLoop,
                          .dtype = DType::kInt64,
                          .src = {reg({n->src(0), false}), reg({n->src(1), false})}});
@@ -420,8 +421,33 @@ class Linearizer {
   std::map<Node*, std::vector<int>> variables_;
 };
 
+// Vector counters of loops that need only the scalar one, states that a step does not read.
+Program drop_unused(Program p) {
+  const std::size_t n = p.code.size();
+  std::vector<bool> used(n, false);
+  for (std::size_t i = n; i-- > 0;) {
+    const Code c = p.code[i].code;
+    const bool acts =
+        c == Code::kLoop || c == Code::kEnd || c == Code::kStore || c == Code::kVar || c == Code::kSet;
+    if (!used[i] && !acts) continue;
+    used[i] = true;
+    for (int s : p.code[i].src) used[static_cast<std::size_t>(s)] = true;
+  }
+  std::vector<int> number(n, -1);
+  Program out;
+  for (std::size_t i = 0; i < n; ++i) {
+    if (!used[i]) continue;
+    Instr instr = std::move(p.code[i]);
+    for (int& s : instr.src) s = number[static_cast<std::size_t>(s)];
+    if (instr.loop >= 0) instr.loop = number[static_cast<std::size_t>(instr.loop)];
+    number[i] = static_cast<int>(out.code.size());
+    out.code.push_back(std::move(instr));
+  }
+  return out;
+}
+
 }  // namespace
 
-Program linearize(const LoopNest& nest, IndexMath& math) { return Linearizer(nest, math).run(); }
+Program linearize(const LoopNest& nest, IndexMath& math) { return drop_unused(Linearizer(nest, math).run()); }
 
 }  // namespace tinyphys

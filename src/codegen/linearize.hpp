@@ -31,6 +31,7 @@ class Dependence {
 };
 
 // How an index moves with one loop variable: by a constant per step, or in another way (nullopt).
-std::optional<std::int64_t> stride(IndexMath& math, Node* index, const Node* range, const Dependence& dependence);
+std::optional<std::int64_t> stride(IndexMath& math, Node* index, const Node* range,
+                                   const Dependence& dependence);
 
 }  // namespace tinyphys

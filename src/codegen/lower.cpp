@@ -20,8 +20,8 @@ using Groups = std::vector<std::pair<std::size_t, std::size_t>>;
 
 struct Attempt {
   KernelGraph graph;
-  bool outputs_split = false;          // a loop over several output axes had to be taken apart by division
-  std::set<const Node*> reduces_split; // the same for reductions
+  bool outputs_split = false;           // a loop over several output axes had to be taken apart by division
+  std::set<const Node*> reduces_split;  // the same for reductions
 };
 
 Attempt lower_map(const Node* lambda, const Groups& groups, const std::set<const Node*>& apart) {
@@ -232,8 +232,12 @@ bool fits_scan_kernel(const Node* scan, long& scalar_ops) {
           if (n->src(0)->op != Op::SCAN || n->arg(0) >= n->src(0)->arg(0)) return false;
           continue;
         case Op::MATMUL: scalar_ops += static_cast<long>(2 * n->size() * n->src(0)->shape().back()); break;
-        case Op::CUMSUM: scalar_ops += static_cast<long>(n->size() * n->shape()[static_cast<std::size_t>(n->arg(0))]); break;
-        case Op::GATHER: scalar_ops += static_cast<long>(n->size() * (is_const(n->src(1)) ? 1 : n->src(0)->size())); break;
+        case Op::CUMSUM:
+          scalar_ops += static_cast<long>(n->size() * n->shape()[static_cast<std::size_t>(n->arg(0))]);
+          break;
+        case Op::GATHER:
+          scalar_ops += static_cast<long>(n->size() * (is_const(n->src(1)) ? 1 : n->src(0)->size()));
+          break;
         case Op::REDUCE: scalar_ops += static_cast<long>(sources()); break;
         default:
           if (is_movement(n->op)) break;  // nothing at run time

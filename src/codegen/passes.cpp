@@ -114,8 +114,8 @@ void pass_split_long_reductions(KernelGraph& k) {
     for (Node* n : group) {
       const auto buffer = static_cast<std::int64_t>(k.scratch.size());
       k.scratch.push_back(n_blocks * count * static_cast<std::int64_t>(item_size(n->dtype)));
-      partial.stores.push_back(make(Op::STORE, {math.add(math.mul(block, count), result), UOp::share(n)},
-                                    {k.n_outputs + buffer}));
+      partial.stores.push_back(
+          make(Op::STORE, {math.add(math.mul(block, count), result), UOp::share(n)}, {k.n_outputs + buffer}));
       const UOp array = param(k.n_params + buffer, n->dtype, std::vector<std::int64_t>{n_blocks * count});
       const UOp part = make(Op::LOAD, {array, math.add(math.mul(again, count), result)});
       replacement.insert(n, make(Op::ACCUMULATE, {part, again}, n->arg()));
@@ -145,9 +145,10 @@ struct LaneChoice {
     const int unroll = reduced ? 4 : 8;
     constexpr std::size_t kFewValues = 24;
     // Sums need several chains to hide the latency of the additions.
-    const bool sums = reduced || std::any_of(dependence.order().begin(), dependence.order().end(), [&](Node* n) {
-                        return n->op == Op::ACCUMULATE && (dependence.loops(n) & dependence.bit(range));
-                      });
+    const bool sums =
+        reduced || std::any_of(dependence.order().begin(), dependence.order().end(), [&](Node* n) {
+          return n->op == Op::ACCUMULATE && (dependence.loops(n) & dependence.bit(range));
+        });
     const int wide = sums && !calls && n_values <= kFewValues ? native * unroll : native;
     if (extent >= static_cast<std::uint64_t>(wide)) return wide;
     return static_cast<int>(std::min<std::uint64_t>(std::bit_ceil(extent), static_cast<std::uint64_t>(wide)));

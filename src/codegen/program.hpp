@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
 #include "uop/ops.hpp"
@@ -52,8 +51,5 @@ inline constexpr std::int64_t kFirstStep = -1, kLastStep = -2;
 struct Program {
   std::vector<Instr> code;
 };
-
-// One instruction a line, loops indented.
-std::string to_text(const Program& p);
 
 }  // namespace tinyphys

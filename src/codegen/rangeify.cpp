@@ -42,11 +42,13 @@ UOp reduction_identity(Reduction kind, DType d) {
     case Reduction::kMax:
       if (is_float(d)) return constant(-inf, d);
       if (d == DType::kInt32) return constant_int(std::numeric_limits<std::int32_t>::min(), d);
-      return d == DType::kBool ? constant_bool(false) : constant_int(std::numeric_limits<std::int64_t>::min(), d);
+      return d == DType::kBool ? constant_bool(false)
+                               : constant_int(std::numeric_limits<std::int64_t>::min(), d);
     case Reduction::kMin:
       if (is_float(d)) return constant(inf, d);
       if (d == DType::kInt32) return constant_int(std::numeric_limits<std::int32_t>::max(), d);
-      return d == DType::kBool ? constant_bool(true) : constant_int(std::numeric_limits<std::int64_t>::max(), d);
+      return d == DType::kBool ? constant_bool(true)
+                               : constant_int(std::numeric_limits<std::int64_t>::max(), d);
   }
   return {};
 }
@@ -115,7 +117,8 @@ bool Rangeify::expand(Frame& f) {
     const std::int64_t extent = n->src(0)->shape()[axis];
     UOp at = value(f.sources[0]);
     if (at->dtype != DType::kInt64)
-      at = is_const(at.get()) ? constant_int(const_int(at.get())) : make(Op::CAST, {at}, {std::int64_t(DType::kInt64)});
+      at = is_const(at.get()) ? constant_int(const_int(at.get()))
+                              : make(Op::CAST, {at}, {std::int64_t(DType::kInt64)});
     if (math_.bounds(at.get()).lo < 0) at = math_.where(math_.less(at, 0), math_.add(at, extent), at);
     std::vector<UOp> from(idx.begin(), first);
     from.push_back(math_.clamp(at, extent));
@@ -248,7 +251,8 @@ int Rangeify::level(Node* n) {
 
 std::int64_t Rangeify::fresh_range_id(const Task& t) {
   int l = t.gate ? level(t.gate) : 0;
-  for (const UOp& u : std::vector<UOp>(tuples_[static_cast<std::size_t>(t.index)])) l = std::max(l, level(u.get()));
+  for (const UOp& u : std::vector<UOp>(tuples_[static_cast<std::size_t>(t.index)]))
+    l = std::max(l, level(u.get()));
   return (l + 1) * kLevel;
 }
 
@@ -268,7 +272,8 @@ void Rangeify::expand_reduce(Frame& f) {
     std::int64_t count = 1;
     for (std::size_t a : axes) count *= shape[a];
     if (n->op == Op::CUMSUM) {
-      if (!is_const(idx[axes[0]].get())) throw Error("compile", "cumsum at an index that depends on state", "", 0);
+      if (!is_const(idx[axes[0]].get()))
+        throw Error("compile", "cumsum at an index that depends on state", "", 0);
       count = const_int(idx[axes[0]].get()) + 1;
     }
     for (std::int64_t flat = 0; flat < count; ++flat) {
@@ -447,7 +452,8 @@ UOp Rangeify::finish(Frame& f) {
     case Op::ROLL:
     case Op::GATHER: return src[0];
     case Op::PAD: {
-      const UOp fill = is_float(n->dtype) ? constant(from_bits(n->arg(0)), n->dtype) : constant_int(n->arg(0), n->dtype);
+      const UOp fill =
+          is_float(n->dtype) ? constant(from_bits(n->arg(0)), n->dtype) : constant_int(n->arg(0), n->dtype);
       return src.empty() ? fill : math_.where(f.extra[0], src[0], fill);
     }
     case Op::CAT: {
@@ -471,7 +477,8 @@ UOp Rangeify::finish(Frame& f) {
       if (!f.extra[0]) return constant(0.0, n->dtype);
       const UOp i = tuples_[static_cast<std::size_t>(f.task.index)][static_cast<std::size_t>(n->arg(0))];
       const UOp upto = math_.less(f.extra[0], math_.add(i, 1));
-      return accumulate(Reduction::kSum, n->dtype, math_.where(upto, src[0], constant(0.0, n->dtype)), f.extra);
+      return accumulate(Reduction::kSum, n->dtype, math_.where(upto, src[0], constant(0.0, n->dtype)),
+                        f.extra);
     }
     case Op::MATMUL: {
       if (!unroll_) {
@@ -479,7 +486,8 @@ UOp Rangeify::finish(Frame& f) {
         return accumulate(Reduction::kSum, n->dtype, v, f.extra);
       }
       std::vector<UOp> products;
-      for (std::size_t k = 0; k + 1 < src.size(); k += 2) products.push_back(make(Op::MUL, {src[k], src[k + 1]}));
+      for (std::size_t k = 0; k + 1 < src.size(); k += 2)
+        products.push_back(make(Op::MUL, {src[k], src[k + 1]}));
       return combine(Reduction::kSum, n->dtype, std::move(products));
     }
     case Op::GET: {
@@ -488,7 +496,8 @@ UOp Rangeify::finish(Frame& f) {
       std::int64_t offset = 0;
       const ScanView view(scan);
       for (std::size_t c = 0; c < static_cast<std::size_t>(n->arg(0)); ++c) offset += view.carry()[c]->size();
-      const UOp at = flat_index(std::vector<UOp>(tuples_[static_cast<std::size_t>(f.task.index)]), n->shape());
+      const UOp at =
+          flat_index(std::vector<UOp>(tuples_[static_cast<std::size_t>(f.task.index)]), n->shape());
       const UOp whole = loop(scan);
       if (is_const(at.get())) return get(whole, offset + const_int(at.get()));
       UOp v = get(whole, offset);
@@ -560,7 +569,8 @@ UOp Rangeify::loop(Node* scan) {
   std::vector<UOp> src{math_.number(0), lower(ScanView(scan).steps(), {})};
   src.insert(src.end(), body.initial.begin(), body.initial.end());
   src.insert(src.end(), body.next.begin(), body.next.end());
-  const UOp l = make(Op::LOOP, src, std::vector<std::int64_t>{body.id, static_cast<std::int64_t>(body.next.size())});
+  const UOp l =
+      make(Op::LOOP, src, std::vector<std::int64_t>{body.id, static_cast<std::int64_t>(body.next.size())});
   kept_.push_back(UOp::share(scan));
   loops_.insert(scan, l);
   return l;

@@ -49,7 +49,8 @@ class Rangeify {
   struct TaskHash {
     std::size_t operator()(const Task& t) const {
       return (reinterpret_cast<std::uintptr_t>(t.node) >> 4) * 0x9E3779B97F4A7C15ull ^
-             static_cast<std::size_t>(t.index) * 0xC2B2AE3D27D4EB4Full ^ reinterpret_cast<std::uintptr_t>(t.gate);
+             static_cast<std::size_t>(t.index) * 0xC2B2AE3D27D4EB4Full ^
+             reinterpret_cast<std::uintptr_t>(t.gate);
     }
   };
   struct Frame {

@@ -21,7 +21,8 @@ class ProgramRenderer {
       w_.broadcast(static_cast<int>(i));
     }
     return "define void @kernel_" + std::to_string(part) +
-           "(ptr %outputs, ptr %inputs, ptr %slots, i64 %begin, i64 %end, i64 %first, i64 %last) #0 {\nentry:\n" +
+           "(ptr %outputs, ptr %inputs, ptr %slots, i64 %begin, i64 %end, i64 %first, i64 %last) #0 "
+           "{\nentry:\n" +
            entry_ + w_.body + "  ret void\n}\n";
   }
 
@@ -48,7 +49,8 @@ class ProgramRenderer {
         return;
       }
       case Code::kGet:
-        w_.define(r, w_.emit("load " + LlvmWriter::type(i.dtype, i.lanes) + ", ptr %v" + std::to_string(i.src[0])));
+        w_.define(
+            r, w_.emit("load " + LlvmWriter::type(i.dtype, i.lanes) + ", ptr %v" + std::to_string(i.src[0])));
         return;
       case Code::kSet: assign(i); return;
       case Code::kAcross: w_.define(r, w_.across(i)); return;
@@ -57,7 +59,8 @@ class ProgramRenderer {
 
   // A number given at each launch, as the bits of a double or an int64.
   void slot(int r, const Instr& i) {
-    if (i.imm == kFirstStep || i.imm == kLastStep) return w_.define(r, i.imm == kFirstStep ? "%first" : "%last");
+    if (i.imm == kFirstStep || i.imm == kLastStep)
+      return w_.define(r, i.imm == kFirstStep ? "%first" : "%last");
     const std::string p = w_.emit("getelementptr i64, ptr %slots, i64 " + std::to_string(i.imm));
     if (is_float(i.dtype)) {
       std::string v = w_.emit("load double, ptr " + p);
@@ -102,15 +105,16 @@ class ProgramRenderer {
     std::string v = "<";
     for (int k = 0; k < i.lanes; ++k) v += (k ? ", i64 " : "i64 ") + std::to_string(k);
     const std::string type = LlvmWriter::type(DType::kInt64, i.lanes);
-    w_.define(r, w_.emit("add nsw " + type + " " + w_.splat(w_.operand(i.src[0], 1), DType::kInt64, i.lanes) + ", " +
-                         v + ">"));
+    w_.define(r, w_.emit("add nsw " + type + " " + w_.splat(w_.operand(i.src[0], 1), DType::kInt64, i.lanes) +
+                         ", " + v + ">"));
   }
 
   std::string array(const char* kind, std::int64_t number) {
     const std::string name = std::string("%") + kind + std::to_string(number);
     if (arrays_.insert(name).second) {
       const std::string table = kind[0] == 'i' ? "%inputs" : "%outputs";
-      entry_ += "  " + name + ".p = getelementptr ptr, ptr " + table + ", i64 " + std::to_string(number) + "\n";
+      entry_ +=
+          "  " + name + ".p = getelementptr ptr, ptr " + table + ", i64 " + std::to_string(number) + "\n";
       entry_ += "  " + name + " = load ptr, ptr " + name + ".p\n";
     }
     return name;
@@ -158,20 +162,23 @@ class ProgramRenderer {
         } else {
           const std::string f = "@llvm.masked.load." + suffix + ".p0";
           w_.declare("declare " + type + " " + f + "(ptr, i32, " + mask_type + ", " + type + ")");
-          v = w_.emit("call " + type + " " + f + "(ptr " + p + ", i32 " + align + ", " + mask_type + " " + m + ", " +
-                      type + " zeroinitializer)");
+          v = w_.emit("call " + type + " " + f + "(ptr " + p + ", i32 " + align + ", " + mask_type + " " + m +
+                      ", " + type + " zeroinitializer)");
         }
       } else {
         const std::string n = std::to_string(i.lanes), pointers = "<" + n + " x ptr>";
-        const std::string p = w_.emit("getelementptr " + element + ", ptr " + from + ", " +
-                                      LlvmWriter::type(DType::kInt64, i.lanes) + " " + w_.operand(i.src[0], i.lanes));
+        const std::string p =
+            w_.emit("getelementptr " + element + ", ptr " + from + ", " +
+                    LlvmWriter::type(DType::kInt64, i.lanes) + " " + w_.operand(i.src[0], i.lanes));
         const std::string f = "@llvm.masked.gather." + suffix + ".v" + n + "p0";
         w_.declare("declare " + type + " " + f + "(" + pointers + ", i32, " + mask_type + ", " + type + ")");
-        v = w_.emit("call " + type + " " + f + "(" + pointers + " " + p + ", i32 " + align + ", " + mask_type + " " +
-                    (m.empty() ? all_lanes(i.lanes) : m) + ", " + type + " zeroinitializer)");
+        v = w_.emit("call " + type + " " + f + "(" + pointers + " " + p + ", i32 " + align + ", " +
+                    mask_type + " " + (m.empty() ? all_lanes(i.lanes) : m) + ", " + type +
+                    " zeroinitializer)");
       }
     }
-    if (i.dtype == DType::kBool) v = w_.emit("icmp ne " + type + " " + v + ", " + (i.lanes > 1 ? "zeroinitializer" : "0"));
+    if (i.dtype == DType::kBool)
+      v = w_.emit("icmp ne " + type + " " + v + ", " + (i.lanes > 1 ? "zeroinitializer" : "0"));
     w_.define(r, v);
   }
 
@@ -180,25 +187,29 @@ class ProgramRenderer {
                       type = LlvmWriter::memory_type(i.dtype, i.lanes);
     const std::string align = std::to_string(item_size(i.dtype));
     std::string v = w_.operand(i.src[1], i.lanes);
-    if (i.dtype == DType::kBool) v = w_.emit("zext " + LlvmWriter::type(i.dtype, i.lanes) + " " + v + " to " + type);
+    if (i.dtype == DType::kBool)
+      v = w_.emit("zext " + LlvmWriter::type(i.dtype, i.lanes) + " " + v + " to " + type);
     if (i.lanes == 1 || i.access == Access::kContiguous) {
-      const std::string p = w_.emit("getelementptr " + element + ", ptr " + to + ", i64 " + w_.operand(i.src[0], 1));
+      const std::string p =
+          w_.emit("getelementptr " + element + ", ptr " + to + ", i64 " + w_.operand(i.src[0], 1));
       const std::string m = i.lanes == 1 ? "" : mask(i, -1);
       if (m.empty()) return w_.line("store " + type + " " + v + ", ptr " + p + ", align " + align);
-      const std::string f = "@llvm.masked.store.v" + std::to_string(i.lanes) + LlvmWriter::suffix(i.dtype) + ".p0";
+      const std::string f =
+          "@llvm.masked.store.v" + std::to_string(i.lanes) + LlvmWriter::suffix(i.dtype) + ".p0";
       const std::string mask_type = LlvmWriter::type(DType::kBool, i.lanes);
       w_.declare("declare void " + f + "(" + type + ", ptr, i32, " + mask_type + ")");
-      return w_.line("call void " + f + "(" + type + " " + v + ", ptr " + p + ", i32 " + align + ", " + mask_type + " " +
-                     m + ")");
+      return w_.line("call void " + f + "(" + type + " " + v + ", ptr " + p + ", i32 " + align + ", " +
+                     mask_type + " " + m + ")");
     }
     const std::string n = std::to_string(i.lanes), pointers = "<" + n + " x ptr>";
-    const std::string p = w_.emit("getelementptr " + element + ", ptr " + to + ", " +
-                                  LlvmWriter::type(DType::kInt64, i.lanes) + " " + w_.operand(i.src[0], i.lanes));
+    const std::string p =
+        w_.emit("getelementptr " + element + ", ptr " + to + ", " + LlvmWriter::type(DType::kInt64, i.lanes) +
+                " " + w_.operand(i.src[0], i.lanes));
     const std::string f = "@llvm.masked.scatter.v" + n + LlvmWriter::suffix(i.dtype) + ".v" + n + "p0";
     const std::string mask_type = LlvmWriter::type(DType::kBool, i.lanes), m = mask(i, -1);
     w_.declare("declare void " + f + "(" + type + ", " + pointers + ", i32, " + mask_type + ")");
-    w_.line("call void " + f + "(" + type + " " + v + ", " + pointers + " " + p + ", i32 " + align + ", " + mask_type +
-            " " + (m.empty() ? all_lanes(i.lanes) : m) + ")");
+    w_.line("call void " + f + "(" + type + " " + v + ", " + pointers + " " + p + ", i32 " + align + ", " +
+            mask_type + " " + (m.empty() ? all_lanes(i.lanes) : m) + ")");
   }
 
   void assign(const Instr& i) {
@@ -206,8 +217,8 @@ class ProgramRenderer {
     std::string v = w_.operand(i.src[1], i.lanes);
     if (const std::string m = mask(i, -1); !m.empty() && i.lanes > 1) {
       const std::string old = w_.emit("load " + type + ", ptr " + name);
-      v = w_.emit("select " + LlvmWriter::type(DType::kBool, i.lanes) + " " + m + ", " + type + " " + v + ", " + type +
-                  " " + old);
+      v = w_.emit("select " + LlvmWriter::type(DType::kBool, i.lanes) + " " + m + ", " + type + " " + v +
+                  ", " + type + " " + old);
     }
     w_.line("store " + type + " " + v + ", ptr " + name);
   }
@@ -226,7 +237,8 @@ std::string render_llvm_ir(const Kernel& kernel, const RenderTarget& target) {
   for (std::size_t i = 0; i < kernel.parts.size(); ++i)
     text += ProgramRenderer(kernel.parts[i].program, target, declarations).run(i) + "\n";
   for (const std::string& d : declarations) text += d + "\n";
-  text += "\nattributes #0 = { nounwind \"prefer-vector-width\"=\"" + std::to_string(target.vector_bytes * 8) + "\" }\n";
+  text += "\nattributes #0 = { nounwind \"prefer-vector-width\"=\"" +
+          std::to_string(target.vector_bytes * 8) + "\" }\n";
   return text;
 }
 

@@ -8,8 +8,8 @@
 namespace tinyphys {
 
 struct RenderTarget {
-  int vector_bytes = 64;   // widest registers of the host
-  bool vector_math = true; // libmvec is there
+  int vector_bytes = 64;    // widest registers of the host
+  bool vector_math = true;  // libmvec is there
 };
 
 // One function per part: void @kernel_<i>(ptr outputs, ptr inputs, ptr slots, i64 begin, i64 end, i64 first,

@@ -75,8 +75,10 @@ LlvmWriter::LlvmWriter(const Program& p, const RenderTarget& t, std::set<std::st
     for (std::size_t k = 0; k < i.src.size(); ++k) {
       const int r = i.src[k];
       const bool variable = i.code == Code::kSet && k == 0;
-      const bool address = (i.code == Code::kLoad || i.code == Code::kStore) && k == 0 && i.access == Access::kContiguous;
-      if (lanes_of(r) == 1 && !variable && !address && p.code[static_cast<std::size_t>(r)].code != Code::kConst)
+      const bool address =
+          (i.code == Code::kLoad || i.code == Code::kStore) && k == 0 && i.access == Access::kContiguous;
+      if (lanes_of(r) == 1 && !variable && !address &&
+          p.code[static_cast<std::size_t>(r)].code != Code::kConst)
         wanted_[static_cast<std::size_t>(r)].insert(i.lanes);
     }
   }
@@ -146,14 +148,16 @@ void LlvmWriter::broadcast(int r) {
     const std::string t = type(i.dtype, lanes);
     const std::string one = emit("insertelement " + t + " poison, " + type(i.dtype, 1) + " " +
                                  names_[static_cast<std::size_t>(r)] + ", i64 0");
-    line("%s" + std::to_string(r) + ".x" + std::to_string(lanes) + " = shufflevector " + t + " " + one + ", " + t +
-         " poison, <" + std::to_string(lanes) + " x i32> zeroinitializer");
+    line("%s" + std::to_string(r) + ".x" + std::to_string(lanes) + " = shufflevector " + t + " " + one +
+         ", " + t + " poison, <" + std::to_string(lanes) + " x i32> zeroinitializer");
   }
 }
 
-std::string LlvmWriter::intrinsic(const char* name, DType d, int lanes, const std::vector<std::string>& args) {
+std::string LlvmWriter::intrinsic(const char* name, DType d, int lanes,
+                                  const std::vector<std::string>& args) {
   const std::string t = type(d, lanes);
-  std::string f = std::string("@llvm.") + name + "." + (lanes > 1 ? "v" + std::to_string(lanes) : "") + suffix(d);
+  std::string f =
+      std::string("@llvm.") + name + "." + (lanes > 1 ? "v" + std::to_string(lanes) : "") + suffix(d);
   std::string declared, passed;
   for (const std::string& a : args) {
     declared += (declared.empty() ? "" : ", ") + t;
@@ -164,7 +168,8 @@ std::string LlvmWriter::intrinsic(const char* name, DType d, int lanes, const st
 }
 
 // One call of libm, or of libmvec in its naming scheme: _ZGV<isa>N<lanes><v per argument>_<name>.
-std::string LlvmWriter::library_chunk(const char* name, DType d, int lanes, const std::vector<std::string>& args) {
+std::string LlvmWriter::library_chunk(const char* name, DType d, int lanes,
+                                      const std::vector<std::string>& args) {
   const std::string t = type(d, lanes);
   std::string f = std::string(name) + (d == DType::kFloat32 ? "f" : "");
   if (lanes > 1) {
@@ -188,7 +193,8 @@ std::string LlvmWriter::library(const char* name, DType d, int lanes, const std:
     std::string v = "poison";
     for (int k = 0; k < lanes; ++k) {
       std::vector<std::string> one;
-      for (const std::string& a : args) one.push_back(emit("extractelement " + t + " " + a + ", i64 " + std::to_string(k)));
+      for (const std::string& a : args)
+        one.push_back(emit("extractelement " + t + " " + a + ", i64 " + std::to_string(k)));
       const std::string x = library_chunk(name, d, 1, one);
       v = emit("insertelement " + t + " " + v + ", " + type(d, 1) + " " + x + ", i64 " + std::to_string(k));
     }
@@ -196,12 +202,14 @@ std::string LlvmWriter::library(const char* name, DType d, int lanes, const std:
   }
   const int widest = target_.vector_bytes / static_cast<int>(item_size(d));
   const int narrowest = 16 / static_cast<int>(item_size(d));
-  auto shuffle = [&](const std::string& a, int from_lanes, const std::string& b, int first, int count, int valid) {
+  auto shuffle = [&](const std::string& a, int from_lanes, const std::string& b, int first, int count,
+                     int valid) {
     const std::string u = type(d, from_lanes);
     std::string m;
     for (int k = 0; k < count; ++k)
       m += (k ? ", i32 " : "i32 ") + (first + k < valid ? std::to_string(first + k) : std::string("0"));
-    return emit("shufflevector " + u + " " + a + ", " + u + " " + b + ", <" + std::to_string(count) + " x i32> <" + m + ">");
+    return emit("shufflevector " + u + " " + a + ", " + u + " " + b + ", <" + std::to_string(count) +
+                " x i32> <" + m + ">");
   };
   if (lanes < narrowest) {
     std::vector<std::string> wide;
@@ -226,7 +234,8 @@ std::string LlvmWriter::library(const char* name, DType d, int lanes, const std:
 
 std::string LlvmWriter::choose(const std::string& condition, const std::string& t, const std::string& a,
                                const std::string& b, int lanes) {
-  return emit("select " + type(DType::kBool, lanes) + " " + condition + ", " + t + " " + a + ", " + t + " " + b);
+  return emit("select " + type(DType::kBool, lanes) + " " + condition + ", " + t + " " + a + ", " + t + " " +
+              b);
 }
 
 std::string LlvmWriter::compare(Op op, DType d, int lanes, const std::string& a, const std::string& b) {
@@ -267,7 +276,8 @@ std::string LlvmWriter::integer_division(const Instr& i, const Args& a) {
   const bool safe = divisor.code == Code::kConst && divisor.imm != 0 && divisor.imm != -1;
   const std::string zero = number(a.dtype, 0, a.lanes), one = number(a.dtype, 1, a.lanes);
   std::string b = a.name[1], by_zero, by_minus;
-  if (a.dtype == DType::kBool) return emit("and " + a.type + " " + a.name[0] + ", " + (i.op == Op::DIV ? b : zero));
+  if (a.dtype == DType::kBool)
+    return emit("and " + a.type + " " + a.name[0] + ", " + (i.op == Op::DIV ? b : zero));
   if (!safe) {
     by_zero = compare(Op::EQ, a.dtype, a.lanes, b, zero);
     by_minus = compare(Op::EQ, a.dtype, a.lanes, b, number(a.dtype, -1, a.lanes));
@@ -282,7 +292,8 @@ std::string LlvmWriter::integer_division(const Instr& i, const Args& a) {
   }
   const std::string r = emit("srem " + a.type + " " + a.name[0] + ", " + b);  // by 1 where it was 0 or -1: 0
   // The sign of the divisor: r != 0 and signs differ.
-  const std::string differ = compare(Op::LT, a.dtype, a.lanes, emit("xor " + a.type + " " + r + ", " + b), zero);
+  const std::string differ =
+      compare(Op::LT, a.dtype, a.lanes, emit("xor " + a.type + " " + r + ", " + b), zero);
   const std::string some = compare(Op::NE, a.dtype, a.lanes, r, zero);
   const std::string fix = emit("and " + type(DType::kBool, a.lanes) + " " + differ + ", " + some);
   return choose(fix, a.type, emit("add " + a.type + " " + r + ", " + b), r, a.lanes);
@@ -307,13 +318,15 @@ std::string LlvmWriter::integer_power(const Args& a) {
   for (int k = 0; k < a.lanes; ++k) {
     std::vector<std::string> one;
     for (const std::string& x : a.name) {
-      one.push_back(a.lanes == 1 ? x : emit("extractelement " + a.type + " " + x + ", i64 " + std::to_string(k)));
+      one.push_back(a.lanes == 1 ? x
+                                 : emit("extractelement " + a.type + " " + x + ", i64 " + std::to_string(k)));
       if (narrow) one.back() = emit("sext i32 " + one.back() + " to i64");
     }
     std::string r = emit("call i64 @integer_power(i64 " + one[0] + ", i64 " + one[1] + ")");
     if (narrow) r = emit("trunc i64 " + r + " to i32");
-    v = a.lanes == 1 ? r : emit("insertelement " + a.type + " " + v + ", " + type(a.dtype, 1) + " " + r + ", i64 " +
-                                std::to_string(k));
+    v = a.lanes == 1 ? r
+                     : emit("insertelement " + a.type + " " + v + ", " + type(a.dtype, 1) + " " + r +
+                            ", i64 " + std::to_string(k));
   }
   return v;
 }
@@ -325,7 +338,8 @@ std::string LlvmWriter::power(const Args& a, std::int64_t k) {
     if (k < 0) {  // 1 -> 1, -1 -> +-1, else 0
       const std::string one = number(a.dtype, 1, a.lanes), minus = number(a.dtype, -1, a.lanes),
                         zero = number(a.dtype, 0, a.lanes);
-      const std::string r = choose(compare(Op::EQ, a.dtype, a.lanes, x, minus), a.type, k % 2 ? minus : one, zero, a.lanes);
+      const std::string r =
+          choose(compare(Op::EQ, a.dtype, a.lanes, x, minus), a.type, k % 2 ? minus : one, zero, a.lanes);
       return choose(compare(Op::EQ, a.dtype, a.lanes, x, one), a.type, one, r, a.lanes);
     }
     std::string r = number(a.dtype, 1, a.lanes), base = x;
@@ -374,25 +388,32 @@ std::string LlvmWriter::arithmetic(const Instr& i) {
   switch (i.op) {
     case Op::NEG:
       if (a.dtype == DType::kBool) return a.name[0];
-      return real ? emit("fneg " + a.type + " " + a.name[0]) : emit("sub " + a.type + " " + zero + ", " + a.name[0]);
+      return real ? emit("fneg " + a.type + " " + a.name[0])
+                  : emit("sub " + a.type + " " + zero + ", " + a.name[0]);
     case Op::ABS: {
       if (a.dtype == DType::kBool) return a.name[0];
       if (real) return intrinsic("fabs", a.dtype, a.lanes, {a.name[0]});
       const std::string negative = compare(Op::LT, a.dtype, a.lanes, a.name[0], zero);
-      return choose(negative, a.type, emit("sub " + a.type + " " + zero + ", " + a.name[0]), a.name[0], a.lanes);
+      return choose(negative, a.type, emit("sub " + a.type + " " + zero + ", " + a.name[0]), a.name[0],
+                    a.lanes);
     }
     case Op::SIGN: {
       if (a.dtype == DType::kBool) return a.name[0];
       const std::string& x = a.name[0];
-      std::string v = real ? choose(compare(Op::EQ, a.dtype, a.lanes, x, zero), a.type, zero, x, a.lanes) : zero;
-      v = choose(compare(Op::LT, a.dtype, a.lanes, x, zero), a.type, number(a.dtype, -1, a.lanes), v, a.lanes);
-      return choose(compare(Op::LT, a.dtype, a.lanes, zero, x), a.type, number(a.dtype, 1, a.lanes), v, a.lanes);
+      std::string v =
+          real ? choose(compare(Op::EQ, a.dtype, a.lanes, x, zero), a.type, zero, x, a.lanes) : zero;
+      v = choose(compare(Op::LT, a.dtype, a.lanes, x, zero), a.type, number(a.dtype, -1, a.lanes), v,
+                 a.lanes);
+      return choose(compare(Op::LT, a.dtype, a.lanes, zero, x), a.type, number(a.dtype, 1, a.lanes), v,
+                    a.lanes);
     }
     case Op::SQRT: return intrinsic("sqrt", a.dtype, a.lanes, {a.name[0]});
     case Op::FLOOR:
     case Op::CEIL:
-      return real ? intrinsic(i.op == Op::FLOOR ? "floor" : "ceil", a.dtype, a.lanes, {a.name[0]}) : a.name[0];
-    case Op::NOT: return emit("xor " + a.type + " " + a.name[0] + ", " + literal_vector(DType::kBool, 1, a.lanes));
+      return real ? intrinsic(i.op == Op::FLOOR ? "floor" : "ceil", a.dtype, a.lanes, {a.name[0]})
+                  : a.name[0];
+    case Op::NOT:
+      return emit("xor " + a.type + " " + a.name[0] + ", " + literal_vector(DType::kBool, 1, a.lanes));
     case Op::CAST: return cast(a, i.dtype);
     case Op::POWI: return power(a, i.imm);
     case Op::DIV:
@@ -416,7 +437,8 @@ std::string LlvmWriter::arithmetic(const Instr& i) {
   }
   if (i.op == Op::POW && is_integer(a.dtype)) return integer_power(a);
   if (const char* f = library_name(i.op); f && real) return library(f, a.dtype, a.lanes, a.name);
-  throw Error("compile", std::string(name(i.op)) + " of " + std::string(name(a.dtype)) + " is not defined", "", 0);
+  throw Error("compile", std::string(name(i.op)) + " of " + std::string(name(a.dtype)) + " is not defined",
+              "", 0);
 }
 
 std::string LlvmWriter::across(const Instr& i) {

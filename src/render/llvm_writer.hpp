@@ -55,8 +55,8 @@ class LlvmWriter {
   std::string power(const Args& a, std::int64_t k);
   std::string integer_power(const Args& a);
   std::string cast(const Args& a, DType to);
-  std::string choose(const std::string& condition, const std::string& t, const std::string& a, const std::string& b,
-                     int lanes);
+  std::string choose(const std::string& condition, const std::string& t, const std::string& a,
+                     const std::string& b, int lanes);
   std::string number(DType d, double v, int lanes) const;
 
   const Program& program_;

@@ -60,11 +60,12 @@ struct RootCollector {
     return false;
   }
 };
-template <class List> constexpr RootCollector roots_of() {
+template <class List>
+inline constexpr RootCollector kRoots = [] {
   RootCollector c;
   List{}(c);
   return c;
-}
+}();
 
 template <class List, Op kOp> UOp apply_list(Node* n, std::source_location& where) {
   Applicator<kOp> a{n, {}, {}};
@@ -75,11 +76,10 @@ template <class List, Op kOp> UOp apply_list(Node* n, std::source_location& wher
 // The code for an op; elementwise ops without rules of their own share one function.
 template <class List, Op kOp> constexpr RuleFunction function_for() {
   constexpr Op kOther = Op::SIN;
-  constexpr RootCollector roots = roots_of<List>();
-  if constexpr (roots.own[static_cast<std::size_t>(kOp)])
+  if constexpr (kRoots<List>.own[static_cast<std::size_t>(kOp)])
     return &apply_list<List, kOp>;
-  else if constexpr (roots.elementwise && is_elementwise(kOp))
-    return &apply_list < List, roots.own[static_cast<std::size_t>(kOther)] ? kOp : kOther > ;
+  else if constexpr (kRoots<List>.elementwise && is_elementwise(kOp))
+    return &apply_list < List, kRoots<List>.own[static_cast<std::size_t>(kOther)] ? kOp : kOther > ;
   else
     return nullptr;
 }

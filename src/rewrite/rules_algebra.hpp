@@ -53,7 +53,7 @@ template <class A> constexpr bool rules_algebra(A& r) {
   return
       // --- numbers ---
       // the value of ops over numbers, with the rounding that they have at run time
-      r(AnyElementwise{}, compute("its value", [](Node* root) { return fold_constants(root); }),
+      r(AnyElementwise{}, compute("its value", [](Node* n) { return fold_constants(n); }),
         when("of constants",
              [](const Node* n) { return n->n_src > 0 && uniform_const(n->src(0)) != nullptr; })) ||
 

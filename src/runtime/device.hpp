@@ -23,9 +23,9 @@ struct StepRange {
 };
 
 struct LaunchArguments {
-  std::span<void* const> outputs;           // one per output of the LAMBDA
-  std::span<const void* const> inputs;      // one per PARAM; null for scalar slots
-  std::span<const std::int64_t> scalars;    // one per PARAM: bits of a double (floats), else the value
+  std::span<void* const> outputs;         // one per output of the LAMBDA
+  std::span<const void* const> inputs;    // one per PARAM; null for scalar slots
+  std::span<const std::int64_t> scalars;  // one per PARAM: bits of a double (floats), else the value
   StepRange steps{};
 };
 

@@ -106,7 +106,8 @@ void fft(std::span<const std::int64_t> shape, FftDirection direction, const std:
     for (std::int64_t i = 0; i < n * batch; ++i) out[i] /= static_cast<double>(n);
 }
 
-void fft_real(std::span<const std::int64_t> shape, const double* in, std::complex<double>* out, std::int64_t batch) {
+void fft_real(std::span<const std::int64_t> shape, const double* in, std::complex<double>* out,
+              std::int64_t batch) {
   check(shape, batch);
   const std::int64_t n = points(shape), m = half_points(shape);
   const fftw_plan p = plan(Kind::kReal, shape, false);
@@ -149,7 +150,9 @@ void fft(std::span<const std::int64_t>, FftDirection, const std::complex<double>
          std::int64_t) {
   missing();
 }
-void fft_real(std::span<const std::int64_t>, const double*, std::complex<double>*, std::int64_t) { missing(); }
+void fft_real(std::span<const std::int64_t>, const double*, std::complex<double>*, std::int64_t) {
+  missing();
+}
 void fft_real_inverse(std::span<const std::int64_t>, const std::complex<double>*, double*, std::int64_t) {
   missing();
 }

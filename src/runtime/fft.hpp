@@ -21,7 +21,8 @@ bool fft_available();
 void fft(std::span<const std::int64_t> shape, FftDirection direction, const std::complex<double>* in,
          std::complex<double>* out, std::int64_t batch = 1);
 // Real input of `shape`; the result keeps n / 2 + 1 values along the last axis.
-void fft_real(std::span<const std::int64_t> shape, const double* in, std::complex<double>* out, std::int64_t batch = 1);
+void fft_real(std::span<const std::int64_t> shape, const double* in, std::complex<double>* out,
+              std::int64_t batch = 1);
 // The inverse of fft_real; `shape` is that of the real result.
 void fft_real_inverse(std::span<const std::int64_t> shape, const std::complex<double>* in, double* out,
                       std::int64_t batch = 1);

@@ -1,7 +1,5 @@
 #include "support/env.hpp"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -9,6 +7,7 @@
 #include <cstdlib>
 #include <limits>
 #include <mutex>
+#include <sched.h>
 
 #include <fmt/format.h>
 
@@ -33,7 +32,6 @@ enum Id {
   kCount
 };
 
-
 constexpr int kMaxThreads = 1024;
 /// Where the fallback is the caller's.
 constexpr std::int64_t kUnset = -1;
@@ -46,8 +44,7 @@ std::optional<std::int64_t> parse_int(std::string_view text, std::int64_t low, s
 }
 
 /// The index of `text` in a list of words.
-template <class... Words>
-std::optional<std::int64_t> parse_word(std::string_view text, Words... words) {
+template <class... Words> std::optional<std::int64_t> parse_word(std::string_view text, Words... words) {
   std::array<std::string_view, sizeof...(words)> list{words...};
   auto found = std::find(list.begin(), list.end(), text);
   if (found == list.end()) return {};
@@ -55,10 +52,14 @@ std::optional<std::int64_t> parse_word(std::string_view text, Words... words) {
 }
 
 std::optional<std::int64_t> parse_debug(std::string_view text) { return parse_int(text, 0, 5); }
-std::optional<std::int64_t> parse_device(std::string_view text) { return parse_word(text, "cpu", "interp", "null"); }
+std::optional<std::int64_t> parse_device(std::string_view text) {
+  return parse_word(text, "cpu", "interp", "null");
+}
 std::optional<std::int64_t> parse_flag(std::string_view text) { return parse_int(text, 0, 1); }
 std::optional<std::int64_t> parse_threads(std::string_view text) { return parse_int(text, 1, kMaxThreads); }
-std::optional<std::int64_t> parse_progress(std::string_view text) { return parse_word(text, "auto", "0", "1"); }
+std::optional<std::int64_t> parse_progress(std::string_view text) {
+  return parse_word(text, "auto", "0", "1");
+}
 std::optional<std::int64_t> parse_count(std::string_view text) {
   return parse_int(text, 0, std::numeric_limits<std::int64_t>::max());
 }
@@ -67,7 +68,8 @@ constexpr std::array<Variable, kCount> kVariables{{
     {"TINYPHYS_DEBUG", "0 1 2 3 4 5", "0", "how much to tell on stderr"},
     {"TINYPHYS_DEVICE", "cpu interp null", "cpu", "the device that runs what names no device"},
     {"TINYPHYS_OPT", "0 1", "1", "0 turns off physics passes and fusion"},
-    {"TINYPHYS_THREADS", "1 to 1024", "the number of CPUs available to the process", "threads of a computation"},
+    {"TINYPHYS_THREADS", "1 to 1024", "the number of CPUs available to the process",
+     "threads of a computation"},
     {"TINYPHYS_VERIFY", "0 1", "0", "1 checks the graph against its spec after each pass"},
     {"TINYPHYS_PROGRESS", "auto 0 1", "auto", "the progress bar: on a terminal, never, always"},
     {"TINYPHYS_LONG_TESTS", "0 1", "0", "1 runs the tests that take minutes"},
@@ -178,7 +180,9 @@ int available_cpus() {
   return std::clamp(CPU_COUNT(&set), 1, kMaxThreads);
 }
 
-void set_override(std::string_view name, std::optional<std::string_view> text) { exchange_override(name, text); }
+void set_override(std::string_view name, std::optional<std::string_view> text) {
+  exchange_override(name, text);
+}
 
 ScopedOverride::ScopedOverride(std::string_view name, std::string_view text)
     : name_(name), previous_(exchange_override(name, text)) {}

@@ -29,7 +29,8 @@ inline std::uint64_t hash_mix(std::uint64_t hash, std::uint64_t value) {
   __extension__ using Wide = unsigned __int128;
   Wide product = static_cast<Wide>(hash ^ 0x9e3779b97f4a7c15u) * (value ^ 0xe7037ed1a0b428dbu);
   // The product is 0 where either factor is, and would forget the other: keep both in it.
-  return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64) ^ (hash + (value << 1));
+  return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64) ^
+         (hash + (value << 1));
 }
 
 }  // namespace tinyphys

@@ -1,9 +1,8 @@
 #include "support/progress.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
+#include <unistd.h>
 
 #include <fmt/format.h>
 

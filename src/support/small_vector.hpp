@@ -10,8 +10,7 @@
 namespace tinyphys {
 
 /// A vector that holds up to N elements in itself: shapes, axes, operands.
-template <class T, std::size_t N>
-class SmallVector {
+template <class T, std::size_t N> class SmallVector {
   static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>);
   static_assert(N > 0 && alignof(T) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__);
 
@@ -25,8 +24,7 @@ class SmallVector {
   SmallVector(std::initializer_list<T> list) : SmallVector(std::span<const T>(list.begin(), list.size())) {}
   explicit SmallVector(std::span<const T> other) : SmallVector() { append(other); }
   template <class It>
-    requires(!std::is_integral_v<It>)
-  SmallVector(It first, It last) : SmallVector() {
+  requires(!std::is_integral_v<It>) SmallVector(It first, It last) : SmallVector() {
     for (; first != last; ++first) push_back(*first);
   }
   SmallVector(const SmallVector& other) : SmallVector() { append(other); }

@@ -26,8 +26,7 @@ class ThreadPool {
   /// run() over as many threads as the environment says: f(block) for each block, or f(begin, end) for each thread's
   /// range of them. Results are the same for any number of threads as long as a block does the same work whatever
   /// range it is in. Allocates nothing once the threads have started.
-  template <class F>
-  void parallel_for(long n_blocks, F&& f);
+  template <class F> void parallel_for(long n_blocks, F&& f);
 
  private:
   struct Impl;
@@ -40,8 +39,7 @@ ThreadPool& thread_pool();
 /// Threads of a computation: TINYPHYS_THREADS.
 int threads();
 
-template <class F>
-void ThreadPool::parallel_for(long n_blocks, F&& f) {
+template <class F> void ThreadPool::parallel_for(long n_blocks, F&& f) {
   if constexpr (std::is_invocable_v<F&, long, long>) {
     run(n_blocks, tinyphys::threads(), f);
   } else {
@@ -51,9 +49,6 @@ void ThreadPool::parallel_for(long n_blocks, F&& f) {
   }
 }
 
-template <class F>
-void parallel_for(long n_blocks, F&& f) {
-  thread_pool().parallel_for(n_blocks, f);
-}
+template <class F> void parallel_for(long n_blocks, F&& f) { thread_pool().parallel_for(n_blocks, f); }
 
 }  // namespace tinyphys

@@ -1,8 +1,6 @@
 // Builds small kernels, runs them on a device, compares with the interpreter.
 #pragma once
 
-#include <doctest/doctest.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -11,6 +9,8 @@
 #include <span>
 #include <string>
 #include <vector>
+
+#include <doctest/doctest.h>
 
 #include "runtime/device.hpp"
 #include "tinyphys/error.hpp"
@@ -37,16 +37,14 @@ struct Bytes {
   std::vector<unsigned char> data;
 
   Bytes() = default;
-  Bytes(DType d, Dims s) : dtype(d), shape(std::move(s)), data(static_cast<std::size_t>(size()) * item_size(d)) {}
+  Bytes(DType d, Dims s)
+      : dtype(d), shape(std::move(s)), data(static_cast<std::size_t>(size()) * item_size(d)) {}
   std::int64_t size() const {
     std::int64_t n = 1;
     for (std::int64_t d : shape) n *= d;
     return n;
   }
-  template <class T>
-  T* as() {
-    return reinterpret_cast<T*>(data.data());
-  }
+  template <class T> T* as() { return reinterpret_cast<T*>(data.data()); }
   double real(std::int64_t i) const {
     double v = 0;
     float f = 0;
@@ -73,7 +71,9 @@ inline Bytes values(DType d, Dims shape, const std::vector<double>& v) {
   for (std::int64_t i = 0; i < b.size(); ++i) b.set(i, v[static_cast<std::size_t>(i) % v.size()]);
   return b;
 }
-inline Bytes doubles(Dims shape, const std::vector<double>& v) { return values(DType::kFloat64, std::move(shape), v); }
+inline Bytes doubles(Dims shape, const std::vector<double>& v) {
+  return values(DType::kFloat64, std::move(shape), v);
+}
 
 inline Bytes random_values(std::mt19937_64& rng, DType d, Dims shape, double lo = -2, double hi = 2) {
   Bytes b(d, std::move(shape));
@@ -142,7 +142,8 @@ inline void compare(const std::vector<Bytes>& got, const std::vector<Bytes>& exp
 }
 
 // cpu against interp.
-inline void check_kernel(const UOp& kernel, const std::vector<Bytes>& args, double tolerance = 0, double scale = 0) {
+inline void check_kernel(const UOp& kernel, const std::vector<Bytes>& args, double tolerance = 0,
+                         double scale = 0) {
   compare(run(device("cpu"), kernel, args), run(device("interp"), kernel, args), tolerance, scale);
 }
 

@@ -15,12 +15,15 @@ class Fuzz {
  public:
   explicit Fuzz(std::uint64_t seed) : rng_(seed) {}
 
-  std::int64_t below(std::int64_t n) { return static_cast<std::int64_t>(rng_() % static_cast<std::uint64_t>(n)); }
+  std::int64_t below(std::int64_t n) {
+    return static_cast<std::int64_t>(rng_() % static_cast<std::uint64_t>(n));
+  }
   std::mt19937_64& rng() { return rng_; }
 
   Dims shape() {
     Dims s;
-    for (std::int64_t rank = 1 + below(3); rank > 0; --rank) s.push_back(below(6) == 0 ? 1 : 1 + below(below(4) ? 7 : 40));
+    for (std::int64_t rank = 1 + below(3); rank > 0; --rank)
+      s.push_back(below(6) == 0 ? 1 : 1 + below(below(4) ? 7 : 40));
     return s;
   }
 
@@ -33,13 +36,16 @@ class Fuzz {
     const std::int64_t axis = rank ? below(rank) : 0;
     const std::int64_t n = rank ? shape[static_cast<std::size_t>(axis)] : 1;
     switch (below(rank ? 18 : 4)) {
-      case 0: return unary(std::array{Op::NEG, Op::ABS, Op::SIGN, Op::FLOOR}[static_cast<std::size_t>(below(4))], x);
+      case 0:
+        return unary(std::array{Op::NEG, Op::ABS, Op::SIGN, Op::FLOOR}[static_cast<std::size_t>(below(4))],
+                     x);
       case 1:
       case 2: {
         UOp other = others[static_cast<std::size_t>(below(static_cast<std::int64_t>(others.size())))];
         if (!same_shape(other.get(), x.get())) other = full_like(x, static_cast<double>(below(5)));
-        return small(op(std::array{Op::ADD, Op::SUB, Op::MUL, Op::MAX, Op::MIN}[static_cast<std::size_t>(below(5))],
-                        {x, other}));
+        return small(
+            op(std::array{Op::ADD, Op::SUB, Op::MUL, Op::MAX, Op::MIN}[static_cast<std::size_t>(below(5))],
+               {x, other}));
       }
       case 3: return where(compare(Op::LT, x, full_like(x, 3)), x, unary(Op::NEG, x));
       case 4:
@@ -80,19 +86,25 @@ class Fuzz {
         Dims axes{axis};
         if (below(2))
           for (std::int64_t i = axis + 1; i < rank; ++i) axes.push_back(i);
-        const auto kind = std::array{Reduction::kSum, Reduction::kMax, Reduction::kMin}[static_cast<std::size_t>(below(3))];
+        const auto kind =
+            std::array{Reduction::kSum, Reduction::kMax, Reduction::kMin}[static_cast<std::size_t>(below(3))];
         const UOp r = small(reduce(kind, x, axes));
         return below(2) && axes.size() == 1 ? repeat_axis(r, axis, n) : r;
       }
       case 14: return small(op(Op::CUMSUM, {x}, {axis}));
       case 15: {
         const std::int64_t m = 1 + below(9);
-        const UOp at = op(Op::MOD, {op(Op::MUL, {iota(m), full(DType::kInt64, Dims{m}, 5)}), full(DType::kInt64, Dims{m}, static_cast<double>(n))});
+        const UOp at = op(Op::MOD, {op(Op::MUL, {iota(m), full(DType::kInt64, Dims{m}, 5)}),
+                                    full(DType::kInt64, Dims{m}, static_cast<double>(n))});
         return op(Op::GATHER, {x, at}, {axis});
       }
       case 16: {
         const UOp flat = reshape(x, Dims{x->size()});
-        return op(Op::GATHER, {flat, cast(unary(Op::ABS, op(Op::MOD, {flat, full_like(flat, static_cast<double>(x->size()))})), DType::kInt64)}, {0});
+        return op(
+            Op::GATHER,
+            {flat, cast(unary(Op::ABS, op(Op::MOD, {flat, full_like(flat, static_cast<double>(x->size()))})),
+                        DType::kInt64)},
+            {0});
       }
       default:
         if (rank != 2 || x->size() > 400) return x;
@@ -140,7 +152,9 @@ TEST_CASE("random kernels agree with the interpreter in every bit") {
 
 TEST_CASE("index arithmetic keeps the value") {
   std::mt19937_64 rng(2);
-  auto below = [&](std::int64_t n) { return static_cast<std::int64_t>(rng() % static_cast<std::uint64_t>(n)); };
+  auto below = [&](std::int64_t n) {
+    return static_cast<std::int64_t>(rng() % static_cast<std::uint64_t>(n));
+  };
   for (int round = 0; round < 300; ++round) {
     CAPTURE(round);
     IndexMath m;
@@ -182,7 +196,9 @@ TEST_CASE("index arithmetic keeps the value") {
         case 2: next = m.add(m.mul(e, c), -below(4) * c), expected = value(next); break;
         case 3: next = m.add(m.mul(m.div(e, c), c), m.mod(e, c)), expected = before; break;
         case 4: next = m.clamp(e, c), expected = std::min(std::max<std::int64_t>(before, 0), c - 1); break;
-        default: next = m.where(m.less(e, c), m.add(e, c), m.add(e, -c)), expected = before < c ? before + c : before - c;
+        default:
+          next = m.where(m.less(e, c), m.add(e, c), m.add(e, -c)),
+          expected = before < c ? before + c : before - c;
       }
       CHECK(value(next) == expected);
       const Bounds bounds = m.bounds(next.get());
@@ -200,8 +216,8 @@ TEST_CASE("the same bits for any number of threads, and from run to run") {
   const UOp mean = scaled(sum_all(x), 1.0 / static_cast<double>(n));
   const UOp wave = mul(unary(Op::SIN, x), unary(Op::EXP, x));
   const UOp table = tensor(0, {100, 3000});
-  for (const UOp& k :
-       {lambda({wave}, 1), lambda({sum_all(wave), sum_all(x)}, 1), lambda({sub(x, broadcast_to(mean, Dims{n}))}, 1)}) {
+  for (const UOp& k : {lambda({wave}, 1), lambda({sum_all(wave), sum_all(x)}, 1),
+                       lambda({sub(x, broadcast_to(mean, Dims{n}))}, 1)}) {
     std::vector<Bytes> first;
     for (const char* threads : {"1", "2", "5", "2"}) {
       const env::ScopedOverride scope("TINYPHYS_THREADS", threads);

@@ -16,7 +16,8 @@ UOp scan(const UOp& b, const UOp& steps, const std::vector<UOp>& carry, const st
   std::vector<UOp> src{b, steps};
   for (const auto* list : {&carry, &xs, &captured}) src.insert(src.end(), list->begin(), list->end());
   return make(Op::SCAN, src,
-              std::vector<std::int64_t>{static_cast<std::int64_t>(carry.size()), static_cast<std::int64_t>(xs.size())});
+              std::vector<std::int64_t>{static_cast<std::int64_t>(carry.size()),
+                                        static_cast<std::int64_t>(xs.size())});
 }
 
 UOp times(const UOp& x, const UOp& s) { return mul(x, broadcast_to(s, x->shape())); }
@@ -46,7 +47,8 @@ UOp three_bodies(const UOp& steps) {
   const UOp half = add(p, times(force(q), scaled(dt, 0.5)));
   const UOp moved = add(q, times(div(half, repeat_axis(m, 1, 3)), dt));
   const UOp whole = add(half, times(force(moved), scaled(dt, 0.5)));
-  return scan(body({moved, whole}, 5), steps, {tensor(0, {3, 3}), tensor(1, {3, 3})}, {}, {scalar(2), tensor(3, {3})});
+  return scan(body({moved, whole}, 5), steps, {tensor(0, {3, 3}), tensor(1, {3, 3})}, {},
+              {scalar(2), tensor(3, {3})});
 }
 
 const Bytes kQ = doubles({3, 3}, {1, 0, 0, -0.5, 0.8, 0.1, -0.5, -0.8, -0.1});
@@ -61,15 +63,17 @@ TEST_CASE("Henon-Heiles: one kernel, bits of the interpreter") {
     long ops = 0;
     CHECK(fits_scan_kernel(s.get(), ops));
     CHECK(ops > 10);
-    check_kernel(lambda({get(s, 0), get(s, 1)}, 3), {doubles({2}, {0.1, 0.2}), doubles({2}, {0.3, -0.1}), doubles({}, {0.01})});
-    check_kernel(lambda({get(s, 1)}, 3), {doubles({2}, {0.1, 0.2}), doubles({2}, {0.3, -0.1}), doubles({}, {0.01})});
+    check_kernel(lambda({get(s, 0), get(s, 1)}, 3),
+                 {doubles({2}, {0.1, 0.2}), doubles({2}, {0.3, -0.1}), doubles({}, {0.01})});
+    check_kernel(lambda({get(s, 1)}, 3),
+                 {doubles({2}, {0.1, 0.2}), doubles({2}, {0.3, -0.1}), doubles({}, {0.01})});
   }
 }
 
 TEST_CASE("three bodies, steps as a slot") {
   const UOp s = three_bodies(scalar(4, DType::kInt64));
-  check_kernel(lambda({get(s, 0), get(s, 1)}, 5), {kQ, kP, doubles({}, {0.01}), kMass, values(DType::kInt64, {}, {500})},
-               1e-12, 1);
+  check_kernel(lambda({get(s, 0), get(s, 1)}, 5),
+               {kQ, kP, doubles({}, {0.01}), kMass, values(DType::kInt64, {}, {500})}, 1e-12, 1);
 }
 
 TEST_CASE("a scan in pieces has the bits of the whole") {
@@ -88,12 +92,15 @@ TEST_CASE("index, xs, stacked outputs and integer carry") {
   // carry: float [2], int64 [], int32 [2]; xs float [n, 2] and int64 [n]; captured [2]
   const std::int64_t n = 23;
   const UOp i = tensor(0, {}, DType::kInt64), a = tensor(1, {2}), k = tensor(2, {}, DType::kInt64),
-            w = tensor(3, {2}, DType::kInt32), x = tensor(4, {2}), j = tensor(5, {}, DType::kInt64), c = tensor(6, {2});
+            w = tensor(3, {2}, DType::kInt32), x = tensor(4, {2}), j = tensor(5, {}, DType::kInt64),
+            c = tensor(6, {2});
   const UOp a1 = add(mul(a, c), mul(x, broadcast_to(cast(i, kF), Dims{2})));
   const UOp k1 = add(op(Op::MUL, {k, constant_int(3)}), add(j, i));
-  const UOp w1 = add(flip(w, 0), cast(broadcast_to(op(Op::MOD, {k1, constant_int(5)}), Dims{2}), DType::kInt32));
+  const UOp w1 =
+      add(flip(w, 0), cast(broadcast_to(op(Op::MOD, {k1, constant_int(5)}), Dims{2}), DType::kInt32));
   const UOp b = body({a1, k1, w1, mul(a1, a1), op(Op::LT, {k1, constant_int(0)})}, 7);
-  const UOp s = scan(b, constant_int(n), {tensor(0, {2}), tensor(1, {}, DType::kInt64), full(DType::kInt32, Dims{2}, 4)},
+  const UOp s = scan(b, constant_int(n),
+                     {tensor(0, {2}), tensor(1, {}, DType::kInt64), full(DType::kInt32, Dims{2}, 4)},
                      {tensor(2, {n, 2}), tensor(3, {n}, DType::kInt64)}, {tensor(4, {2})});
   std::mt19937_64 rng(4);
   const std::vector<Bytes> args{doubles({2}, {1, 2}), values(DType::kInt64, {}, {7}),
@@ -107,7 +114,8 @@ TEST_CASE("index, xs, stacked outputs and integer carry") {
 TEST_CASE("a scan inside a scan") {
   // inner: x -> x / 2 + c, three times, where the outer step gives c; the inner count is data
   const UOp inner_body = body({add(scaled(tensor(1, {2}), 0.5), tensor(2, {2}))}, 3);
-  const UOp outer_x = tensor(1, {2}), count = tensor(2, {}, DType::kInt64), first = tensor(0, {}, DType::kInt64);
+  const UOp outer_x = tensor(1, {2}), count = tensor(2, {}, DType::kInt64),
+            first = tensor(0, {}, DType::kInt64);
   const UOp inner = scan(inner_body, count, {outer_x}, {}, {broadcast_to(cast(first, kF), Dims{2})});
   const UOp s = scan(body({mul(get(inner, 0), get(inner, 0))}, 3), constant_int(6), {tensor(0, {2})}, {},
                      {scalar(1, DType::kInt64)});
@@ -131,8 +139,8 @@ TEST_CASE("reductions, matmul and cumsum in a body") {
   const UOp y = matmul(m, x);
   const UOp norm = unary(Op::SQRT, sum_all(mul(y, y)));
   const UOp next = div(y, broadcast_to(norm, y->shape()));
-  const UOp s = scan(body({next, reduce(Reduction::kMax, next, Dims{0}), op(Op::CUMSUM, {next}, {1})}, 3), constant_int(8),
-                     {tensor(0, {6, 6})}, {}, {tensor(1, {6, 6})});
+  const UOp s = scan(body({next, reduce(Reduction::kMax, next, Dims{0}), op(Op::CUMSUM, {next}, {1})}, 3),
+                     constant_int(8), {tensor(0, {6, 6})}, {}, {tensor(1, {6, 6})});
   std::mt19937_64 rng(4);
   check_kernel(lambda({get(s, 0), get(s, 1), get(s, 2)}, 2),
                {random_values(rng, kF, {6, 6}), random_values(rng, kF, {6, 6})}, 1e-12, 1);
@@ -141,7 +149,9 @@ TEST_CASE("reductions, matmul and cumsum in a body") {
 TEST_CASE("what is too large for a scan kernel is said") {
   long ops = 0;
   const UOp x = tensor(1, {1000});
-  CHECK_FALSE(fits_scan_kernel(scan(body({mul(x, x)}, 2), constant_int(5), {tensor(0, {1000})}, {}, {}).get(), ops));
+  CHECK_FALSE(
+      fits_scan_kernel(scan(body({mul(x, x)}, 2), constant_int(5), {tensor(0, {1000})}, {}, {}).get(), ops));
   const UOp y = tensor(1, {40, 40});
-  CHECK_FALSE(fits_scan_kernel(scan(body({matmul(y, y)}, 2), constant_int(5), {tensor(0, {40, 40})}, {}, {}).get(), ops));
+  CHECK_FALSE(fits_scan_kernel(
+      scan(body({matmul(y, y)}, 2), constant_int(5), {tensor(0, {40, 40})}, {}, {}).get(), ops));
 }

@@ -1,9 +1,9 @@
 // What the code generator writes, without running it. The null device has a fixed target, so texts do not depend
 // on the host.
-#include <doctest/doctest.h>
-
 #include <string>
 #include <vector>
+
+#include <doctest/doctest.h>
 
 #include "runtime/device.hpp"
 #include "uop/build.hpp"
@@ -28,8 +28,9 @@ int count(const std::string& text, const std::string& what) {
 
 TEST_CASE("golden: y = a x + y") {
   const UOp a = broadcast_to(param(2, DType::kFloat64, Dims{}, true), Dims{64});
-  CHECK(text_of(lambda({add(mul(tensor(0, {64}), a), tensor(1, {64}))}, 3)) ==
-        R"(define void @kernel_0(ptr %outputs, ptr %inputs, ptr %slots, i64 %begin, i64 %end, i64 %first, i64 %last) #0 {
+  CHECK(
+      text_of(lambda({add(mul(tensor(0, {64}), a), tensor(1, {64}))}, 3)) ==
+      R"(define void @kernel_0(ptr %outputs, ptr %inputs, ptr %slots, i64 %begin, i64 %end, i64 %first, i64 %last) #0 {
 entry:
   %in0.p = getelementptr ptr, ptr %inputs, i64 0
   %in0 = load ptr, ptr %in0.p
@@ -88,7 +89,8 @@ TEST_CASE("views become index arithmetic, neighbouring axes one loop") {
 
 TEST_CASE("reductions over the same ranges share a loop, invariant work leaves it") {
   const UOp x = tensor(0, {512});
-  CHECK(count(text_of(lambda({sum_all(x), sum_all(mul(x, x)), reduce(Reduction::kMax, x, Dims{0})}, 1)), "phi") == 1);
+  CHECK(count(text_of(lambda({sum_all(x), sum_all(mul(x, x)), reduce(Reduction::kMax, x, Dims{0})}, 1)),
+              "phi") == 1);
   const UOp m = tensor(0, {16, 32});
   const UOp e = unary(Op::EXP, sum(m, Dims{1}));  // once per row, not per element
   const std::string t = text_of(lambda({mul(m, repeat_axis(e, 1, 32))}, 1));
@@ -109,7 +111,9 @@ TEST_CASE("scalars are arguments, never text") {
   const UOp q = param(1, DType::kFloat64, Dims{2}), dt = param(2, DType::kFloat64, Dims{});
   const UOp body = lambda({add(q, mul(neg(q), broadcast_to(dt, Dims{2})))}, 3);
   auto kernel = [&](std::int64_t steps) {
-    const UOp s = make(Op::SCAN, {body, constant_int(steps), tensor(0, {2}), param(1, DType::kFloat64, Dims{}, true)}, {1, 0});
+    const UOp s =
+        make(Op::SCAN, {body, constant_int(steps), tensor(0, {2}), param(1, DType::kFloat64, Dims{}, true)},
+             {1, 0});
     return lambda({get(s, 0)}, 2);
   };
   CHECK(text_of(kernel(1000)) == text_of(kernel(1'000'000'000'000)));

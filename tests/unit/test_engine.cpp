@@ -17,7 +17,7 @@ using tp::Tensor;
 
 namespace {
 
-Tensor ramp(std::int64_t n) { return tp::linspace(0.0, 3.0, n); }
+Tensor ramp(std::int64_t n) { return Tensor::linspace(0.0, 3.0, n); }
 
 tp::System oscillators(const Tensor& m, double k) {
   return tp::System([m, k](const Tensor& q, const Tensor& p) {
@@ -124,7 +124,7 @@ TEST_CASE("interp is the oracle of cpu") {
 }
 
 TEST_CASE("item inside a trace is an error at that place, and the engine goes on") {
-  CHECK_THROWS_WITH_AS((void)tp::grad([](const Tensor& x) { return x * x.item<double>(); })(Tensor::from(2.0)),
+  CHECK_THROWS_WITH_AS((void)tp::grad([](const Tensor& x) { return x * x.item<double>(); })(Tensor::full({}, 2.0)),
                        doctest::Contains("traced"), tp::Error);
   CHECK((Tensor::from({1.0, 2.0}) + 1.0).sum().item<double>() == 5.0);
 }
@@ -138,9 +138,9 @@ TEST_CASE("gradients run through evolve by the tape") {
     const tp::State end = s.evolve({q0, p0}, {.dt = dt, .steps = steps});
     return (end.q * end.q).sum() + end.p.sum();
   };
-  const double g = tp::grad(loss)(Tensor::from(k0)).item<double>();
+  const double g = tp::grad(loss)(Tensor::full({}, k0)).item<double>();
   const double e = 1e-5;
-  const double central = (loss(Tensor::from(k0 + e)).item<double>() - loss(Tensor::from(k0 - e)).item<double>()) / (2 * e);
+  const double central = (loss(Tensor::full({}, k0 + e)).item<double>() - loss(Tensor::full({}, k0 - e)).item<double>()) / (2 * e);
   CHECK(g == doctest::Approx(central).epsilon(1e-7));
 }
 

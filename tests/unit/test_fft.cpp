@@ -1,6 +1,4 @@
 // Transforms: known spectra, a sum written out, round trips, Parseval.
-#include <doctest/doctest.h>
-
 #include <cmath>
 #include <complex>
 #include <cstdio>
@@ -8,6 +6,8 @@
 #include <random>
 #include <thread>
 #include <vector>
+
+#include <doctest/doctest.h>
 
 #include "runtime/fft.hpp"
 #include "tinyphys/error.hpp"
@@ -68,7 +68,8 @@ TEST_CASE("fft: a plane wave is one peak, in one to three dimensions") {
         x[static_cast<std::size_t>((i * 6 + j) * 5 + k)] =
             std::polar(1.0, 2 * std::numbers::pi * (1.0 * i / 4 + 2.0 * j / 6 + 3.0 * k / 5));
   fft(s, FftDirection::kForward, x.data(), y.data());
-  for (std::size_t i = 0; i < y.size(); ++i) CHECK(std::abs(y[i] - (i == (1 * 6 + 2) * 5 + 3 ? 120.0 : 0.0)) < 1e-12);
+  for (std::size_t i = 0; i < y.size(); ++i)
+    CHECK(std::abs(y[i] - (i == (1 * 6 + 2) * 5 + 3 ? 120.0 : 0.0)) < 1e-12);
 }
 
 TEST_CASE("fft: round trips and Parseval, batches, in place") {

@@ -87,8 +87,9 @@ TEST_CASE("env: values, and one warning for a bad one") {
       env::ScopedOverride bad("TINYPHYS_DEBUG", "nonsense");
       CHECK(env::debug_level() == 0);
     }
-    CHECK(err.text() ==
-          "[tinyphys warning] TINYPHYS_DEBUG=nonsense is not understood; valid values: 0 1 2 3 4 5; using 0\n");
+    CHECK(
+        err.text() ==
+        "[tinyphys warning] TINYPHYS_DEBUG=nonsense is not understood; valid values: 0 1 2 3 4 5; using 0\n");
   }
   SUBCASE("TINYPHYS_THREADS that is no count falls back to the CPUs there are") {
     for (const char* text : {"0", "-1", "many", "2x", " 2", "1e9", "99999999999999999999"}) {
@@ -126,7 +127,8 @@ TEST_CASE("env: values, and one warning for a bad one") {
       CHECK(env::debug_level() == 2);
     }
     CHECK(env::debug_level() == 1);
-    CHECK_THROWS_WITH_AS(env::set_override("TINYPHYS_DEBUGG", "1"), doctest::Contains("TINYPHYS_DEBUGG"), Error);
+    CHECK_THROWS_WITH_AS(env::set_override("TINYPHYS_DEBUGG", "1"), doctest::Contains("TINYPHYS_DEBUGG"),
+                         Error);
   }
 }
 
@@ -312,12 +314,14 @@ TEST_CASE("thread pool: an exception reaches the caller, and the pool lives on")
       if (block == bad) throw Error("block", fmt::format("{}", block));
       ++done;
     };
-    CHECK_THROWS_WITH_AS(parallel_for(16, body), doctest::Contains(fmt::format("] {} (", bad).c_str()), Error);
+    CHECK_THROWS_WITH_AS(parallel_for(16, body), doctest::Contains(fmt::format("] {} (", bad).c_str()),
+                         Error);
     CHECK(done >= 12);  // the three other ranges finish
   }
   // Where all ranges throw, the lowest one wins, whichever was first in time.
   for (int i = 0; i < 50; ++i) {
-    CHECK_THROWS_WITH(parallel_for(16, [](long block) { throw std::runtime_error(fmt::format("b{}", block)); }), "b0");
+    CHECK_THROWS_WITH(
+        parallel_for(16, [](long block) { throw std::runtime_error(fmt::format("b{}", block)); }), "b0");
   }
   std::atomic<int> calls{0};
   parallel_for(16, [&](long) { ++calls; });

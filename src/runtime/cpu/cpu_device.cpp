@@ -100,8 +100,8 @@ class CpuDevice final : public Device {
     return it == loaded_.end() ? nullptr : it->second.lock();
   }
 
-  static void run(CpuExecutable& x, void* const* outputs, const void* const* inputs, const std::int64_t* scalars,
-                  StepRange steps) {
+  static void run(CpuExecutable& x, void* const* outputs, const void* const* inputs,
+                  const std::int64_t* scalars, StepRange steps) {
     const Kernel& k = x.kernel();
     for (std::size_t i = 0; i < k.parts.size(); ++i) {
       const KernelFunction f = x.code->functions[i];

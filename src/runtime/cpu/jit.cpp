@@ -1,10 +1,7 @@
 #include "runtime/cpu/jit.hpp"
 
 #include <dlfcn.h>
-
 #include <mutex>
-
-#include "tinyphys/error.hpp"
 
 #include <llvm/AsmParser/Parser.h>
 #include <llvm/ExecutionEngine/Orc/CompileUtils.h>
@@ -23,13 +20,14 @@
 #include <llvm/Transforms/Utils/Mem2Reg.h>
 #include <llvm/Transforms/Vectorize/SLPVectorizer.h>
 
+#include "tinyphys/error.hpp"
+
 namespace tinyphys {
 namespace {
 
 namespace orc = llvm::orc;
 
-template <class T>
-T need(llvm::Expected<T> e) {
+template <class T> T need(llvm::Expected<T> e) {
   if (!e) throw Error("compile", "LLVM: " + llvm::toString(e.takeError()), "", 0);
   return std::move(*e);
 }
@@ -58,8 +56,8 @@ class LlvmJit final : public Jit {
     host_ = builder.getCPU() + " " + builder.getFeatures().getString();
     machine_ = need(builder.createTargetMachine());
     jit_ = need(orc::LLJITBuilder().setJITTargetMachineBuilder(std::move(builder)).create());
-    jit_->getMainJITDylib().addGenerator(
-        need(orc::DynamicLibrarySearchGenerator::GetForCurrentProcess(jit_->getDataLayout().getGlobalPrefix())));
+    jit_->getMainJITDylib().addGenerator(need(
+        orc::DynamicLibrarySearchGenerator::GetForCurrentProcess(jit_->getDataLayout().getGlobalPrefix())));
 
     const auto features = llvm::sys::getHostCPUFeatures();
     auto has = [&](const char* f) { return features.lookup(f); };
@@ -101,8 +99,8 @@ class LlvmJit final : public Jit {
   }
 
  private:
-  std::unique_ptr<llvm::Module> parse(llvm::LLVMContext& context, const std::string& text, const std::string& name,
-                                      bool scalar) {
+  std::unique_ptr<llvm::Module> parse(llvm::LLVMContext& context, const std::string& text,
+                                      const std::string& name, bool scalar) {
     llvm::SMDiagnostic diagnostic;
     auto module = llvm::parseAssemblyString(text, diagnostic, context);
     std::string message;

@@ -33,7 +33,8 @@ class Jit {
   // gains from the optimizer; vector code comes as it should be.
   virtual std::string compile(const std::string& text, const std::string& name, bool scalar) = 0;
   virtual std::string assembly(const std::string& text, const std::string& name, bool scalar) = 0;
-  virtual std::shared_ptr<JitCode> load(const std::string& object, const std::string& name, int functions) = 0;
+  virtual std::shared_ptr<JitCode> load(const std::string& object, const std::string& name,
+                                        int functions) = 0;
 
  protected:
   Target target_;

@@ -30,8 +30,12 @@ void write(const Value<double>& v, std::size_t from, std::size_t count, void* da
       case DType::kFloat64: static_cast<double*>(data)[at + i] = v.real[from + i]; break;
       case DType::kFloat32: static_cast<float*>(data)[at + i] = static_cast<float>(v.real[from + i]); break;
       case DType::kInt64: static_cast<std::int64_t*>(data)[at + i] = v.integer[from + i]; break;
-      case DType::kInt32: static_cast<std::int32_t*>(data)[at + i] = static_cast<std::int32_t>(v.integer[from + i]); break;
-      default: static_cast<unsigned char*>(data)[at + i] = static_cast<unsigned char>(v.integer[from + i] != 0); break;
+      case DType::kInt32:
+        static_cast<std::int32_t*>(data)[at + i] = static_cast<std::int32_t>(v.integer[from + i]);
+        break;
+      default:
+        static_cast<unsigned char*>(data)[at + i] = static_cast<unsigned char>(v.integer[from + i] != 0);
+        break;
     }
 }
 
