@@ -30,7 +30,8 @@ bool is_library_call(const Node* n) {
 
 namespace {
 
-// Rough cycles of one instruction, scalar or one native vector (STACK.md section 4: libmvec 3-7 ns per vector).
+// Rough cycles of one instruction, scalar or one native vector (STACK.md section 4: libmvec 3-7 ns per
+// vector).
 double cycles(const Node* n, bool vector) {
   if (is_library_call(n)) return vector ? 16 : 20;
   switch (n->op) {

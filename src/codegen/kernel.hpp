@@ -21,7 +21,8 @@ struct Target {
   bool cheap_masks = true;
 };
 
-// One loop nest: everything in `stores` is computed inside `ranges`, outer first. The passes fill in the rest.
+// One loop nest: everything in `stores` is computed inside `ranges`, outer first. The passes fill in the
+// rest.
 struct LoopNest {
   std::vector<UOp> ranges;
   std::vector<UOp> stores;

@@ -1,4 +1,4 @@
-// The driver: LAMBDA to Kernel. Read main order in lower_kernel().
+// The driver: LAMBDA to Kernel. lower_kernel() at the end is the list of passes, in order.
 #include <algorithm>
 
 #include "codegen/kernel.hpp"

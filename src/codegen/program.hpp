@@ -1,7 +1,7 @@
 // The linear program: what a renderer turns into text, in order, with loops but without any decision left.
 //
-// A register is the number of the instruction that made it. `lanes` is 1 for scalars; a scalar used by a vector
-// instruction is broadcast. Bools are bits in registers and bytes in memory.
+// A register is the number of the instruction that made it. `lanes` is 1 for scalars; a scalar used by a
+// vector instruction is broadcast. Bools are bits in registers and bytes in memory.
 #pragma once
 
 #include <cstdint>

@@ -11,8 +11,8 @@
 namespace tinyphys {
 namespace {
 
-// Ids of reduce ranges are level * kLevel + axis: ranges of a reduction inside another differ from its own, and
-// equal reductions side by side share theirs, so that they fuse into one loop.
+// Ids of reduce ranges are level * kLevel + axis: ranges of a reduction inside another differ from its own,
+// and equal reductions side by side share theirs, so that they fuse into one loop.
 constexpr std::int64_t kLevel = 64;
 // A kernel that grows beyond this is a mistake of the scheduler (exponential recomputation).
 constexpr std::size_t kMaxScalars = 400'000;

@@ -1,9 +1,10 @@
-// From tensors to scalars: the value of a tensor node at an index, as a graph over RANGE, LOAD and ACCUMULATE.
+// From tensors to scalars: the value of a tensor node at an index, as a graph over RANGE, LOAD and
+// ACCUMULATE.
 //
 // The walk goes in reverse from the outputs. Movement ops become index arithmetic; PAD and CAT become WHEREs
 // over loads that are gated (no access where the condition is false); REDUCE becomes ACCUMULATE over fresh
-// ranges. In unrolled mode (scan kernels: every index is a number) reductions become sums of scalars and a SCAN
-// becomes a LOOP whose carry is one STATE per element.
+// ranges. In unrolled mode (scan kernels: every index is a number) reductions become sums of scalars and a
+// SCAN becomes a LOOP whose carry is one STATE per element.
 #pragma once
 
 #include <cstdint>

@@ -149,8 +149,8 @@ class ProgramRenderer {
       if (i.access == Access::kContiguous) {
         std::string index = w_.operand(i.src[0], 1);
         if (gate >= 0) {
-          // No lane reads where the gate is closed, but hidden faults on pages that do not exist cost microseconds
-          // each: a vector wholly outside the array is aimed at its start.
+          // No lane reads where the gate is closed, but hidden faults on pages that do not exist cost
+          // microseconds each: a vector wholly outside the array is aimed at its start.
           const std::string shifted = w_.emit("add i64 " + index + ", " + std::to_string(i.lanes - 1));
           const std::string touches =
               w_.emit("icmp ult i64 " + shifted + ", " + std::to_string(i.size + i.lanes - 1));

@@ -13,8 +13,8 @@ struct RenderTarget {
 };
 
 // One function per part: void @kernel_<i>(ptr outputs, ptr inputs, ptr slots, i64 begin, i64 end, i64 first,
-// i64 last). Deterministic: names by order, no sizes of the machine but the vector width. Arithmetic is exactly
-// as written: no fast-math flags, and only FMA is fused.
+// i64 last). Deterministic: names by order, no sizes of the machine but the vector width. Arithmetic is
+// exactly as written: no fast-math flags, and only FMA is fused.
 std::string render_llvm_ir(const Kernel& kernel, const RenderTarget& target);
 
 }  // namespace tinyphys

@@ -31,7 +31,8 @@ class LlvmWriter {
   void define(int r, const std::string& value) { names_[static_cast<std::size_t>(r)] = value; }
   // Register r as a value of this many lanes.
   std::string operand(int r, int lanes) const;
-  // Right after the definition of r: the vectors of it that are needed later, so that they dominate every use.
+  // Right after the definition of r: the vectors of it that are needed later, so that they dominate every
+  // use.
   void broadcast(int r);
   std::string splat(const std::string& scalar, DType d, int lanes);
 

@@ -15,9 +15,9 @@
 
 namespace tinyphys {
 
-// Steps [first, last) of a scan kernel; last < 0: all of them, [0, steps of the SCAN). Stacked outputs and xs are
-// indexed by the step itself; the carry goes from the inputs of this launch to its outputs, so that a long scan
-// can be run in pieces.
+// Steps [first, last) of a scan kernel; last < 0: all of them, [0, steps of the SCAN). Stacked outputs and xs
+// are indexed by the step itself; the carry goes from the inputs of this launch to its outputs, so that a
+// long scan can be run in pieces.
 struct StepRange {
   std::int64_t first = 0, last = -1;
 };

@@ -23,8 +23,8 @@ namespace {
 
 enum class Kind { kForward, kInverse, kReal, kRealInverse };
 
-// Plans are kept for the life of the process: making one costs more than running it, and FFTW's planner is not
-// safe for several threads while running a plan on new arrays is.
+// Plans are kept for the life of the process: making one costs more than running it, and FFTW's planner is
+// not safe for several threads while running a plan on new arrays is.
 struct Planner {
   std::mutex mutex;
   std::map<std::tuple<Kind, std::vector<std::int64_t>, bool>, fftw_plan> plans;

@@ -1,9 +1,9 @@
 // Discrete Fourier transforms of doubles on the CPU, in NumPy's conventions.
 //
-// Forward: X[k] = sum_j x[j] exp(-2 pi i j k / n), not scaled; inverse: with exp(+...), scaled by 1 / n (n: all
-// points of the transform). Arrays are row-major and contiguous, `batch` transforms one after another. FFTW does
-// the work, with plans from ESTIMATE or from wisdom that was loaded, so that a result does not depend on timings.
-// Built without FFTW (TINYPHYS_FFTW=OFF), every call throws tp::Error.
+// Forward: X[k] = sum_j x[j] exp(-2 pi i j k / n), not scaled; inverse: with exp(+...), scaled by 1 / n (n:
+// all points of the transform). Arrays are row-major and contiguous, `batch` transforms one after another.
+// FFTW does the work, with plans from ESTIMATE or from wisdom that was loaded, so that a result does not
+// depend on timings. Built without FFTW (TINYPHYS_FFTW=OFF), every call throws tp::Error.
 #pragma once
 
 #include <complex>
@@ -27,7 +27,8 @@ void fft_real(std::span<const std::int64_t> shape, const double* in, std::comple
 void fft_real_inverse(std::span<const std::int64_t> shape, const std::complex<double>* in, double* out,
                       std::int64_t batch = 1);
 
-// Plans measured earlier, as FFTW writes them. load: false when there is no such file or it is not understood.
+// Plans measured earlier, as FFTW writes them. load: false when there is no such file or it is not
+// understood.
 bool load_fft_wisdom(const std::string& path);
 bool save_fft_wisdom(const std::string& path);
 

@@ -23,10 +23,15 @@ constexpr std::uint8_t kMallocClass = 255;
 constexpr std::size_t kSlabBytes = std::size_t{1} << 16;
 constexpr std::size_t kShards = 64;
 
-// One part of the intern table with the memory of its nodes; all under one lock.
+// One part of the intern table with the memory of its nodes; all under one lock. Open addressing with the hashes
+// beside the pointers: a search or a growing table touches no node but the one it looks for.
 struct Shard {
+  struct Entry {
+    std::uint64_t hash = 0;
+    Node* node = nullptr;
+  };
   std::mutex mutex;
-  std::vector<Node*> buckets = std::vector<Node*>(64, nullptr);
+  std::vector<Entry> entries = std::vector<Entry>(64);
   std::size_t count = 0;
   std::array<void*, kSizeClasses> free{};
   char* slab = nullptr;
@@ -65,17 +70,36 @@ struct Shard {
     std::memcpy(static_cast<void*>(n), &free[c], sizeof(void*));
     free[c] = n;
   }
-  void grow() {
-    std::vector<Node*> bigger(buckets.size() * 2, nullptr);
-    for (Node* n : buckets)
-      while (n) {
-        Node* next = n->next;
-        Node*& head = bigger[(n->hash >> 6) & (bigger.size() - 1)];
-        n->next = head;
-        head = n;
-        n = next;
-      }
-    buckets.swap(bigger);
+  std::size_t home(std::uint64_t hash) const { return (hash >> 6) & (entries.size() - 1); }
+  std::size_t after(std::size_t i) const { return (i + 1) & (entries.size() - 1); }
+
+  void insert(Node* n) {
+    if (++count * 2 > entries.size()) {
+      std::vector<Entry> bigger(entries.size() * 2);
+      bigger.swap(entries);
+      for (const Entry& e : bigger)
+        if (e.node) place(e);
+    }
+    place({n->hash, n});
+  }
+  void place(const Entry& e) {
+    std::size_t i = home(e.hash);
+    while (entries[i].node) i = after(i);
+    entries[i] = e;
+  }
+  void erase(const Node* n) {
+    std::size_t hole = home(n->hash);
+    while (entries[hole].node != n) hole = after(hole);
+    // Entries behind the hole that a search would no longer reach move up into it.
+    for (std::size_t i = after(hole); entries[i].node; i = after(i)) {
+      const std::size_t from = home(entries[i].hash);
+      const bool reachable = hole <= i ? hole < from && from <= i : hole < from || from <= i;
+      if (reachable) continue;
+      entries[hole] = entries[i];
+      hole = i;
+    }
+    entries[hole] = {};
+    --count;
   }
 };
 
@@ -124,10 +148,15 @@ thread_local std::uint32_t current_location = 0;
 constexpr std::uint32_t kMoreLocations = std::uint32_t{1} << 31;
 
 std::uint32_t location_id(const std::source_location& where) {
-  thread_local const void* last_file = nullptr;
-  thread_local unsigned last_line = 0;
-  thread_local std::uint32_t last_id = 0;
-  if (last_id != 0 && last_file == where.file_name() && last_line == where.line()) return last_id;
+  // The lines of one loop body, at least, are found without the lock.
+  struct Seen {
+    const void* file = nullptr;
+    unsigned line = 0;
+    std::uint32_t id = 0;
+  };
+  thread_local std::array<Seen, 64> recent;
+  Seen& seen = recent[(where.line() ^ reinterpret_cast<std::uintptr_t>(where.file_name()) >> 4) % recent.size()];
+  if (seen.id != 0 && seen.file == where.file_name() && seen.line == where.line()) return seen.id;
   LocationTable& t = location_table();
   std::lock_guard lock(t.mutex);
   auto [it, fresh] = t.ids.try_emplace({where.file_name(), where.line()}, 0);
@@ -137,9 +166,8 @@ std::uint32_t location_id(const std::source_location& where) {
     it->second = static_cast<std::uint32_t>(t.entries.size());
     t.entries.push_back({std::move(file), where.line()});
   }
-  last_file = where.file_name();
-  last_line = where.line();
-  return last_id = it->second;
+  seen = {where.file_name(), where.line(), it->second};
+  return it->second;
 }
 
 void note_location(Node* n) {
@@ -183,23 +211,14 @@ void set_storage(Node* n, StorageRef s) {
 UOp make(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
   const std::uint64_t h = hash_of(op, src, arg);
   Shard& shard = shard_of(h);
-  {
-    std::lock_guard lock(shard.mutex);
-    for (Node* n = shard.buckets[(h >> 6) & (shard.buckets.size() - 1)]; n; n = n->next)
-      if (n->hash == h && equals(n, op, src, arg) && retain_if_alive(n)) {
-        note_location(n);
-        return UOp::adopt(n);
-      }
-  }
-  // Derivation may throw and may be slow: outside the lock. Somebody may insert the node meanwhile.
   thread_local Derived derived;
-  derive(op, src, arg, derived);
   std::lock_guard lock(shard.mutex);
-  for (Node* n = shard.buckets[(h >> 6) & (shard.buckets.size() - 1)]; n; n = n->next)
-    if (n->hash == h && equals(n, op, src, arg) && retain_if_alive(n)) {
+  for (std::size_t i = shard.home(h); shard.entries[i].node; i = shard.after(i))
+    if (Node* n = shard.entries[i].node; shard.entries[i].hash == h && equals(n, op, src, arg) && retain_if_alive(n)) {
       note_location(n);
       return UOp::adopt(n);
     }
+  derive(op, src, arg, derived);  // makes no node, so it may run under the lock; throws for a malformed one
   const std::size_t bytes =
       sizeof(Node) + (src.size() + arg.size() + derived.shape.size()) * sizeof(std::int64_t);
   std::uint8_t size_class = 0;
@@ -212,7 +231,7 @@ UOp make(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
     for (Node* s : src) flags |= s->flags & (Node::kHasSym | Node::kHasBuffer | Node::kHasParam);
   Node* n = new (memory) Node{{1}, op, derived.dtype, flags, size_class, static_cast<std::uint32_t>(src.size()),
                               static_cast<std::uint32_t>(arg.size()),
-                              static_cast<std::uint32_t>(derived.shape.size()), {0}, h, nullptr, {nullptr}};
+                              static_cast<std::uint32_t>(derived.shape.size()), {0}, h, {nullptr}};
   auto* tail = reinterpret_cast<std::int64_t*>(n + 1);
   for (Node* s : src) {
     s->refs.fetch_add(1, std::memory_order_relaxed);
@@ -221,11 +240,7 @@ UOp make(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
   for (std::int64_t a : arg) *tail++ = a;
   for (std::int64_t d : derived.shape) *tail++ = d;
   note_location(n);
-  if (shard.count >= shard.buckets.size()) shard.grow();
-  Node*& head = shard.buckets[(h >> 6) & (shard.buckets.size() - 1)];
-  n->next = head;
-  head = n;
-  ++shard.count;
+  shard.insert(n);
   return UOp::adopt(n);
 }
 
@@ -246,10 +261,7 @@ void destroy_node(Node* first) {
     }
     Shard& shard = shard_of(n->hash);
     std::lock_guard lock(shard.mutex);
-    Node** p = &shard.buckets[(n->hash >> 6) & (shard.buckets.size() - 1)];
-    while (*p != n) p = &(*p)->next;
-    *p = n->next;
-    --shard.count;
+    shard.erase(n);
     shard.release(n);
   }
 }

@@ -81,7 +81,6 @@ struct Node {
   std::uint32_t n_dim;
   std::atomic<std::uint32_t> location;  // id of the first call site, 0 = none
   std::uint64_t hash;
-  Node* next;  // hash chain
   std::atomic<Storage*> storage;
 
   // A symbol of an open trace is below.
@@ -106,7 +105,7 @@ struct Node {
     return n;
   }
 };
-static_assert(sizeof(Node) == 48);
+static_assert(sizeof(Node) == 40);
 
 void destroy_node(Node* n);  // refs just fell to 0
 

@@ -1,9 +1,10 @@
-// Random graphs of exact operations: the CPU must give the interpreter's values in every bit, whatever the order
-// of a sum. Values are small whole numbers, kept small by MOD.
+// Random graphs of exact operations: the CPU must give the interpreter's values in every bit, whatever the
+// order of a sum. Values are small whole numbers, kept small by MOD.
 #include <cstdlib>
 
 #include "backend/kernel_helpers.hpp"
 #include "codegen/index.hpp"
+#include "runtime/cpu/jit.hpp"
 #include "support/env.hpp"
 
 using namespace tinyphys;
@@ -258,4 +259,34 @@ TEST_CASE("equal text is compiled once while somebody holds it") {
   const std::int64_t scalars[] = {0};
   cpu.launch(*e, outputs, inputs, scalars);
   CHECK(out[4] == 10);
+}
+
+TEST_CASE("hosts with narrower vectors, and without libmvec") {
+  std::mt19937_64 rng(31);
+  const Bytes v = random_values(rng, DType::kFloat64, {19, 37}), f = random_values(rng, DType::kFloat32, {19, 37});
+  const UOp x = tensor(0, {19, 37}), y = tensor(1, {19, 37}, DType::kFloat32);
+  const UOp wave = add(unary(Op::SIN, x), cast(unary(Op::EXP, y), DType::kFloat64));
+  for (const UOp& k : {lambda({wave, cast(wave, DType::kInt32)}, 2), lambda({sum(wave, Dims{1})}, 2),
+                       lambda({sum(wave, Dims{0})}, 2), lambda({op(Op::ROLL, {wave}, {1, 5})}, 2)}) {
+    const auto expected = run(device("interp"), k, {v, f});
+    for (int bytes : {16, 32, 64})
+      for (bool math : {true, false}) {
+        if (bytes > jit().target().vector_bytes) continue;
+        CAPTURE(bytes);
+        CAPTURE(math);
+        const Kernel kernel = lower_kernel(k, {bytes, bytes == 64});
+        const std::string text = render_llvm_ir(kernel, {bytes, math});
+        const std::string name = "test_" + std::to_string(bytes) + (math ? "m" : "s");
+        const auto code = jit().load(jit().compile(text, name, false), name, static_cast<int>(kernel.parts.size()));
+        std::vector<Bytes> got;
+        std::vector<void*> outputs;
+        for (Node* o : k->src()) got.emplace_back(o->dtype, shape_of(o));
+        for (Bytes& b : got) outputs.push_back(b.data.data());
+        const void* inputs[] = {v.data.data(), f.data.data()};
+        const std::int64_t slots[] = {0, 0};
+        for (std::size_t i = 0; i < kernel.parts.size(); ++i)
+          code->functions[i](outputs.data(), inputs, slots, 0, kernel.parts[i].units, 0, 0);
+        compare(got, expected, 1e-6, 10);  // exp in float32
+      }
+  }
 }

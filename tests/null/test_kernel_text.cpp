@@ -1,5 +1,5 @@
-// What the code generator writes, without running it. The null device has a fixed target, so texts do not depend
-// on the host.
+// What the code generator writes, without running it. The null device has a fixed target, so texts do not
+// depend on the host.
 #include <string>
 #include <vector>
 

@@ -39,7 +39,7 @@ install_packages() {
   fi
   # env: sudo drops the environment. The lock: a fresh machine may be busy upgrading itself.
   as_root+=(env DEBIAN_FRONTEND=noninteractive)
-  local apt=("${as_root[@]}" apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
+  local apt=("${as_root[@]}" apt-get -q -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o Acquire::Retries=3)
   # Another repository on the machine may be out of reach; what counts is whether the packages can be had.
   "${apt[@]}" update || echo "apt-get update failed; trying with the package lists that are here" >&2
   "${apt[@]}" install -y --no-install-recommends "${missing[@]}" || return 1

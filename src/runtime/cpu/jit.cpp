@@ -136,8 +136,8 @@ class LlvmJit final : public Jit {
     passes.addPass(llvm::PromotePass());
     passes.addPass(llvm::EarlyCSEPass());
     if (scalar) {
-      // Pairs up equal work on different bodies: 1.4 times the speed of a three-body step. InstCombine brought
-      // nothing on top.
+      // Pairs up equal work on different bodies: 1.4 times the speed of a three-body step. InstCombine
+      // brought nothing on top.
       passes.addPass(llvm::SLPVectorizerPass());
       passes.addPass(llvm::EarlyCSEPass());
     }
@@ -152,8 +152,8 @@ class LlvmJit final : public Jit {
 }  // namespace
 
 Jit& jit() {
-  // Leaked on purpose: executables held by static objects are dropped after any destructor order we could choose,
-  // and their code must stay mapped until then.
+  // Leaked on purpose: executables held by static objects are dropped after any destructor order we could
+  // choose, and their code must stay mapped until then.
   static Jit* j = new LlvmJit;
   return *j;
 }

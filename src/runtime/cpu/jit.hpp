@@ -1,4 +1,5 @@
-// LLVM behind a narrow door: IR text to object bytes, object bytes to functions. No LLVM header outside cpu/*.cpp.
+// LLVM behind a narrow door: IR text to object bytes, object bytes to functions. No LLVM header outside
+// cpu/*.cpp.
 #pragma once
 
 #include <cstdint>
