@@ -112,6 +112,7 @@ void run(const ChainOptions& options, const char* program, std::chrono::steady_c
   const double before = system.energy(s0).item<double>();
   const double after = system.energy(s).item<double>();
   const std::vector<double> q = s.q.to_vector<double>();
+  const tp::Report report = tp::explain(s.q);
 
   fmt::print("evolved    {} steps of {:g} s, {:g} s in all, integrator {}, method {}\n", options.steps,
              options.dt, static_cast<double>(options.steps) * options.dt, options.integrator, options.method);
@@ -136,13 +137,16 @@ void run(const ChainOptions& options, const char* program, std::chrono::steady_c
       jump.steps = steps;
       return system.evolve(s0, jump).q.to_vector<double>();
     };
-    const PlotReport plots = draw_plots(options, chain.mass, frequencies, evolve_seconds, sample);
+    constexpr double kShort = 0.2;  // seconds, compiling included
+    const bool jumped = report.text.find("\nchose    normal-mode jump") != std::string::npos;
+    const PlotReport plots =
+        draw_plots(options, chain.mass, frequencies, jumped || evolve_seconds < kShort, sample);
     fmt::print("plots      {}, {}; {} samples of the motion in {:.3f} s\n", plots.spectrum.string(),
                plots.motion.string(), plots.samples, plots.sampling_seconds);
     for (const std::string& line : plots.left_out) fmt::print("           {}\n", line);
   }
   fmt::print("time       evolution {:.4f} s, program {:.4f} s\n\n", evolve_seconds, seconds_since(start));
-  fmt::print("{}\n", tp::explain(s.q));
+  fmt::print("{}", report);
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "engine/engine.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -15,6 +17,7 @@
 #include "schedule/plan.hpp"
 #include "support/debug.hpp"
 #include "support/env.hpp"
+#include "support/progress.hpp"
 #include "tensor/engine_hook.hpp"
 #include "tensor/system.hpp"
 #include "tinyphys/error.hpp"
@@ -131,18 +134,27 @@ class Engine final : public EngineHook {
     return roots;
   }
 
+  // The user's callback, and the bar where a terminal is there to show it; nothing where neither is wanted, so that
+  // a scan kernel runs in one go.
   static StepProgress progress_of(std::span<const UOp> roots) {
     std::vector<Node*> nodes;
     for (const UOp& r : roots) nodes.push_back(r.get());
+    std::function<void(const Progress&)> callback;
     for (Node* n : toposort(nodes, [](const Node* x) { return storage(x) != nullptr; }))
-      if (n->op == Op::EVOLVE)
-        if (auto callback = progress_callback(n))
-          return [callback, start = std::chrono::steady_clock::now()](std::int64_t done, std::int64_t total) {
-            const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-            callback({static_cast<double>(done) / static_cast<double>(std::max<std::int64_t>(total, 1)), done, total,
-                      elapsed.count()});
-          };
-    return {};
+      if (n->op == Op::EVOLVE && !callback) callback = progress_callback(n);
+    const env::ProgressChoice choice = env::progress();
+    const bool bar = choice == env::ProgressChoice::On || (choice == env::ProgressChoice::Auto && isatty(STDERR_FILENO));
+    if (!callback && !bar) return {};
+    return [callback, bar, start = std::chrono::steady_clock::now(),
+            shown = std::make_shared<std::unique_ptr<ProgressBar>>()](std::int64_t done, std::int64_t total) {
+      if (bar && !*shown) *shown = std::make_unique<ProgressBar>("loop", total);
+      if (*shown) (*shown)->update(done);
+      if (*shown && done >= total) shown->reset();
+      if (!callback) return;
+      const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+      callback({static_cast<double>(done) / static_cast<double>(std::max<std::int64_t>(total, 1)), done, total,
+                elapsed.count()});
+    };
   }
 
   ReadyPlan& plan_of(const UOp& program) {

@@ -3,6 +3,7 @@
 #include <array>
 #include <string_view>
 
+#include "passes/check_bounds.hpp"
 #include "passes/loop_lift.hpp"
 #include "passes/lower_evolve.hpp"
 #include "rewrite/rewrite.hpp"
@@ -65,6 +66,8 @@ UOp pass_evolve(const UOp& program, const PipelineOptions& options) {
 
 // The loop alternative of a jump and the bodies of scans are programs of their own.
 UOp pass_bodies(const UOp& program, const PipelineOptions& options) {
+  PipelineOptions inside = options;
+  inside.body = true;
   NodeMap<UOp> done;
   std::vector<Node*> src;
   std::vector<UOp> hold;
@@ -79,7 +82,7 @@ UOp pass_bodies(const UOp& program, const PipelineOptions& options) {
     hold.clear();
     bool changed = false;
     for (std::size_t i = 0; i < n->n_src; ++i) {
-      hold.push_back(i == 0 && has_body ? run_passes(UOp::share(n->src(0)), options)
+      hold.push_back(i == 0 && has_body ? run_passes(UOp::share(n->src(0)), inside)
                                         : done.at(n->src(i)));
       src.push_back(hold.back().get());
       changed |= src.back() != n->src(i);
@@ -92,13 +95,17 @@ UOp pass_bodies(const UOp& program, const PipelineOptions& options) {
   return with_outputs(program.get(), outputs);
 }
 
+UOp pass_bounds(const UOp& program, const PipelineOptions& options) {
+  return options.body ? program : pass_check_bounds(program);
+}
+
 struct Pass {
   std::string_view name;
   UOp (*run)(const UOp&, const PipelineOptions&);
 };
 constexpr std::array kPasses{
-    Pass{"simplify", pass_simplify},     Pass{"lower_vjp", pass_lower_vjp}, Pass{"evolve", pass_evolve},
-    Pass{"simplify again", pass_simplify}, Pass{"bodies", pass_bodies},
+    Pass{"simplify", pass_simplify},       Pass{"lower_vjp", pass_lower_vjp}, Pass{"evolve", pass_evolve},
+    Pass{"check bounds", pass_bounds},     Pass{"simplify again", pass_simplify}, Pass{"bodies", pass_bodies},
 };
 
 }  // namespace

@@ -7,6 +7,7 @@ namespace tinyphys {
 
 struct PipelineOptions {
   bool physics = true;  // false: EVOLVE becomes its loop and nothing is recognised (TINYPHYS_OPT=0)
+  bool body = false;    // the program is a body of a loop
 };
 
 // A program (LAMBDA over PARAMs) made ready for the scheduler: no EVOLVE, no vjp nodes. Bodies of loops are

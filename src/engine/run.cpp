@@ -297,10 +297,15 @@ ReadyPlan& ReadyPlan::alternative(std::size_t i, RunContext& context) {
 void ReadyPlan::run_check(std::size_t i) {
   const PlanStep& step = plan_->steps[i];
   if (!*static_cast<const unsigned char*>(data(step.inputs[1]))) {
+    const auto where = locations(step.code.get());
+    const char* file = where.empty() ? "" : where.front().file.c_str();
+    const unsigned line = where.empty() ? 0 : where.front().line;
     switch (static_cast<CheckKind>(step.code->arg(0))) {
       case CheckKind::kMidpointConverged:
         throw Error("evolve", "ImplicitMidpoint did not converge: the step is too long for this H (h * omega must stay "
-                              "well below 2 where H is not quadratic); take a smaller dt", "", 0);
+                              "well below 2 where H is not quadratic); take a smaller dt", file, line);
+      case CheckKind::kIndexInRange:
+        throw Error("gather", "an index is out of range for an axis of " + std::to_string(step.code->arg(1)), file, line);
     }
   }
   state_->slots[static_cast<std::size_t>(step.outputs[0])] = argument(step.inputs[0]).data;

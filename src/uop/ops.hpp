@@ -128,7 +128,7 @@ constexpr bool is_movement(Op op) { return traits(op).cls == OpClass::kMovement;
 enum class Reduction : std::int64_t { kSum, kProd, kMax, kMin };
 
 // What a CHECK that fails has to say.
-enum class CheckKind : std::int64_t { kMidpointConverged };
+enum class CheckKind : std::int64_t { kMidpointConverged, kIndexInRange };
 
 constexpr std::string_view name(Reduction r) {
   switch (r) {

@@ -136,6 +136,7 @@ grep -q 'unstable' unstable.out || fail "an unstable step is not called so"
 # --- plots ----------------------------------------------------------------------------------------------------
 
 run plots --steps 1000000000 --plot new/folder
+grep -q "The last seconds, after 1000000000 steps" new/folder/motion.svg || fail "the last seconds are not drawn"
 run short --steps 10 --plot short_plots
 for file in new/folder short_plots free_plots unstable_plots; do
   for plot in "$file/spectrum.svg" "$file/motion.svg"; do

@@ -164,6 +164,14 @@ TEST_CASE("loops: carries that swap, pass through, stack out and take slices") {
   CHECK(zero_steps.to_vector<double>() == a.to_vector<double>());
 }
 
+TEST_CASE("an index known only at run time is checked") {
+  const Tensor table = ramp(5).realize(), at = (Tensor::from({0.0, 1.0}) * 2.0).astype(tp::DType::kInt64);
+  CHECK(tp::gather(table, at).to_vector<double>() == std::vector<double>{0.0, 1.5});
+  CHECK(tp::gather(table, at - 5).to_vector<double>() == std::vector<double>{0.0, 1.5});
+  CHECK_THROWS_WITH_AS((void)tp::gather(table, at * 3).to_vector<double>(), doctest::Contains("out of range"), tp::Error);
+  CHECK_THROWS_WITH_AS((void)tp::gather(table, at - 6).to_vector<double>(), doctest::Contains("test_engine.cpp"), tp::Error);
+}
+
 TEST_CASE("the plan is text") {
   const tp::UOp v = tp::uop((ramp(10) * 2.5).sum());
   const std::string plan = tp::describe_plan(std::span<const tp::UOp>(&v, 1));
