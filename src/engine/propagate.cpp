@@ -1,5 +1,6 @@
 #include "engine/propagate.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -36,8 +37,14 @@ struct Prepared {
   std::unique_ptr<NormalModes> modes;
 };
 
-ParallelFor pool() {
-  return [](long n, const std::function<void(long)>& f) { thread_pool().parallel_for(n, [&](long i) { f(i); }); };
+// Below these sizes the work of a jump is over before another thread has woken.
+constexpr long kParallelBlock = 192;
+constexpr std::int64_t kParallelCoordinates = 1 << 15;
+
+ParallelFor pool_for(const std::vector<long>& blocks, std::int64_t n) {
+  const long largest = blocks.empty() ? 0 : *std::max_element(blocks.begin(), blocks.end());
+  if (largest < kParallelBlock && n < kParallelCoordinates) return {};
+  return [](long count, const std::function<void(long)>& f) { thread_pool().parallel_for(count, [&](long i) { f(i); }); };
 }
 
 Value<DD> captured_value(const Node* n, const Argument& a) {
@@ -137,7 +144,7 @@ void build_modes(Prepared& prepared, std::int64_t n) {
   const std::span<const DD> offset(prepared.form.offset);
   NormalModesResult built =
       NormalModes::build(block(prepared.form, 0, 0, n), block(prepared.form, n, n, n), offset.first(split),
-                         offset.subspan(split), pool());
+                         offset.subspan(split), pool_for(prepared.blocks, n));
   prepared.reason = built.reason;
   prepared.modes = std::move(built.modes);
   prepared.form = {};
