@@ -243,6 +243,7 @@ class Linearizer {
     };
     const auto block = std::find_if(nest_.blocks.begin(), nest_.blocks.end(),
                                     [&](const LoopNest::Block& b) { return b.range.get() == range; });
+    const bool short_blocks = block != nest_.blocks.end() && block->size % step != 0;
     if (range == nest_.parallel.get()) {
       const int grain = number(nest_.grain);
       const int begin = emit({.code = Code::kBegin, .dtype = DType::kInt64});
@@ -262,7 +263,7 @@ class Linearizer {
                            .dtype = DType::kInt64,
                            .src = {from, to},
                            .step = step,
-                           .masked = extent % step != 0});
+                           .masked = extent % step != 0 || short_blocks});
     open_loops_[range] = loop;
     open_ |= dependence_.bit(range);
     if (step > 1) {

@@ -108,7 +108,6 @@ void pass_split_long_reductions(KernelGraph& k) {
     UOp result = math.number(0);
     for (const UOp& r : partial.ranges) result = math.add(math.mul(result, r->arg(1)), r);
     partial.ranges.insert(partial.ranges.begin(), block);
-    // A block shorter than a vector would make every one of its loops partial.
     partial.blocks.push_back({UOp::share(cut), block, size});
     NodeMap<UOp> replacement;
     for (Node* n : group) {

@@ -132,11 +132,17 @@ template <class A> constexpr bool rules_algebra(A& r) {
       // --- idempotent functions ---
       // sign(sign x) = sign x
       r(op<Op::SIGN>(op<Op::SIGN>(x)), op<Op::SIGN>(x)) ||
-      // floor and ceil of a whole number
+      // floor(floor x) = floor x, as of any whole number
       r(op<Op::FLOOR>(op<Op::FLOOR>(x)), op<Op::FLOOR>(x)) ||
+      // floor(ceil x) = ceil x
       r(op<Op::FLOOR>(op<Op::CEIL>(x)), op<Op::CEIL>(x)) ||
+      // ceil(ceil x) = ceil x
       r(op<Op::CEIL>(op<Op::CEIL>(x)), op<Op::CEIL>(x)) ||
-      r(op<Op::CEIL>(op<Op::FLOOR>(x)), op<Op::FLOOR>(x)) || r(op<Op::FLOOR>(x), x, integers(x)) ||
+      // ceil(floor x) = floor x
+      r(op<Op::CEIL>(op<Op::FLOOR>(x)), op<Op::FLOOR>(x)) ||
+      // floor x = x for integers
+      r(op<Op::FLOOR>(x), x, integers(x)) ||
+      // ceil x = x for integers
       r(op<Op::CEIL>(x), x, integers(x)) ||
       // max(x, x) = x
       r(max(x, x), x) ||
@@ -176,35 +182,63 @@ template <class A> constexpr bool rules_algebra(A& r) {
       // --- choice ---
       // the same either way
       r(where(c, x, x), x) ||
-      // a known condition
-      r(where(kTrue, x, y), x) || r(where(kFalse, x, y), y) ||
+      // true ? x : y = x
+      r(where(kTrue, x, y), x) ||
+      // false ? x : y = y
+      r(where(kFalse, x, y), y) ||
       // !c ? x : y = c ? y : x
       r(where(!c, x, y), where(c, y, x)) ||
-      // the inner choice is made already
-      r(where(c, where(c, x, y), z), where(c, x, z)) || r(where(c, x, where(c, y, z)), where(c, x, z)) ||
+      // c ? (c ? x : y) : z = c ? x : z
+      r(where(c, where(c, x, y), z), where(c, x, z)) ||
+      // c ? x : (c ? y : z) = c ? x : z
+      r(where(c, x, where(c, y, z)), where(c, x, z)) ||
       // c ? true : false = c
-      r(where(c, kTrue, kFalse), c) || r(where(c, kFalse, kTrue), !c) ||
+      r(where(c, kTrue, kFalse), c) ||
+      // c ? false : true = !c
+      r(where(c, kFalse, kTrue), !c) ||
 
       // --- logic ---
       // !!x = x
       r(!(!x), x) ||
-      // x && true = x, x && false = false
-      r(x && kTrue, x) || r(x && kFalse, kFalse) ||
-      // x || false = x, x || true = true
-      r(x || kFalse, x) || r(x || kTrue, kTrue) ||
-      // x && x = x, x || x = x
-      r(x && x, x) || r(x || x, x) ||
-      // x && !x = false, x || !x = true
-      r(x && !x, kFalse) || r(x || !x, kTrue) ||
-      // !(x == y) is x != y, for NaN too; !(x < y) is y <= x for integers only
-      r(!(x == y), x != y) || r(!(x != y), x == y) || r(!(x < y), y <= x, integers(x)) ||
+      // x && true = x
+      r(x && kTrue, x) ||
+      // x && false = false
+      r(x && kFalse, kFalse) ||
+      // x || false = x
+      r(x || kFalse, x) ||
+      // x || true = true
+      r(x || kTrue, kTrue) ||
+      // x && x = x
+      r(x && x, x) ||
+      // x || x = x
+      r(x || x, x) ||
+      // x && !x = false
+      r(x && !x, kFalse) ||
+      // x || !x = true
+      r(x || !x, kTrue) ||
+      // !(x == y) is x != y, for NaN too
+      r(!(x == y), x != y) ||
+      // !(x != y) is x == y, for NaN too
+      r(!(x != y), x == y) ||
+      // !(x < y) is y <= x where there is no NaN
+      r(!(x < y), y <= x, integers(x)) ||
+      // !(x <= y) is y < x where there is no NaN
       r(!(x <= y), y < x, integers(x)) ||
       // x < x is false, for NaN too
       r(x < x, kFalse) ||
-      // x <= x, x == x: not for NaN
-      r(x <= x, kTrue, integers(x)) || r(x == x, kTrue, not_floats(x)) || r(x != x, kFalse, not_floats(x)) ||
-      // comparison of truth values
-      r(x == kTrue, x, booleans(x)) || r(x == kFalse, !x, booleans(x)) || r(x != kFalse, x, booleans(x)) ||
+      // x <= x where there is no NaN
+      r(x <= x, kTrue, integers(x)) ||
+      // x == x where there is no NaN
+      r(x == x, kTrue, not_floats(x)) ||
+      // x != x is false where there is no NaN
+      r(x != x, kFalse, not_floats(x)) ||
+      // (x == true) = x
+      r(x == kTrue, x, booleans(x)) ||
+      // (x == false) = !x
+      r(x == kFalse, !x, booleans(x)) ||
+      // (x != false) = x
+      r(x != kFalse, x, booleans(x)) ||
+      // (x != true) = !x
       r(x != kTrue, !x, booleans(x)) ||
 
       // --- casts ---
@@ -229,22 +263,27 @@ template <class A> constexpr bool rules_algebra(A& r) {
         compute("the number in this shape", [](Node* n) { return move_uniform(n); }),
         when("of a number",
              [](const Node* n) { return n->n_src > 0 && uniform_const(n->src(0)) != nullptr; })) ||
-      // two of a kind are one
+      // two of a kind are one: a reshape of a reshape
       r(op<Op::RESHAPE>(op<Op::RESHAPE>(x)),
         compute(
             "reshape(x)", [](Node* n, Node* s) { return with_source(n, s); }, x)) ||
+      // an expansion of an expansion
       r(op<Op::EXPAND>(op<Op::EXPAND>(x)),
         compute(
             "expand(x)", [](Node* n, Node* s) { return with_source(n, s); }, x)) ||
+      // a permutation of a permutation
       r(op<Op::PERMUTE>(named(y, op<Op::PERMUTE>(x))),
         compute(
             "permute(x)", [](Node* n, Node* inner) { return merge_permutes(n, inner); }, y)) ||
+      // a slice of a slice
       r(op<Op::SLICE>(named(y, op<Op::SLICE>(x))),
         compute(
             "slice(x)", [](Node* n, Node* inner) { return merge_slices(n, inner); }, y)) ||
+      // padding around padding
       r(op<Op::PAD>(named(y, op<Op::PAD>(x))),
         compute(
             "pad(x) of the same fill", [](Node* n, Node* inner) { return merge_pads(n, inner); }, y)) ||
+      // a roll of a roll
       r(op<Op::ROLL>(named(y, op<Op::ROLL>(x))),
         compute(
             "roll(x) of the same axis", [](Node* n, Node* inner) { return merge_rolls(n, inner); }, y)) ||
@@ -253,11 +292,12 @@ template <class A> constexpr bool rules_algebra(A& r) {
         compute(
             "reshape(x)", [](Node* n, Node* s) { return make(Op::RESHAPE, {UOp::share(s)}, n->shape()); }, x),
         when("only axes of size 1 move", permutes_only_ones)) ||
-      // what a slice leaves out need not be made
+      // what a slice leaves out need not be made: padding
       r(op<Op::SLICE>(named(y, op<Op::PAD>(x))),
         compute(
             "slice(x), inside the padding", [](Node* n, Node* pad) { return slice_inside_pad(n, pad); },
             y)) ||
+      // what a slice leaves out need not be made: parts of a CAT
       r(op<Op::SLICE>(named(y, AnyOf<Op::CAT>{})),
         compute(
             "slice of one part", [](Node* n, Node* cat) { return slice_inside_cat(n, cat); }, y)) ||

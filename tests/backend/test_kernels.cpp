@@ -326,6 +326,14 @@ TEST_CASE("long reductions: several outputs, few results, nested") {
   check_kernel(lambda({sum_all(permute(tensor(0, {70'001, 3}), Dims{1, 0}))}, 1), {t}, 1e-12, 100);
 }
 
+TEST_CASE("blocks of a long reduction that are shorter than a vector") {
+  std::mt19937_64 rng(13);
+  const Bytes v = random_values(rng, DType::kFloat64, {70, 1024}, 0, 1);
+  const UOp x = tensor(0, {70, 1024});
+  check_kernel(lambda({sum_all(permute(x, Dims{1, 0}))}, 1), {v}, 1e-13);
+  check_kernel(lambda({sum_all(unary(Op::EXP, permute(x, Dims{1, 0})))}, 1), {v}, 1e-13);
+}
+
 TEST_CASE("what no kernel can hold is an error") {
   CHECK_THROWS_AS(device("cpu").compile(lambda({tensor(0, {3}), tensor(1, {4})}, 2)), Error);
   CHECK_THROWS_AS(device("cpu").compile(tensor(0, {3})), Error);

@@ -68,7 +68,7 @@ exit8:
 
 declare i64 @llvm.smin.i64(i64, i64)
 
-attributes #0 = { nounwind "prefer-vector-width"="512" }
+attributes #0 = { nounwind alignstack=64 "prefer-vector-width"="512" }
 )");
 }
 

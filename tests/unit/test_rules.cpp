@@ -2,7 +2,7 @@
 // its promise. Every rule fires, keeps the value (in every bit for rules_algebra), lowers the measure, and is
 // reached in its list.
 #include <algorithm>
-#include <map>
+#include <functional>
 #include <set>
 
 #include <doctest/doctest.h>
@@ -89,41 +89,54 @@ struct RuleTester {
   template <class L, class R, class P = pattern::Always>
   bool operator()(L left, R right, P predicate = {},
                   std::source_location where = std::source_location::current()) {
-    const std::string rule = pattern::rule_text(left, right, predicate);
-    CAPTURE(rule);
-    CAPTURE(seed);
-    RandomGraph random(seed + static_cast<std::uint64_t>(++rules), !exact);
-    constexpr int kTries = 20000, kEnough = 60;
-    int times = 0, reached = 0;
-    for (int i = 0; i < kTries && times < kEnough; ++i) {
-      Instance instance{random, {}};
-      const DType d = exact ? random.dtype() : DType::kFloat64;
-      const UOp root = instance.of(left, d, random.shape());
-      if (!root) continue;
-      const UOp made = pattern::try_rule(root.get(), left, right, predicate);
-      if (!made) continue;
-      ++times;
-      CAPTURE(to_text(root));
-      CAPTURE(to_text(made));
-      REQUIRE(made->dtype == root->dtype);
-      REQUIRE(same_shape(made.get(), root.get()));
-      CHECK(measure(made.get()) < measure(root.get()));
-      const auto before = evaluate<double>(root), after = evaluate<double>(made);
-      CAPTURE(testing::values_text(before));
-      CAPTURE(testing::values_text(after));
-      // Real-number identities: a few roundings apart at mild values, powers of powers some more.
-      constexpr double kRelative = 64 * 0x1p-53;
-      CHECK((exact ? testing::same_bits(before, after) : testing::close(before, after, kRelative)));
-      std::source_location first;
-      if (table.by_op[static_cast<std::size_t>(root->op)](root.get(), first))
-        reached += first.line() == where.line();
-    }
-    CHECK_MESSAGE(times > 0, "never fires");
-    CHECK_MESSAGE(reached > 0, "always stands behind another rule");
-    fired += times;
+    check(
+        pattern::rule_text(left, right, predicate), where,
+        [&](Instance& instance, DType d, const Dims& s) { return instance.of(left, d, s); },
+        [&](Node* root) { return pattern::try_rule(root, left, right, predicate); });
     return false;
   }
+
+  // Not part of the template: it would be compiled once a rule.
+  void check(const std::string& rule, const std::source_location& where,
+             const std::function<UOp(Instance&, DType, const Dims&)>& instantiate,
+             const std::function<UOp(Node*)>& try_rule);
 };
+
+void RuleTester::check(const std::string& rule, const std::source_location& where,
+                       const std::function<UOp(Instance&, DType, const Dims&)>& instantiate,
+                       const std::function<UOp(Node*)>& try_rule) {
+  CAPTURE(rule);
+  CAPTURE(seed);
+  RandomGraph random(seed + static_cast<std::uint64_t>(++rules), !exact);
+  constexpr int kTries = 20000, kEnough = 60;
+  int times = 0, reached = 0;
+  for (int i = 0; i < kTries && times < kEnough; ++i) {
+    Instance instance{random, {}};
+    const DType d = exact ? random.dtype() : DType::kFloat64;
+    const UOp root = instantiate(instance, d, random.shape());
+    if (!root) continue;
+    const UOp made = try_rule(root.get());
+    if (!made) continue;
+    ++times;
+    CAPTURE(to_text(root));
+    CAPTURE(to_text(made));
+    REQUIRE(made->dtype == root->dtype);
+    REQUIRE(same_shape(made.get(), root.get()));
+    CHECK(measure(made.get()) < measure(root.get()));
+    const auto before = evaluate<double>(root), after = evaluate<double>(made);
+    CAPTURE(testing::values_text(before));
+    CAPTURE(testing::values_text(after));
+    // Real-number identities: a few roundings apart at mild values, powers of powers some more.
+    constexpr double kRelative = 64 * 0x1p-53;
+    CHECK((exact ? testing::same_bits(before, after) : testing::close(before, after, kRelative)));
+    std::source_location first;
+    if (table.by_op[static_cast<std::size_t>(root->op)](root.get(), first))
+      reached += first.line() == where.line();
+  }
+  CHECK_MESSAGE(times > 0, "never fires");
+  CHECK_MESSAGE(reached > 0, "always stands behind another rule");
+  fired += times;
+}
 
 UOp sym(DType d = DType::kFloat64, Dims s = {3}) { return symbol(d, s); }
 UOp full(double v, const UOp& like) { return uniform(v, like->dtype, like->shape()); }

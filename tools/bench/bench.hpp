@@ -21,10 +21,7 @@ inline double seconds_since(Clock::time_point start) {
 }
 
 // Makes the compiler believe that the value is read, so that work for it cannot be dropped.
-template <class T>
-void consume(const T& value) {
-  asm volatile("" : : "r"(&value) : "memory");
-}
+template <class T> void consume(const T& value) { asm volatile("" : : "r"(&value) : "memory"); }
 
 // Thrown by a row whose result is not what it must be. A wrong row misses its goal, whatever its time.
 class Wrong : public std::runtime_error {
@@ -37,8 +34,7 @@ class Wrong : public std::runtime_error {
 using Timed = std::function<double(long repeat)>;
 
 // The whole call is the work.
-template <class F>
-Timed timed(F f) {
+template <class F> Timed timed(F f) {
   return [f = std::move(f)](long repeat) mutable {
     const auto start = Clock::now();
     for (long i = 0; i < repeat; ++i) f();
@@ -114,15 +110,13 @@ struct Result {
 // Never throws: errors become the result's status.
 Result measure(const Row& row);
 
-// --- the rows, one function a file
-// --------------------------------------------------------------------------
+// --- the rows, one function a file ---
 
 void add_evolve_rows(std::vector<Row>& rows);
 void add_kernel_rows(std::vector<Row>& rows);
 void add_overhead_rows(std::vector<Row>& rows);
 
-// --- children: work that must start in a fresh process
-// -------------------------------------------------------
+// --- children: work that must start in a fresh process ---
 
 // A child is this program started with the hidden option --child NAME. It prints lines "key value", as
 // numbers.

@@ -27,8 +27,7 @@ class Random {
 };
 
 // Largest difference, relative to the largest entry of `truth`; NaN counts as infinitely wrong.
-template <class A, class B>
-double relative_error(const A& values, const B& truth) {
+template <class A, class B> double relative_error(const A& values, const B& truth) {
   if (values.size() != truth.size()) return INFINITY;
   double worst = 0, size = 0;
   for (std::size_t i = 0; i < truth.size(); ++i) {

@@ -29,12 +29,9 @@ std::string cpu_name() {
 
 std::string device_name() {
   switch (env::device()) {
-    case env::DeviceChoice::Cpu:
-      return "cpu";
-    case env::DeviceChoice::Interp:
-      return "interp";
-    case env::DeviceChoice::Null:
-      return "null";
+    case env::DeviceChoice::Cpu: return "cpu";
+    case env::DeviceChoice::Interp: return "interp";
+    case env::DeviceChoice::Null: return "null";
   }
   return "?";
 }

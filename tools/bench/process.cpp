@@ -10,11 +10,11 @@
 #include <poll.h>
 #include <spawn.h>
 #include <stdexcept>
+#include <sys/wait.h>
 #include <system_error>
 #include <unistd.h>
 
 #include <fmt/format.h>
-#include <sys/wait.h>
 
 namespace tinyphys::bench {
 namespace {

@@ -61,12 +61,9 @@ std::string json_number(double value) { return std::isfinite(value) ? fmt::forma
 
 std::string_view status_name(Status s) {
   switch (s) {
-    case Status::kOk:
-      return "ok";
-    case Status::kWrong:
-      return "wrong";
-    case Status::kError:
-      return "error";
+    case Status::kOk: return "ok";
+    case Status::kWrong: return "wrong";
+    case Status::kError: return "error";
   }
   return "?";
 }
@@ -85,6 +82,8 @@ void print_list(std::span<const Row* const> rows) {
 void print_head(const Machine& m, std::span<const Row* const> rows) {
   fmt::print("{}, {} CPUs, load {:.2f} at the start; device {}, threads {}; references by {} -O3\n", m.cpu,
              m.cpus, m.load, m.device, m.threads, m.compiler);
+  if (m.load > 0.5 * m.cpus)
+    fmt::print("Other programs are running here: times are too long, and ratios uncertain.\n");
 #ifndef NDEBUG
   fmt::print("Not an optimised build: the goals are stated for the release preset.\n");
 #endif

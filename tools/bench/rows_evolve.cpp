@@ -39,11 +39,10 @@ std::vector<double> values_of(const State& s) {
   return v;
 }
 
-// --- the whole example
-// --------------------------------------------------------------------------------------
+// --- the whole example ---
 
-// Ends when the process has ended, plots included: later than the printed result, which the note gives.
-Bench chain_process() {
+// Ends when the process has ended: later than the printed result, which the note gives.
+Bench chain_process(bool plots) {
   const std::string program = build_folder() + "/examples/harmonic_chain";
   if (!std::filesystem::exists(program)) throw std::runtime_error("examples/harmonic_chain is not built");
   const auto folder = std::make_shared<TemporaryFolder>();
@@ -59,8 +58,9 @@ Bench chain_process() {
   const auto printed = std::make_shared<std::vector<double>>();
   Bench b;
   b.work = [=](long) {
-    const ProcessResult r =
-        run_process({program, "--input", input, "--steps", std::to_string(kBillion)}, folder->path());
+    std::vector<std::string> arguments{program, "--input", input, "--steps", std::to_string(kBillion)};
+    if (!plots) arguments.push_back("--no-plot");
+    const ProcessResult r = run_process(arguments, folder->path());
     if (r.output.empty()) throw Wrong("harmonic_chain printed nothing");
     printed->push_back(r.last_output);
     return r.seconds;
@@ -70,8 +70,10 @@ Bench chain_process() {
   return b;
 }
 
-// --- dense couplings
-// ----------------------------------------------------------------------------------------
+Bench chain_with_plots() { return chain_process(true); }
+Bench chain_without_plots() { return chain_process(false); }
+
+// --- dense couplings ---
 
 // Masses in [0.5, 2]; K = B B^T / n + 0.1, with eigenvalues from 0.1 to about 1.4.
 DenseSystem dense_system(std::uint64_t seed) {
@@ -162,8 +164,7 @@ Bench dense_second() {
   return b;
 }
 
-// --- loop and jump
-// ------------------------------------------------------------------------------------------
+// --- loop and jump ---
 
 // Masses in a row, tied by springs to their neighbours and at both ends to walls.
 System chain_system(Random& random) {
@@ -239,9 +240,13 @@ void dense_child(Clock::time_point main_start) {
 
 void add_evolve_rows(std::vector<Row>& rows) {
   rows.push_back({.name = "chain/process",
-                  .work = "harmonic_chain as a process, 100 oscillators, 10^9 steps",
+                  .work = "harmonic_chain as a process, 100 oscillators, 10^9 steps, with its plots",
                   .n = kChain,
-                  .set_up = chain_process});
+                  .set_up = chain_with_plots});
+  rows.push_back({.name = "chain/no-plot",
+                  .work = "the same with --no-plot",
+                  .n = kChain,
+                  .set_up = chain_without_plots});
   rows.push_back({.name = "dense/cold",
                   .work = "1000 oscillators, dense K, 10^9 steps: the first evolve of a process",
                   .n = kDense,

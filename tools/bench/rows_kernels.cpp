@@ -17,8 +17,7 @@
 namespace tinyphys::bench {
 namespace {
 
-// --- three bodies
-// -------------------------------------------------------------------------------------------
+// --- three bodies ---
 
 constexpr long kSteps = 1'000'000;
 constexpr double kDt = 1e-3;
@@ -76,8 +75,7 @@ Bench three_body() {
   return b;
 }
 
-// --- elementwise
-// --------------------------------------------------------------------------------------------
+// --- elementwise ---
 
 constexpr long kElements = 1'000'000;
 

@@ -17,8 +17,7 @@ namespace {
 
 constexpr long kSmall = 64, kTiny = 8, kNodes = 1'000'000;
 
-// --- the first kernel
-// ---------------------------------------------------------------------------------------
+// --- the first kernel ---
 
 // Time from main() to the values; the start of the process before that (loading shared libraries) is in the
 // note.
@@ -41,8 +40,7 @@ Bench first_kernel() {
   return b;
 }
 
-// --- recording
-// ----------------------------------------------------------------------------------------------
+// --- recording ---
 
 // Each operator makes one node; none is equal to an earlier one. Freeing them is not building: the note gives
 // it.
@@ -69,8 +67,7 @@ Bench graph_build() {
   return b;
 }
 
-// --- running again
-// ------------------------------------------------------------------------------------------
+// --- running again ---
 
 Bench cached_realize() {
   const std::vector<double> v = Random(6).vector(kTiny, 0, 1);
