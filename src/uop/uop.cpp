@@ -172,10 +172,12 @@ std::uint32_t location_id(const std::source_location& where) {
 
 void note_location(Node* n) {
   const std::uint32_t id = current_location;
-  if (id == 0) return;
+  // Numbers, and what is made of numbers alone, are shared by every program: a place would be somebody else's.
+  constexpr std::uint8_t kOwned = Node::kHasSym | Node::kHasBuffer | Node::kHasParam;
+  if (id == 0 || n->op == Op::PARAM || !((n->flags & kOwned) || traits(n->op).cls == OpClass::kWhole)) return;
   std::uint32_t first = 0;
   if (n->location.compare_exchange_strong(first, id, std::memory_order_relaxed)) return;
-  if ((first & ~kMoreLocations) == id || n->op == Op::CONST) return;  // a number is used everywhere
+  if ((first & ~kMoreLocations) == id) return;
   LocationTable& t = location_table();
   std::lock_guard lock(t.mutex);
   n->location.fetch_or(kMoreLocations, std::memory_order_relaxed);

@@ -90,21 +90,24 @@ struct RuleTester {
   bool operator()(L left, R right, P predicate = {},
                   std::source_location where = std::source_location::current()) {
     check(
-        pattern::rule_text(left, right, predicate), where,
-        [&](Instance& instance, DType d, const Dims& s) { return instance.of(left, d, s); },
+        where, [&](Instance& instance, DType d, const Dims& s) { return instance.of(left, d, s); },
         [&](Node* root) { return pattern::try_rule(root, left, right, predicate); });
     return false;
   }
 
   // Not part of the template: it would be compiled once a rule.
-  void check(const std::string& rule, const std::source_location& where,
+  void check(const std::source_location& where,
              const std::function<UOp(Instance&, DType, const Dims&)>& instantiate,
              const std::function<UOp(Node*)>& try_rule);
 };
 
-void RuleTester::check(const std::string& rule, const std::source_location& where,
+void RuleTester::check(const std::source_location& where,
                        const std::function<UOp(Instance&, DType, const Dims&)>& instantiate,
                        const std::function<UOp(Node*)>& try_rule) {
+  std::string rule = "line " + std::to_string(where.line());
+  for (const pattern::RuleInfo& r : table.list())
+    if (r.where.line() == where.line() && std::string_view(r.where.file_name()) == where.file_name())
+      rule = r.text;
   CAPTURE(rule);
   CAPTURE(seed);
   RandomGraph random(seed + static_cast<std::uint64_t>(++rules), !exact);
