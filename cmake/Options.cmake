@@ -31,6 +31,10 @@ add_library(tp_common INTERFACE)
 target_include_directories(tp_common INTERFACE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/src)
 # No contraction of a*b+c: the bits of a result must not depend on the compiler.
 target_compile_options(tp_common INTERFACE -ffp-contract=off -Wall -Wextra -Wpedantic -Wshadow)
+if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
+  # libstdc++ 12 deprecates a function that its own stable_sort calls; clang lays that at our door.
+  target_compile_options(tp_common INTERFACE -Wno-deprecated-declarations)
+endif()
 # Programs take all objects of the library; --as-needed then drops shared libraries that none of them uses.
 target_link_options(tp_common INTERFACE LINKER:--as-needed)
 

@@ -1,11 +1,14 @@
 #include "uop/uop.hpp"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <unordered_map>
@@ -20,8 +23,25 @@ namespace {
 constexpr std::size_t kSizeStep = 32;
 constexpr std::size_t kSizeClasses = 16;  // larger nodes come from malloc
 constexpr std::uint8_t kMallocClass = 255;
-constexpr std::size_t kSlabBytes = std::size_t{1} << 16;
-constexpr std::size_t kShards = 64;
+constexpr std::size_t kFirstSlab = std::size_t{1} << 14;
+constexpr std::size_t kHugePage = std::size_t{1} << 21;
+constexpr std::size_t kShards = 16;
+
+// Memory for many nodes at random addresses: what is a huge page or more asks for huge pages, since half the time of
+// building a large graph went into address translation and page faults.
+void* allocate_pages(std::size_t bytes) {
+  if (bytes < kHugePage) return ::operator new(bytes);
+  void* p = std::aligned_alloc(kHugePage, bytes);
+  if (!p) throw std::bad_alloc();
+  madvise(p, bytes, MADV_HUGEPAGE);  // only advice: without it the memory is as right
+  return p;
+}
+void free_pages(void* p, std::size_t bytes) {
+  if (bytes < kHugePage)
+    ::operator delete(p);
+  else
+    std::free(p);
+}
 
 // One part of the intern table with the memory of its nodes; all under one lock. Open addressing with the hashes
 // beside the pointers: a search or a growing table touches no node but the one it looks for.
@@ -31,11 +51,19 @@ struct Shard {
     Node* node = nullptr;
   };
   std::mutex mutex;
-  std::vector<Entry> entries = std::vector<Entry>(64);
+  Entry* entries = new_entries(64);
+  std::size_t capacity = 64;  // a power of two
   std::size_t count = 0;
   std::array<void*, kSizeClasses> free{};
   char* slab = nullptr;
   std::size_t slab_left = 0;
+  std::size_t next_slab = kFirstSlab;
+
+  static Entry* new_entries(std::size_t n) {
+    auto* e = static_cast<Entry*>(allocate_pages(n * sizeof(Entry)));
+    std::uninitialized_fill_n(e, n, Entry{});
+    return e;
+  }
 
   void* allocate(std::size_t bytes, std::uint8_t& size_class) {
     const std::size_t c = (bytes + kSizeStep - 1) / kSizeStep;
@@ -52,8 +80,9 @@ struct Shard {
     }
     const std::size_t need = c * kSizeStep;
     if (slab_left < need) {
-      slab = static_cast<char*>(::operator new(kSlabBytes));  // kept for the life of the process
-      slab_left = kSlabBytes;
+      slab = static_cast<char*>(allocate_pages(next_slab));  // kept for the life of the process
+      slab_left = next_slab;
+      next_slab = std::min(next_slab * 2, kHugePage);
     }
     void* p = slab;
     slab += need;
@@ -70,15 +99,18 @@ struct Shard {
     std::memcpy(static_cast<void*>(n), &free[c], sizeof(void*));
     free[c] = n;
   }
-  std::size_t home(std::uint64_t hash) const { return (hash >> 6) & (entries.size() - 1); }
-  std::size_t after(std::size_t i) const { return (i + 1) & (entries.size() - 1); }
+  std::size_t home(std::uint64_t hash) const { return (hash >> 4) & (capacity - 1); }
+  std::size_t after(std::size_t i) const { return (i + 1) & (capacity - 1); }
 
   void insert(Node* n) {
-    if (++count * 2 > entries.size()) {
-      std::vector<Entry> bigger(entries.size() * 2);
-      bigger.swap(entries);
-      for (const Entry& e : bigger)
-        if (e.node) place(e);
+    if (++count * 2 > capacity) {
+      Entry* old = entries;
+      const std::size_t before = capacity;
+      entries = new_entries(2 * before);
+      capacity = 2 * before;
+      for (std::size_t i = 0; i < before; ++i)
+        if (old[i].node) place(old[i]);
+      free_pages(old, before * sizeof(Entry));
     }
     place({n->hash, n});
   }
