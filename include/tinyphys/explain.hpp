@@ -1,10 +1,10 @@
 // What the compiler found in a computation, what it did with it, and at what error.
 #pragma once
 
-#include <fmt/core.h>
-
 #include <ostream>
 #include <string>
+
+#include <fmt/core.h>
 
 #include "tinyphys/tensor.hpp"
 
@@ -25,8 +25,7 @@ inline std::ostream& operator<<(std::ostream& out, const Report& r) { return out
 
 }  // namespace tinyphys
 
-template <>
-struct fmt::formatter<tinyphys::Report> : fmt::formatter<fmt::string_view> {
+template <> struct fmt::formatter<tinyphys::Report> : fmt::formatter<fmt::string_view> {
   auto format(const tinyphys::Report& r, fmt::format_context& context) const {
     return fmt::formatter<fmt::string_view>::format(fmt::string_view(r.text), context);
   }

@@ -41,8 +41,7 @@ class StepInputs {
  public:
   StepInputs() = default;
   StepInputs(std::initializer_list<Tensor> list) : list_(list) {}
-  template <Structured S>
-  StepInputs(const S& s) : list_(leaves(s)) {}
+  template <Structured S> StepInputs(const S& s) : list_(leaves(s)) {}
   const std::vector<Tensor>& list() const { return list_; }
 
  private:
@@ -64,24 +63,17 @@ StepResult scan(const StepFunction& step, const std::vector<Tensor>& carry, std:
                 const std::vector<Tensor>& xs, Where where);
 [[noreturn]] void wrong_number_of_xs(std::size_t taken, std::size_t given, Where where);
 
-template <class T>
-struct FirstParameter {
-  using type = void;
-};
-template <class R, class C, class A, class... More>
-struct FirstParameter<R (C::*)(A, More...)> {
+template <class T> struct FirstParameter { using type = void; };
+template <class R, class C, class A, class... More> struct FirstParameter<R (C::*)(A, More...)> {
   using type = std::remove_cvref_t<A>;
 };
-template <class R, class C, class A, class... More>
-struct FirstParameter<R (C::*)(A, More...) const> {
+template <class R, class C, class A, class... More> struct FirstParameter<R (C::*)(A, More...) const> {
   using type = std::remove_cvref_t<A>;
 };
-template <class R, class A, class... More>
-struct FirstParameter<R (*)(A, More...)> {
+template <class R, class A, class... More> struct FirstParameter<R (*)(A, More...)> {
   using type = std::remove_cvref_t<A>;
 };
-template <class F>
-constexpr bool takes_index() {
+template <class F> constexpr bool takes_index() {
   if constexpr (requires { &F::operator(); })
     return std::is_same_v<typename FirstParameter<decltype(&F::operator())>::type, Index>;
   else
@@ -89,16 +81,13 @@ constexpr bool takes_index() {
 }
 
 // The carry as arguments: a tuple or a pair is taken apart.
-template <class C>
-struct CarryArguments {
+template <class C> struct CarryArguments {
   static std::tuple<const C&> of(const C& c) { return {c}; }
 };
-template <class... S>
-struct CarryArguments<std::tuple<S...>> {
+template <class... S> struct CarryArguments<std::tuple<S...>> {
   static const std::tuple<S...>& of(const std::tuple<S...>& c) { return c; }
 };
-template <class A, class B>
-struct CarryArguments<std::pair<A, B>> {
+template <class A, class B> struct CarryArguments<std::pair<A, B>> {
   static std::tuple<const A&, const B&> of(const std::pair<A, B>& c) { return {c.first, c.second}; }
 };
 
@@ -113,8 +102,7 @@ constexpr bool takes_rows = []<std::size_t... I>(std::index_sequence<I...>) {
 (std::make_index_sequence<K>{});
 
 // How many tensors f takes after these arguments: the fewest that compile.
-template <class F, std::size_t K, class... Args>
-constexpr std::size_t rows_taken() {
+template <class F, std::size_t K, class... Args> constexpr std::size_t rows_taken() {
   if constexpr (takes_rows<F, K, Args...>)
     return K;
   else if constexpr (K < kMaxStepInputs)
@@ -150,8 +138,7 @@ decltype(auto) call_step_with(F& f, const Tensor& index, const C& carry, const s
       CarryArguments<C>::of(carry));
 }
 // The number of xs that step takes; kStepInputsAsVector: any.
-template <class F, class... C>
-constexpr std::size_t rows_after(const std::tuple<C...>*) {
+template <class F, class... C> constexpr std::size_t rows_after(const std::tuple<C...>*) {
   if constexpr (takes_index<F>())
     return rows_taken<F&, 0, const Index&, const std::remove_cvref_t<C>&...>();
   else

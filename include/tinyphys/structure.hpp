@@ -18,8 +18,7 @@ namespace tinyphys {
 
 // flatten appends the tensors of s in order; rebuild makes a structure like `like` from the tensors at `next`
 // and moves it past them.
-template <class S>
-struct Structure;
+template <class S> struct Structure;
 
 template <class S>
 concept Structured = requires(const S& s, std::vector<Tensor>& to, const Tensor*& next) {
@@ -27,14 +26,12 @@ concept Structured = requires(const S& s, std::vector<Tensor>& to, const Tensor*
   { Structure<S>::rebuild(s, next) } -> std::same_as<S>;
 };
 
-template <>
-struct Structure<Tensor> {
+template <> struct Structure<Tensor> {
   static void flatten(const Tensor& s, std::vector<Tensor>& to) { to.push_back(s); }
   static Tensor rebuild(const Tensor&, const Tensor*& next) { return *next++; }
 };
 
-template <class... S>
-struct Structure<std::tuple<S...>> {
+template <class... S> struct Structure<std::tuple<S...>> {
   static void flatten(const std::tuple<S...>& s, std::vector<Tensor>& to) {
     std::apply([&](const S&... part) { (Structure<S>::flatten(part, to), ...); }, s);
   }
@@ -45,8 +42,7 @@ struct Structure<std::tuple<S...>> {
   }
 };
 
-template <class A, class B>
-struct Structure<std::pair<A, B>> {
+template <class A, class B> struct Structure<std::pair<A, B>> {
   static void flatten(const std::pair<A, B>& s, std::vector<Tensor>& to) {
     Structure<A>::flatten(s.first, to);
     Structure<B>::flatten(s.second, to);
@@ -56,8 +52,7 @@ struct Structure<std::pair<A, B>> {
   }
 };
 
-template <class S>
-struct Structure<std::vector<S>> {
+template <class S> struct Structure<std::vector<S>> {
   static void flatten(const std::vector<S>& s, std::vector<Tensor>& to) {
     for (const S& part : s) Structure<S>::flatten(part, to);
   }
@@ -68,8 +63,7 @@ struct Structure<std::vector<S>> {
   }
 };
 
-template <class S, std::size_t N>
-struct Structure<std::array<S, N>> {
+template <class S, std::size_t N> struct Structure<std::array<S, N>> {
   static void flatten(const std::array<S, N>& s, std::vector<Tensor>& to) {
     for (const S& part : s) Structure<S>::flatten(part, to);
   }
@@ -81,23 +75,20 @@ struct Structure<std::array<S, N>> {
 };
 
 // The tensors of a structure, in order.
-template <Structured S>
-std::vector<Tensor> leaves(const S& s) {
+template <Structured S> std::vector<Tensor> leaves(const S& s) {
   std::vector<Tensor> out;
   Structure<S>::flatten(s, out);
   return out;
 }
 
 // A structure like `like` of these tensors, exactly as many as it has leaves.
-template <Structured S>
-S rebuild(const S& like, const std::vector<Tensor>& tensors) {
+template <Structured S> S rebuild(const S& like, const std::vector<Tensor>& tensors) {
   const Tensor* next = tensors.data();
   return Structure<S>::rebuild(like, next);
 }
 
 // A structure as it is; a number or other operand as a Tensor.
-template <class X>
-auto as_structure(const X& x) {
+template <class X> auto as_structure(const X& x) {
   if constexpr (Structured<X>)
     return x;
   else

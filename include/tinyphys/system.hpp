@@ -19,8 +19,7 @@ struct State {
   Tensor q, p;
 };
 
-template <>
-struct Structure<State> {
+template <> struct Structure<State> {
   static void flatten(const State& s, std::vector<Tensor>& to) { to.insert(to.end(), {s.q, s.p}); }
   static State rebuild(const State&, const Tensor*& next) {
     State s{next[0], next[1]};

@@ -60,8 +60,7 @@ template <class F, class... X>
 using Result = decltype(as_structure(std::declval<std::invoke_result_t<const F&, const X&...>>()));
 
 // A call of f with structures, seen as a function of lists; keeps what f returned.
-template <class F, class... X>
-class Packed {
+template <class F, class... X> class Packed {
  public:
   using R = Result<F, X...>;
   Packed(const F& f, const std::tuple<X...>& x) : f_(f), x_(x) {}
@@ -79,8 +78,7 @@ class Packed {
   std::optional<R> result_;
 };
 
-template <class... X>
-auto one_or_tuple(std::tuple<X...> t) {
+template <class... X> auto one_or_tuple(std::tuple<X...> t) {
   if constexpr (sizeof...(X) == 1)
     return std::get<0>(std::move(t));
   else
@@ -93,18 +91,15 @@ concept TakesTensors = []<std::size_t... I>(std::index_sequence<I...>) {
 }
 (std::make_index_sequence<N>{});
 
-template <class F, std::size_t N>
-auto call_with(const F& f, const std::array<Tensor, N>& x) {
+template <class F, std::size_t N> auto call_with(const F& f, const std::array<Tensor, N>& x) {
   return std::apply([&](const auto&... part) { return f(part...); }, x);
 }
 
 // f of N tensors as a function of one array.
-template <std::size_t N, class F>
-auto of_array(const F& f) {
+template <std::size_t N, class F> auto of_array(const F& f) {
   return [&f](const std::array<Tensor, N>& x) { return call_with(f, x); };
 }
-template <std::size_t N>
-std::array<Tensor, N> array_of(const Tensor (&x)[N]) {
+template <std::size_t N> std::array<Tensor, N> array_of(const Tensor (&x)[N]) {
   std::array<Tensor, N> a;
   for (std::size_t i = 0; i < N; ++i) a[i] = x[i];
   return a;
@@ -128,8 +123,7 @@ auto vjp_of(const F& f, const X& x, const std::vector<Tensor>& cotangents, Where
 }  // namespace detail
 
 // grad(f)(x): the gradient of the scalar f(x), a structure like x. grad(f)(x, y, ...): a tuple of such.
-template <class F>
-auto grad(F f, Where where = Where::current()) {
+template <class F> auto grad(F f, Where where = Where::current()) {
   return [f = std::move(f), where](const auto&... x) {
     const auto args = std::make_tuple(as_structure(x)...);
     return [&]<class... X>(const std::tuple<X...>& in) {
@@ -141,8 +135,7 @@ auto grad(F f, Where where = Where::current()) {
 }
 
 // value_and_grad(f)(x...): std::pair of f(x...) and what grad(f)(x...) gives.
-template <class F>
-auto value_and_grad(F f, Where where = Where::current()) {
+template <class F> auto value_and_grad(F f, Where where = Where::current()) {
   return [f = std::move(f), where](const auto&... x) {
     const auto args = std::make_tuple(as_structure(x)...);
     return [&]<class... X>(const std::tuple<X...>& in) {
@@ -183,8 +176,7 @@ requires std::is_invocable_v < const F&, const std::vector<Tensor>
 
 // vmap(f)(x, ...): f of x[0], x[1], ... (all arguments along their first axis, of one length), the results
 // stacked along a new first axis. Throws when the lengths differ or an argument is a scalar.
-template <class F>
-auto vmap(F f, Where where = Where::current()) {
+template <class F> auto vmap(F f, Where where = Where::current()) {
   return [f = std::move(f), where](const auto&... x) {
     const auto args = std::make_tuple(as_structure(x)...);
     return [&]<class... X>(const std::tuple<X...>& in) {
@@ -197,8 +189,7 @@ auto vmap(F f, Where where = Where::current()) {
 
 // hessian(f)(x): second derivatives of the scalar f(x), shape x.shape + x.shape. By forward mode over reverse
 // mode, one direction for each element of x, all at once.
-template <class F>
-auto hessian(F f, Where where = Where::current()) {
+template <class F> auto hessian(F f, Where where = Where::current()) {
   return [f = std::move(f), where](const Arg& x) {
     const auto args = std::make_tuple(as_tensor(x));
     detail::Packed<F, Tensor> packed(f, args);

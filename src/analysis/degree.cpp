@@ -20,8 +20,8 @@ Degree join(const Degree& a, const Degree& b) {
 Degree product(const Degree& a, const Degree& b) { return clamp({a.q + b.q, a.p + b.p, a.joint + b.joint}); }
 Degree times(const Degree& a, std::int64_t k) {
   const auto scale = [&](int d) {
-    return static_cast<int>(std::min<std::int64_t>(static_cast<std::int64_t>(d) * std::min<std::int64_t>(k, kInfiniteDegree),
-                                                   kInfiniteDegree));
+    return static_cast<int>(std::min<std::int64_t>(
+        static_cast<std::int64_t>(d) * std::min<std::int64_t>(k, kInfiniteDegree), kInfiniteDegree));
   };
   return {scale(a.q), scale(a.p), scale(a.joint)};
 }
@@ -72,7 +72,10 @@ std::string where_text(const Node* n) {
 std::string culprit_text(const Node* n, const Degree& d, std::span<const std::string> names) {
   std::string s = to_infix(n, 60, names);
   if (d.finite()) {
-    std::string in = d.q > 0 && d.p > 0 ? "the state" : d.q > 0 ? (names.size() > 0 ? names[0] : "q") : names.size() > 1 ? names[1] : "p";
+    std::string in = d.q > 0 && d.p > 0 ? "the state"
+                     : d.q > 0          ? (names.size() > 0 ? names[0] : "q")
+                     : names.size() > 1 ? names[1]
+                                        : "p";
     s += " has degree " + std::to_string(d.joint) + " in " + in;
   } else {
     s += " is not polynomial in the state";
@@ -182,8 +185,9 @@ bool is_field_op(const Node* n) {
     case Op::CONST:
     case Op::IOTA: return true;
     case Op::CAST: return is_float(n->dtype);
-    case Op::REDUCE: return n->arg(0) == static_cast<std::int64_t>(Reduction::kSum) ||
-                            n->arg(0) == static_cast<std::int64_t>(Reduction::kProd);
+    case Op::REDUCE:
+      return n->arg(0) == static_cast<std::int64_t>(Reduction::kSum) ||
+             n->arg(0) == static_cast<std::int64_t>(Reduction::kProd);
     default: return is_movement(n->op);
   }
 }
@@ -199,7 +203,8 @@ class FieldBody {
     for (Node* n : toposort(body->src())) {
       number_.insert(n, next++);
       // Integers and bools made only from IOTA and constants are known; others are opaque.
-      char known = n->op != Op::PARAM && n->op != Op::LAMBDA && !(n->op == Op::CAST && is_float(n->src(0)->dtype));
+      char known =
+          n->op != Op::PARAM && n->op != Op::LAMBDA && !(n->op == Op::CAST && is_float(n->src(0)->dtype));
       for (Node* x : n->src()) known = known && !is_float(x->dtype) && known_.at(x);
       if (is_float(n->dtype)) known = 0;
       known_.insert(n, known);
@@ -208,12 +213,14 @@ class FieldBody {
   }
 
   // z(i, k): element k of PARAM i.
-  std::vector<Fp> operator()(const std::function<Fp(std::int64_t, std::int64_t)>& z, std::uint64_t seed) const {
+  std::vector<Fp> operator()(const std::function<Fp(std::int64_t, std::int64_t)>& z,
+                             std::uint64_t seed) const {
     const auto outputs = evaluate<Fp>(body_->src(), [&](const Node* n) -> std::optional<Value<Fp>> {
       const bool state = n->op == Op::PARAM && group_of(n, params_) != StateGroup::kNone;
       if (!state) {
         if (n->op == Op::PARAM) {
-          if (const Node* c = constant_of(n); c && is_float(n->dtype)) return filled(n, [&](std::int64_t) { return Number<Fp>::from_double(const_double(c)); });
+          if (const Node* c = constant_of(n); c && is_float(n->dtype))
+            return filled(n, [&](std::int64_t) { return Number<Fp>::from_double(const_double(c)); });
         } else if (depends_.at(n) || known_.at(n) || (is_float(n->dtype) && is_field_op(n))) {
           return std::nullopt;
         }
@@ -236,8 +243,7 @@ class FieldBody {
     const auto i = static_cast<std::size_t>(param->arg(0));
     return i < constants_.size() ? constants_[i] : nullptr;
   }
-  template <class F>
-  static Value<Fp> filled(const Node* n, F&& f) {
+  template <class F> static Value<Fp> filled(const Node* n, F&& f) {
     Value<Fp> v;
     v.dtype = n->dtype;
     v.shape = shape_of(n);
@@ -263,14 +269,15 @@ constexpr std::uint64_t kSeed = 0x7469'6e79'7068'7973ull;
 constexpr int kLines = 3;
 
 Fp random_element(std::uint64_t line, std::uint64_t which, std::int64_t param, std::int64_t k) {
-  return {Fp::reduce(mix(mix(kSeed + line * 4 + which) ^ mix(static_cast<std::uint64_t>(param) * 0x10000000001ull +
-                                                             static_cast<std::uint64_t>(k))))};
+  return {Fp::reduce(
+      mix(mix(kSeed + line * 4 + which) ^
+          mix(static_cast<std::uint64_t>(param) * 0x10000000001ull + static_cast<std::uint64_t>(k))))};
 }
 
 }  // namespace
 
-IdentityTest test_degree(const Node* body, std::span<const StateGroup> params, const DegreeBound& bound, int degree,
-                         std::span<const Node* const> captured_constants) {
+IdentityTest test_degree(const Node* body, std::span<const StateGroup> params, const DegreeBound& bound,
+                         int degree, std::span<const Node* const> captured_constants) {
   constexpr int kMaxDegree = 64;
   IdentityTest out;
   const int top = std::max(bound.worst.joint, degree + 1);
@@ -295,7 +302,8 @@ IdentityTest test_degree(const Node* body, std::span<const StateGroup> params, c
       for (int t = 0; t <= top; ++t)
         values.push_back(f(
             [&](std::int64_t i, std::int64_t k) {
-              return random_element(l, 0, i, k) + Fp{static_cast<std::uint64_t>(t)} * random_element(l, 1, i, k);
+              return random_element(l, 0, i, k) +
+                     Fp{static_cast<std::uint64_t>(t)} * random_element(l, 1, i, k);
             },
             mix(kSeed + l)));
       for (int order = 0; order <= degree; ++order) {
@@ -323,7 +331,8 @@ IdentityTest test_degree(const Node* body, std::span<const StateGroup> params, c
 }
 
 Separability test_separable(const Node* body, std::span<const StateGroup> params,
-                            std::span<const Node* const> captured_constants, std::span<const std::string> names) {
+                            std::span<const Node* const> captured_constants,
+                            std::span<const std::string> names) {
   // Which of q, p reach a node, and whether anything but sums has joined them.
   enum : char { kQ = 1, kP = 2, kJoined = 4 };
   Separability out;
@@ -342,13 +351,13 @@ Separability test_separable(const Node* body, std::span<const StateGroup> params
         }
       const bool both = (r & kQ) && (r & kP);
       // Linear in its one dependent source, or a sum: keeps T(p) + V(q) apart.
-      const bool additive = n->op == Op::ADD || n->op == Op::SUB || n->op == Op::NEG || is_movement(n->op) ||
-                            n->op == Op::CUMSUM || (n->op == Op::CAST && is_float(n->dtype)) ||
-                            (n->op == Op::REDUCE && n->arg(0) == static_cast<std::int64_t>(Reduction::kSum)) ||
-                            ((n->op == Op::MUL || n->op == Op::MATMUL) && dependent <= 1) ||
-                            (n->op == Op::DIV && !reach.at(n->src(1))) ||
-                            (n->op == Op::WHERE && !reach.at(n->src(0))) ||
-                            (n->op == Op::GATHER && !reach.at(n->src(1))) || (n->op == Op::POWI && n->arg(0) == 1);
+      const bool additive =
+          n->op == Op::ADD || n->op == Op::SUB || n->op == Op::NEG || is_movement(n->op) ||
+          n->op == Op::CUMSUM || (n->op == Op::CAST && is_float(n->dtype)) ||
+          (n->op == Op::REDUCE && n->arg(0) == static_cast<std::int64_t>(Reduction::kSum)) ||
+          ((n->op == Op::MUL || n->op == Op::MATMUL) && dependent <= 1) ||
+          (n->op == Op::DIV && !reach.at(n->src(1))) || (n->op == Op::WHERE && !reach.at(n->src(0))) ||
+          (n->op == Op::GATHER && !reach.at(n->src(1))) || (n->op == Op::POWI && n->arg(0) == 1);
       if (both && !additive) {
         if (!(r & kJoined) && !out.culprit) out.culprit = n;
         r |= kJoined;

@@ -52,8 +52,8 @@ struct IdentityTest {
 // Is every output of the body a polynomial of degree <= `degree` in the state? Evaluated exactly in F_p,
 // p = 2^61 - 1, along random lines z0 + t v. `bound` comes from bound_degree and must be finite.
 // captured_constants[i] (may be null) is the CONST behind PARAM i.
-IdentityTest test_degree(const Node* body, std::span<const StateGroup> params, const DegreeBound& bound, int degree,
-                         std::span<const Node* const> captured_constants);
+IdentityTest test_degree(const Node* body, std::span<const StateGroup> params, const DegreeBound& bound,
+                         int degree, std::span<const Node* const> captured_constants);
 
 // Is the (scalar) energy additively separable, H(q, p) = T(p) + V(q)? Decided by structure where products of q and p
 // are absent, else by the identity H(q,p) - H(q,0) - H(0,p) + H(0,0) = 0 in F_p.
@@ -64,7 +64,8 @@ struct Separability {
   std::string reason;             // "q * p at main.cpp:12"
 };
 Separability test_separable(const Node* body, std::span<const StateGroup> params,
-                            std::span<const Node* const> captured_constants, std::span<const std::string> names = {});
+                            std::span<const Node* const> captured_constants,
+                            std::span<const std::string> names = {});
 
 // Elements evaluated in one pass over the body: the cost of an identity test before it is run.
 double evaluation_work(const Node* body);

@@ -54,8 +54,7 @@ std::vector<Entry> scaled(const std::vector<Entry>& x, const DD& s) {
 
 }  // namespace
 
-template <>
-struct Number<Dual> {
+template <> struct Number<Dual> {
   static Dual from_double(double v) { return {DD(v), {}}; }
   static Dual from_int(std::int64_t v) { return {Number<DD>::from_int(v), {}}; }
   static double to_double(const Dual& v) { return v.value.hi; }

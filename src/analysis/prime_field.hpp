@@ -44,8 +44,7 @@ struct NotInField : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-template <>
-struct Number<Fp> {
+template <> struct Number<Fp> {
   // A double is m * 2^e with an integer m, and 2^61 = 1 in this field.
   static Fp from_double(double v) {
     if (!std::isfinite(v)) throw NotInField("a constant is not finite");

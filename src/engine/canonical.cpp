@@ -20,7 +20,8 @@ NodeMap<char> structural_numbers(std::span<Node* const> order) {
   for (Node* n : order) {
     if (n->op == Op::EVOLVE && depends_on_values(n)) keep_all(EvolveView(n).captured());
     if (n->op == Op::EVOLVE_VJP) keep_all(n->src().subspan(2, 1));
-    if (n->op == Op::SCAN_VJP || (n->op == Op::SCAN && ScanView(n).n_out > 0)) keep_all(n->src().subspan(1, 1));
+    if (n->op == Op::SCAN_VJP || (n->op == Op::SCAN && ScanView(n).n_out > 0))
+      keep_all(n->src().subspan(1, 1));
   }
   return keep;
 }
@@ -43,10 +44,14 @@ Canonical canonicalize(std::span<const UOp> values) {
     if (Storage* s = storage(n)) return slot(n, {StorageRef::share(s), 0}, false);
     if (n->op == Op::SYM) {
       const std::string at = location_text(n);
-      throw Error("realize", "the value depends on a variable that is being traced: it has no number inside grad, "
-                             "vmap, scan or System" + (at.empty() ? "" : " (" + at + ")"), "", 0);
+      throw Error("realize",
+                  "the value depends on a variable that is being traced: it has no number inside grad, "
+                  "vmap, scan or System" +
+                      (at.empty() ? "" : " (" + at + ")"),
+                  "", 0);
     }
-    if (n->op == Op::CONST && !is_structural_const(n) && !keep.contains(n)) return slot(n, {{}, n->arg(1)}, true);
+    if (n->op == Op::CONST && !is_structural_const(n) && !keep.contains(n))
+      return slot(n, {{}, n->arg(1)}, true);
     return {};
   });
   const auto count = static_cast<std::int64_t>(out.arguments.size());

@@ -1,11 +1,10 @@
 #include "engine/engine.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <mutex>
+#include <unistd.h>
 #include <unordered_map>
 
 #include "codegen/kernel.hpp"
@@ -79,9 +78,11 @@ class Engine final : public EngineHook {
     ready.release();
     if (debug_enabled(1)) {
       char line[120];
-      const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+      const double ms =
+          std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
       std::snprintf(line, sizeof line, "realized %zu value%s in %.3f ms: %zu steps on %s", roots.size(),
-                    roots.size() == 1 ? "" : "s", ms, ready.plan().steps.size(), std::string(device_name()).c_str());
+                    roots.size() == 1 ? "" : "s", ms, ready.plan().steps.size(),
+                    std::string(device_name()).c_str());
       debug_print(1, "time", line);
     }
     if (debug_enabled(3))
@@ -123,7 +124,8 @@ class Engine final : public EngineHook {
       if (n->op == Op::SCAN) outputs = ScanView(n).n_carry;
       for (std::size_t i = 0; i < outputs; ++i) {
         UOp g = get(UOp::share(n), static_cast<std::int64_t>(i));
-        if (!storage(g.get()) && !(g->flags & Node::kHasSym) && std::find(roots.begin(), roots.end(), g) == roots.end())
+        if (!storage(g.get()) && !(g->flags & Node::kHasSym) &&
+            std::find(roots.begin(), roots.end(), g) == roots.end())
           roots.push_back(std::move(g));
       }
       if (n->op == Op::GET && n->src(0)->op == Op::SCAN && !storage(n) && !(n->flags & Node::kHasSym)) {
@@ -143,7 +145,8 @@ class Engine final : public EngineHook {
     for (Node* n : toposort(nodes, [](const Node* x) { return storage(x) != nullptr; }))
       if (n->op == Op::EVOLVE && !callback) callback = progress_callback(n);
     const env::ProgressChoice choice = env::progress();
-    const bool bar = choice == env::ProgressChoice::On || (choice == env::ProgressChoice::Auto && isatty(STDERR_FILENO));
+    const bool bar =
+        choice == env::ProgressChoice::On || (choice == env::ProgressChoice::Auto && isatty(STDERR_FILENO));
     if (!callback && !bar) return {};
     return [callback, bar, start = std::chrono::steady_clock::now(),
             shown = std::make_shared<std::unique_ptr<ProgressBar>>()](std::int64_t done, std::int64_t total) {
@@ -152,8 +155,8 @@ class Engine final : public EngineHook {
       if (*shown && done >= total) shown->reset();
       if (!callback) return;
       const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-      callback({static_cast<double>(done) / static_cast<double>(std::max<std::int64_t>(total, 1)), done, total,
-                elapsed.count()});
+      callback({static_cast<double>(done) / static_cast<double>(std::max<std::int64_t>(total, 1)), done,
+                total, elapsed.count()});
     };
   }
 
@@ -184,7 +187,8 @@ class Engine final : public EngineHook {
   };
   struct KeyHash {
     std::size_t operator()(const Key& k) const {
-      return reinterpret_cast<std::uintptr_t>(k.program) * 8 + static_cast<std::size_t>(k.device) * 2 + k.optimize;
+      return reinterpret_cast<std::uintptr_t>(k.program) * 8 + static_cast<std::size_t>(k.device) * 2 +
+             k.optimize;
     }
   };
   struct Entry {

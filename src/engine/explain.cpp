@@ -1,8 +1,8 @@
 #include "tinyphys/explain.hpp"
 
-#include <fmt/format.h>
-
 #include <cmath>
+
+#include <fmt/format.h>
 
 #include "engine/engine.hpp"
 #include "engine/propagate.hpp"
@@ -57,8 +57,11 @@ std::string number_text(const Node* n) {
 
 void explain_evolve(const Node* n, const JumpFacts* facts, Writer& out) {
   const EvolveView e(n);
-  const std::string steps = e.steps()->op == Op::CONST ? with_commas(const_int(e.steps())) + " steps" : "steps given as a tensor";
-  out.line("evolve", fmt::format("{}, {}, dt {}, q and p {}", steps, name(e.integrator()), number_text(e.dt()), tensor_text(e.q())),
+  const std::string steps =
+      e.steps()->op == Op::CONST ? with_commas(const_int(e.steps())) + " steps" : "steps given as a tensor";
+  out.line("evolve",
+           fmt::format("{}, {}, dt {}, q and p {}", steps, name(e.integrator()), number_text(e.dt()),
+                       tensor_text(e.q())),
            location_text(n));
   const auto proof = prove_energy(n);
   if (!proof->quadratic) {
@@ -67,11 +70,13 @@ void explain_evolve(const Node* n, const JumpFacts* facts, Writer& out) {
     return;
   }
   std::string proved = "H is quadratic in (q, p): ";
-  proved += proof->bound.worst.joint <= 2 ? fmt::format("degree bound {}", proof->bound.worst.joint)
-                                          : fmt::format("degree bound {}, lowered to 2", proof->bound.worst.joint);
+  proved += proof->bound.worst.joint <= 2
+                ? fmt::format("degree bound {}", proof->bound.worst.joint)
+                : fmt::format("degree bound {}, lowered to 2", proof->bound.worst.joint);
   if (proof->identity.lines > 0)
-    proved += fmt::format("{} identity test in F_p on {} lines, error < {:.0e}", proof->bound.worst.joint <= 2 ? ";" : " by the",
-                          proof->identity.lines, std::max(proof->identity.error_probability, 1e-300));
+    proved += fmt::format("{} identity test in F_p on {} lines, error < {:.0e}",
+                          proof->bound.worst.joint <= 2 ? ";" : " by the", proof->identity.lines,
+                          std::max(proof->identity.error_probability, 1e-300));
   out.line("proved", proved);
   const bool exact = e.integrator() == IntegratorKind::kExact;
   if (!exact && e.method() == MethodKind::kLoop) {
@@ -96,7 +101,8 @@ void explain_evolve(const Node* n, const JumpFacts* facts, Writer& out) {
     out.line("chose", fmt::format("the loop of {} steps", name(e.integrator())));
     return;
   }
-  std::string chose = fmt::format("{} (class exact): ", proof->separable.separable ? "normal-mode jump" : "powered step matrix");
+  std::string chose = fmt::format("{} (class exact): ",
+                                  proof->separable.separable ? "normal-mode jump" : "powered step matrix");
   if (facts->build_s > 0)
     chose += fmt::format("{} once, then {} a jump", duration(facts->build_s), duration(facts->apply_s));
   else
@@ -104,14 +110,17 @@ void explain_evolve(const Node* n, const JumpFacts* facts, Writer& out) {
   if (!exact) chose += fmt::format("; the loop would take about {}", duration(facts->loop_estimate_s));
   out.line("chose", chose);
   if (facts->error_bound > 0) {
-    std::string error = fmt::format("<= {:.1e} relative to the exactly evaluated {} map", facts->error_bound, name(e.integrator()));
+    std::string error = fmt::format("<= {:.1e} relative to the exactly evaluated {} map", facts->error_bound,
+                                    name(e.integrator()));
     if (!exact) error += fmt::format("; the loop's own rounding here ~ {:.0e}", facts->loop_error);
     out.line("error", error);
   }
   if (facts->h_omega_max > 0) out.line("spectrum", fmt::format("largest h*omega {:.4g}", facts->h_omega_max));
   if (facts->unstable_modes > 0)
-    out.line("warns", fmt::format("{} mode{} unstable under this step (h*omega > 2 or K not positive): the motion grows by 10^{:.4g}, "
-                                  "as the loop's would", facts->unstable_modes, facts->unstable_modes == 1 ? " is" : "s are",
+    out.line("warns", fmt::format("{} mode{} unstable under this step (h*omega > 2 or K not positive): the "
+                                  "motion grows by 10^{:.4g}, "
+                                  "as the loop's would",
+                                  facts->unstable_modes, facts->unstable_modes == 1 ? " is" : "s are",
                                   facts->growth_decades));
 }
 
@@ -119,7 +128,8 @@ void explain_scan(const Node* n, Writer& out) {
   const ScanView s(n);
   std::string carry;
   for (Node* c : s.carry()) carry += (carry.empty() ? "" : ", ") + tensor_text(c);
-  const std::string steps = s.steps()->op == Op::CONST ? with_commas(const_int(s.steps())) + " steps" : "steps given as a tensor";
+  const std::string steps =
+      s.steps()->op == Op::CONST ? with_commas(const_int(s.steps())) + " steps" : "steps given as a tensor";
   out.line("scan", fmt::format("{}, carry {}", steps, carry), location_text(n));
   out.line("chose", "the loop: only evolutions of a Hamiltonian are lifted in this version");
 }
@@ -152,7 +162,8 @@ std::string explain_text(const UOp& value) {
     for (std::size_t end; (end = plan.find('\n', start)) != std::string::npos; start = end + 1)
       out.line(start == 0 ? "plan" : "", plan.substr(start, end - start));
   }
-  if (!physics) out.line("physics", "no evolution and no scan in this value: it runs as written, in fused kernels");
+  if (!physics)
+    out.line("physics", "no evolution and no scan in this value: it runs as written, in fused kernels");
   return out.take();
 }
 

@@ -18,8 +18,7 @@ namespace tinyphys {
 namespace {
 
 // The program with the outputs f(n) in place of GETs of each EVOLVE n.
-template <class F>
-UOp replace_evolves(const UOp& program, F&& f) {
+template <class F> UOp replace_evolves(const UOp& program, F&& f) {
   // From the sources up, so that f sees nodes whose own sources are already replaced.
   NodeMap<std::vector<UOp>> made;
   NodeMap<UOp> done;
@@ -82,8 +81,7 @@ UOp pass_bodies(const UOp& program, const PipelineOptions& options) {
     hold.clear();
     bool changed = false;
     for (std::size_t i = 0; i < n->n_src; ++i) {
-      hold.push_back(i == 0 && has_body ? run_passes(UOp::share(n->src(0)), inside)
-                                        : done.at(n->src(i)));
+      hold.push_back(i == 0 && has_body ? run_passes(UOp::share(n->src(0)), inside) : done.at(n->src(i)));
       src.push_back(hold.back().get());
       changed |= src.back() != n->src(i);
     }
@@ -104,8 +102,8 @@ struct Pass {
   UOp (*run)(const UOp&, const PipelineOptions&);
 };
 constexpr std::array kPasses{
-    Pass{"simplify", pass_simplify},       Pass{"lower_vjp", pass_lower_vjp}, Pass{"evolve", pass_evolve},
-    Pass{"check bounds", pass_bounds},     Pass{"simplify again", pass_simplify}, Pass{"bodies", pass_bodies},
+    Pass{"simplify", pass_simplify},   Pass{"lower_vjp", pass_lower_vjp},     Pass{"evolve", pass_evolve},
+    Pass{"check bounds", pass_bounds}, Pass{"simplify again", pass_simplify}, Pass{"bodies", pass_bodies},
 };
 
 }  // namespace

@@ -31,8 +31,8 @@ double seconds_since(std::chrono::steady_clock::time_point t) {
 struct Prepared {
   UOp forces;
   Hash128 values;
-  std::string reason;  // why there is no jump
-  AffineForm form;     // dH/dq and dH/dp as one affine map of (q, p)
+  std::string reason;        // why there is no jump
+  AffineForm form;           // dH/dq and dH/dp as one affine map of (q, p)
   std::vector<long> blocks;  // orders of the coupled components of a separable H
   std::unique_ptr<NormalModes> modes;
 };
@@ -44,7 +44,9 @@ constexpr std::int64_t kParallelCoordinates = 1 << 15;
 ParallelFor pool_for(const std::vector<long>& blocks, std::int64_t n) {
   const long largest = blocks.empty() ? 0 : *std::max_element(blocks.begin(), blocks.end());
   if (largest < kParallelBlock && n < kParallelCoordinates) return {};
-  return [](long count, const std::function<void(long)>& f) { thread_pool().parallel_for(count, [&](long i) { f(i); }); };
+  return [](long count, const std::function<void(long)>& f) {
+    thread_pool().parallel_for(count, [&](long i) { f(i); });
+  };
 }
 
 Value<DD> captured_value(const Node* n, const Argument& a) {
@@ -63,7 +65,9 @@ Value<DD> captured_value(const Node* n, const Argument& a) {
     }
     switch (n->dtype) {
       case DType::kFloat64: v.real.push_back(DD(static_cast<const double*>(data)[i])); break;
-      case DType::kFloat32: v.real.push_back(DD(static_cast<double>(static_cast<const float*>(data)[i]))); break;
+      case DType::kFloat32:
+        v.real.push_back(DD(static_cast<double>(static_cast<const float*>(data)[i])));
+        break;
       case DType::kInt64: v.integer.push_back(static_cast<const std::int64_t*>(data)[i]); break;
       case DType::kInt32: v.integer.push_back(static_cast<const std::int32_t*>(data)[i]); break;
       default: v.integer.push_back(static_cast<const unsigned char*>(data)[i]); break;
@@ -75,7 +79,8 @@ Value<DD> captured_value(const Node* n, const Argument& a) {
 Hash128 hash_values(std::span<const Argument> captured) {
   std::vector<Hash128> parts;
   for (const Argument& a : captured)
-    parts.push_back(a.data ? content_hash(a.data->data, a.data->bytes) : content_hash(&a.scalar, sizeof a.scalar));
+    parts.push_back(a.data ? content_hash(a.data->data, a.data->bytes)
+                           : content_hash(&a.scalar, sizeof a.scalar));
   return content_hash(parts.data(), parts.size() * sizeof(Hash128));
 }
 
@@ -109,7 +114,8 @@ std::vector<long> coupled_blocks(const AffineForm& form, std::int64_t n) {
     return i;
   };
   for (std::size_t r = 0; r + 1 < form.row_start.size(); ++r)
-    for (auto k = static_cast<std::size_t>(form.row_start[r]); k < static_cast<std::size_t>(form.row_start[r + 1]); ++k)
+    for (auto k = static_cast<std::size_t>(form.row_start[r]);
+         k < static_cast<std::size_t>(form.row_start[r + 1]); ++k)
       parent[static_cast<std::size_t>(root(static_cast<std::int64_t>(r) % n))] = root(form.col[k] % n);
   std::vector<long> size(static_cast<std::size_t>(n), 0), blocks;
   for (std::int64_t i = 0; i < n; ++i) ++size[static_cast<std::size_t>(root(i))];
@@ -134,8 +140,8 @@ std::shared_ptr<Prepared> read_forces(const PropagateView& view, std::span<const
   if (view.separable())
     out->blocks = coupled_blocks(out->form, n);
   else if (2 * n > kPoweringLimit && out->reason.empty())
-    out->reason = "q and p are coupled in " + std::to_string(2 * n) + " coordinates; powering takes at most " +
-                  std::to_string(kPoweringLimit);
+    out->reason = "q and p are coupled in " + std::to_string(2 * n) +
+                  " coordinates; powering takes at most " + std::to_string(kPoweringLimit);
   return out;
 }
 
@@ -151,7 +157,8 @@ void build_modes(Prepared& prepared, std::int64_t n) {
 }
 
 // Those used last come first. One realize runs at a time, so that no lock is needed.
-std::shared_ptr<Prepared> find_prepared(const PropagateView& view, const Hash128& values, std::deque<std::shared_ptr<Prepared>>& kept) {
+std::shared_ptr<Prepared> find_prepared(const PropagateView& view, const Hash128& values,
+                                        std::deque<std::shared_ptr<Prepared>>& kept) {
   for (std::size_t i = 0; i < kept.size(); ++i)
     if (kept[i]->forces.get() == view.forces() && kept[i]->values == values) {
       auto found = kept[i];
@@ -184,8 +191,8 @@ std::string modes_text(const std::vector<long>& sizes, std::int64_t n) {
   std::string t = std::to_string(n) + " normal modes";
   if (coupled == 0) return t + ", every coordinate by itself";
   if (sizes.size() == 1 && largest == n) return t + " of one coupled block";
-  return t + " in " + std::to_string(sizes.size()) + " coupled blocks (largest " + std::to_string(largest) + ") and " +
-         std::to_string(n - coupled) + " single coordinates";
+  return t + " in " + std::to_string(sizes.size()) + " coupled blocks (largest " + std::to_string(largest) +
+         ") and " + std::to_string(n - coupled) + " single coordinates";
 }
 
 // z' = G z + g with z = (q, p) from dH/dq, dH/dp.
@@ -208,7 +215,8 @@ void power_jump(const PropagateView& view, const Prepared& prepared, double h, s
     }
     offset[static_cast<std::size_t>(to)] = sign * prepared.form.offset[static_cast<std::size_t>(r)];
   }
-  const AffineMap step = view.integrator() == IntegratorKind::kExact ? exact_step(g, offset, h) : midpoint_step(g, offset, h);
+  const AffineMap step =
+      view.integrator() == IntegratorKind::kExact ? exact_step(g, offset, h) : midpoint_step(g, offset, h);
   const AffinePower power = affine_power(step, steps);
   if (!step.reason.empty() || !power.reason().empty()) {
     out.facts.refused = step.reason.empty() ? power.reason() : step.reason;
@@ -225,7 +233,8 @@ void power_jump(const PropagateView& view, const Prepared& prepared, double h, s
   std::memcpy(out.q->data, z_out.data(), bytes);
   std::memcpy(out.p->data, z_out.data() + n, bytes);
   out.jumped = true;
-  out.facts.structure = "q and p coupled: the step matrix of " + std::to_string(d) + " coordinates, powered in double-double";
+  out.facts.structure =
+      "q and p coupled: the step matrix of " + std::to_string(d) + " coordinates, powered in double-double";
 }
 
 }  // namespace
@@ -289,8 +298,8 @@ JumpResult try_jump(const Node* propagate, std::span<const Argument> arguments, 
   const auto bytes = static_cast<std::size_t>(n) * sizeof(double);
   out.q = StorageRef::allocate(bytes);
   out.p = StorageRef::allocate(bytes);
-  prepared->modes->apply(*jump, arguments[2].data.as<double>(), arguments[3].data.as<double>(), out.q.as<double>(),
-                         out.p.as<double>());
+  prepared->modes->apply(*jump, arguments[2].data.as<double>(), arguments[3].data.as<double>(),
+                         out.q.as<double>(), out.p.as<double>());
   out.jumped = facts.jumped = true;
   facts.apply_s = seconds_since(start);
   facts.error_bound = jump->report.error_bound;

@@ -15,11 +15,11 @@ namespace tinyphys {
 // What a run of one PROPAGATE found and did; explain() puts it into words.
 struct JumpFacts {
   bool jumped = false;
-  std::string structure;   // "1000 normal modes, dense couplings"
-  std::string refused;     // why it looped
+  std::string structure;  // "1000 normal modes, dense couplings"
+  std::string refused;    // why it looped
   std::int64_t steps = 0;
   double dt = 0;
-  double build_s = 0;      // making the modes; 0 when they were ready
+  double build_s = 0;  // making the modes; 0 when they were ready
   double apply_s = 0;
   double loop_estimate_s = 0, jump_estimate_s = 0;
   double error_bound = 0, loop_error = 0;  // relative

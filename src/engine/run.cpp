@@ -43,17 +43,18 @@ double loop_seconds(const Node* loop, std::int64_t steps, const ScheduleOptions&
 }  // namespace
 
 struct ReadyPlan::State {
-  std::vector<std::shared_ptr<Executable>> kernels;       // per step
-  std::vector<std::unique_ptr<ReadyPlan>> inner;          // per step: body of a loop, alternative of a jump
-  std::vector<StorageRef> slots, spares;                  // spares: the other half of a double buffer
+  std::vector<std::shared_ptr<Executable>> kernels;  // per step
+  std::vector<std::unique_ptr<ReadyPlan>> inner;     // per step: body of a loop, alternative of a jump
+  std::vector<StorageRef> slots, spares;             // spares: the other half of a double buffer
   std::vector<std::int64_t> scalars;
-  std::vector<std::shared_ptr<const JumpFacts>> facts;    // per slot
+  std::vector<std::shared_ptr<const JumpFacts>> facts;  // per slot
   std::vector<void*> outputs;
   std::vector<const void*> inputs;
   std::vector<std::int64_t> numbers;
 };
 
-ReadyPlan::ReadyPlan(std::shared_ptr<const Plan> plan) : plan_(std::move(plan)), state_(std::make_unique<State>()) {
+ReadyPlan::ReadyPlan(std::shared_ptr<const Plan> plan)
+    : plan_(std::move(plan)), state_(std::make_unique<State>()) {
   state_->kernels.resize(plan_->steps.size());
   state_->inner.resize(plan_->steps.size());
   state_->scalars.resize(plan_->scalars.size());
@@ -153,13 +154,16 @@ void ReadyPlan::run_in_pieces(std::size_t i, RunContext& context) {
   const Node* scan_node = step.code->src(0)->src(0);
   const ScanView scan(scan_node);
   const Node* n = scan.steps();
-  const std::int64_t steps = n->op == Op::CONST ? const_int(n) : integer(argument(step.inputs[static_cast<std::size_t>(n->arg(0))]));
+  const std::int64_t steps =
+      n->op == Op::CONST ? const_int(n) : integer(argument(step.inputs[static_cast<std::size_t>(n->arg(0))]));
   // Output that holds carry c, and the params that it enters by.
   std::vector<int> output_of(scan.n_carry, -1);
   for (std::size_t o = 0; o < step.code->n_src; ++o)
-    if (const auto c = static_cast<std::size_t>(step.code->src(o)->arg(0)); c < scan.n_carry) output_of[c] = static_cast<int>(o);
+    if (const auto c = static_cast<std::size_t>(step.code->src(o)->arg(0)); c < scan.n_carry)
+      output_of[c] = static_cast<int>(o);
   bool divisible = true;
-  for (std::size_t c = 0; c < scan.n_carry; ++c) divisible &= output_of[c] >= 0 && scan.carry()[c]->op == Op::PARAM;
+  for (std::size_t c = 0; c < scan.n_carry; ++c)
+    divisible &= output_of[c] >= 0 && scan.carry()[c]->op == Op::PARAM;
   // Two carries may enter by one param and leave apart: the pieces after the first need params of their own.
   for (std::size_t c = 0; divisible && c < scan.n_carry; ++c)
     divisible = std::count(scan.node->src().begin() + 1, scan.node->src().end(), scan.carry()[c]) == 1 &&
@@ -208,8 +212,8 @@ void ReadyPlan::run_matmul(std::size_t i) {
     return;
   }
   for (std::int64_t k = 0; k < batch; ++k)
-    gemm(rows, cols, inner, a + k * rows * inner, inner, false, b + k * inner * cols, cols, false, c + k * rows * cols,
-         cols, false, pool);
+    gemm(rows, cols, inner, a + k * rows * inner, inner, false, b + k * inner * cols, cols, false,
+         c + k * rows * cols, cols, false, pool);
 }
 
 void ReadyPlan::run_loop(std::size_t i, RunContext& context) {
@@ -227,7 +231,8 @@ void ReadyPlan::run_loop(std::size_t i, RunContext& context) {
     arguments[k] = argument(step.inputs[k]);
   }
   const auto slot_bytes = [&](std::size_t k) {
-    return plan_->slots[static_cast<std::size_t>(step.inputs[k].index)].bytes() / static_cast<std::size_t>(std::max<std::int64_t>(steps, 1));
+    return plan_->slots[static_cast<std::size_t>(step.inputs[k].index)].bytes() /
+           static_cast<std::size_t>(std::max<std::int64_t>(steps, 1));
   };
   std::vector<StorageRef> stacked(step.n_out);
   for (std::size_t o = 0; o < step.n_out; ++o)
@@ -241,14 +246,17 @@ void ReadyPlan::run_loop(std::size_t i, RunContext& context) {
     for (std::size_t x = first_x; x < first_captured; ++x) {
       const std::size_t bytes = slot_bytes(x);
       arguments[x].data = StorageRef::allocate(bytes);
-      std::memcpy(arguments[x].data->data, static_cast<const char*>(data(step.inputs[x])) + static_cast<std::size_t>(n) * bytes, bytes);
+      std::memcpy(arguments[x].data->data,
+                  static_cast<const char*>(data(step.inputs[x])) + static_cast<std::size_t>(n) * bytes,
+                  bytes);
     }
     std::vector<StorageRef> results = body.run(arguments, inside);
     for (std::size_t c = 0; c < step.n_carry; ++c) arguments[1 + c].data = std::move(results[c]);
     for (std::size_t o = 0; o < step.n_out; ++o)
       if (stacked[o]) {
         const StorageRef& row = results[step.n_carry + o];
-        const std::size_t bytes = body.plan().slots[static_cast<std::size_t>(body.plan().results[step.n_carry + o])].bytes();
+        const std::size_t bytes =
+            body.plan().slots[static_cast<std::size_t>(body.plan().results[step.n_carry + o])].bytes();
         std::memcpy(stacked[o].as<char>() + static_cast<std::size_t>(n) * bytes, row->data, bytes);
       }
     if (context.progress)
@@ -269,12 +277,15 @@ void ReadyPlan::run_propagate(std::size_t i, RunContext& context) {
   for (const Operand& o : step.inputs) arguments.push_back(argument(o));
   const std::int64_t steps = integer(arguments[0]);
   const double compile = state_->inner[i] ? 0 : kCompileSeconds;
-  JumpResult jump = try_jump(step.code.get(), arguments, compile + loop_seconds(view.loop(), steps, context.schedule));
+  JumpResult jump =
+      try_jump(step.code.get(), arguments, compile + loop_seconds(view.loop(), steps, context.schedule));
   std::vector<StorageRef> values{jump.q, jump.p};
   if (!jump.jumped) {
     if (view.loop()->n_src == 0)
-      throw Error("evolve", "the jump cannot be made, and " + std::string(name(view.integrator())) +
-                                " has no loop: " + jump.facts.refused, "", 0);
+      throw Error("evolve",
+                  "the jump cannot be made, and " + std::string(name(view.integrator())) +
+                      " has no loop: " + jump.facts.refused,
+                  "", 0);
     ReadyPlan& loop = alternative(i, context);
     values = loop.run(arguments, context);
     loop.release();
@@ -290,7 +301,9 @@ void ReadyPlan::run_propagate(std::size_t i, RunContext& context) {
 // Scheduled and compiled when it is first taken. Its params are the sources of the PROPAGATE, scalars as buffers.
 ReadyPlan& ReadyPlan::alternative(std::size_t i, RunContext& context) {
   auto& ready = state_->inner[i];
-  if (!ready) ready = std::make_unique<ReadyPlan>(schedule(PropagateView(plan_->steps[i].code.get()).loop(), context.schedule));
+  if (!ready)
+    ready = std::make_unique<ReadyPlan>(
+        schedule(PropagateView(plan_->steps[i].code.get()).loop(), context.schedule));
   return *ready;
 }
 
@@ -302,10 +315,13 @@ void ReadyPlan::run_check(std::size_t i) {
     const unsigned line = where.empty() ? 0 : where.front().line;
     switch (static_cast<CheckKind>(step.code->arg(0))) {
       case CheckKind::kMidpointConverged:
-        throw Error("evolve", "ImplicitMidpoint did not converge: the step is too long for this H (h * omega must stay "
-                              "well below 2 where H is not quadratic); take a smaller dt", file, line);
+        throw Error("evolve",
+                    "ImplicitMidpoint did not converge: the step is too long for this H (h * omega must stay "
+                    "well below 2 where H is not quadratic); take a smaller dt",
+                    file, line);
       case CheckKind::kIndexInRange:
-        throw Error("gather", "an index is out of range for an axis of " + std::to_string(step.code->arg(1)), file, line);
+        throw Error("gather", "an index is out of range for an axis of " + std::to_string(step.code->arg(1)),
+                    file, line);
     }
   }
   state_->slots[static_cast<std::size_t>(step.outputs[0])] = argument(step.inputs[0]).data;

@@ -105,12 +105,13 @@ UOp lift_evolve(const Node* evolve) {
   if (!proof->quadratic || (e.method() == MethodKind::kLoop && !exact)) return {};
   LocationScope at(evolve->location.load(std::memory_order_relaxed));
   // The loop as a closed program over [steps, dt, q, p, captured...].
-  std::vector<UOp> src{UOp(), proof->forces, UOp::share(e.steps()), UOp::share(e.dt()), UOp::share(e.q()),
-                       UOp::share(e.p())};
+  std::vector<UOp> src{
+      UOp(), proof->forces, UOp::share(e.steps()), UOp::share(e.dt()), UOp::share(e.q()), UOp::share(e.p())};
   for (Node* c : e.captured()) src.push_back(UOp::share(c));
   std::vector<UOp> params;
   for (std::size_t i = 2; i < src.size(); ++i)
-    params.push_back(param(static_cast<std::int64_t>(i) - 2, src[i]->dtype, src[i]->shape(), is_scalar_slot(src[i].get())));
+    params.push_back(param(static_cast<std::int64_t>(i) - 2, src[i]->dtype, src[i]->shape(),
+                           is_scalar_slot(src[i].get())));
   std::vector<UOp> outputs;
   if (!exact) {
     std::vector<UOp> inner{UOp::share(e.energy()), params[1], params[0]};
@@ -128,13 +129,16 @@ void check_integrator(const Node* evolve, const char* file, unsigned line) {
   const auto proof = prove_energy(evolve);
   const std::string who(name(e.integrator()));
   if (e.integrator() == IntegratorKind::kExact && !proof->quadratic)
-    throw Error("evolve", "Exact needs an H of degree <= 2 in (q, p): " + proof->refused +
-                              "; LeapfrogKDK, LeapfrogDKD and ImplicitMidpoint take any H", file, line);
+    throw Error("evolve",
+                "Exact needs an H of degree <= 2 in (q, p): " + proof->refused +
+                    "; LeapfrogKDK, LeapfrogDKD and ImplicitMidpoint take any H",
+                file, line);
   const bool leapfrog =
       e.integrator() == IntegratorKind::kLeapfrogKDK || e.integrator() == IntegratorKind::kLeapfrogDKD;
   if (leapfrog && !proof->separable.separable)
-    throw Error("evolve", who + " needs H = T(p) + V(q), but the term " + proof->separable.reason +
-                              " joins q and p; use " + (proof->quadratic ? "Exact or " : "") + "ImplicitMidpoint",
+    throw Error("evolve",
+                who + " needs H = T(p) + V(q), but the term " + proof->separable.reason +
+                    " joins q and p; use " + (proof->quadratic ? "Exact or " : "") + "ImplicitMidpoint",
                 file, line);
 }
 

@@ -6,7 +6,7 @@
 namespace tinyphys {
 namespace {
 
-constexpr int kMaxKernelOps = 256;             // beyond it, compile time grows faster than memory traffic saves
+constexpr int kMaxKernelOps = 256;  // beyond it, compile time grows faster than memory traffic saves
 constexpr std::size_t kMaxOutputs = 16;
 constexpr std::int64_t kSmallMatmul = 4096;    // multiply-adds that a kernel does itself
 constexpr std::int64_t kLongReduction = 4096;  // elements worth a kernel of their own
@@ -66,7 +66,9 @@ class Fuser {
   }
 
  private:
-  bool has_slot(const Node* n) const { return is_leaf(n) || n->op == Op::GET || is_whole(n, fuse_) || cuts_.contains(n); }
+  bool has_slot(const Node* n) const {
+    return is_leaf(n) || n->op == Op::GET || is_whole(n, fuse_) || cuts_.contains(n);
+  }
   void cut(Node* n) {
     if (!is_leaf(n) && n->op != Op::GET && !is_whole(n, fuse_)) cuts_.insert(n, 1);
   }
@@ -171,7 +173,8 @@ class Fuser {
     std::map<int, std::vector<FusionGroup>> levels;
     NodeMap<std::vector<Node*>> gets;
     for (Node* n : order_)
-      if (n->op == Op::GET && (n->src(0)->op == Op::SCAN || n->src(0)->op == Op::PROPAGATE)) gets[n->src(0)].push_back(n);
+      if (n->op == Op::GET && (n->src(0)->op == Op::SCAN || n->src(0)->op == Op::PROPAGATE))
+        gets[n->src(0)].push_back(n);
     for (Node* n : order_) {
       int l = 0;
       if (n->op != Op::LAMBDA)
@@ -196,7 +199,9 @@ class Fuser {
   void join(std::vector<FusionGroup>& groups, Node* n) {
     if (fuse_ && !is_host_only(n))
       for (FusionGroup& g : groups) {
-        if (g.whole || g.roots.size() >= kMaxOutputs || is_host_only(g.roots[0]) || !same_shape(g.roots[0], n)) continue;
+        if (g.whole || g.roots.size() >= kMaxOutputs || is_host_only(g.roots[0]) ||
+            !same_shape(g.roots[0], n))
+          continue;
         int ops = weights_.at(n).ops;
         for (Node* r : g.roots) ops += weights_.at(r).ops;
         if (ops > kMaxKernelOps) continue;
@@ -216,7 +221,9 @@ class Fuser {
 
 }  // namespace
 
-bool is_host_only(const Node* n) { return n->op == Op::SCATTER_ADD || (n->op == Op::CUMSUM && n->size() > kSmallMatmul); }
+bool is_host_only(const Node* n) {
+  return n->op == Op::SCATTER_ADD || (n->op == Op::CUMSUM && n->size() > kSmallMatmul);
+}
 
 Fusion fuse(std::span<Node* const> roots, bool fuse) { return Fuser(roots, fuse).run(); }
 

@@ -49,12 +49,13 @@ struct Slot {
 
 struct PlanStep {
   PlanOp kind = PlanOp::kKernel;
-  UOp code;                      // LAMBDA (kernel, host), SCAN (loop, propagate's own node), CHECK, MATMUL
-  std::vector<Operand> inputs;   // one per LAMBDA param; for whole nodes one per source (LAMBDA sources left out)
-  std::vector<int> outputs;      // slots; -1 where an output of a loop is not wanted
-  std::shared_ptr<Plan> body;    // kLoop
+  UOp code;  // LAMBDA (kernel, host), SCAN (loop, propagate's own node), CHECK, MATMUL
+  std::vector<Operand>
+      inputs;                // one per LAMBDA param; for whole nodes one per source (LAMBDA sources left out)
+  std::vector<int> outputs;  // slots; -1 where an output of a loop is not wanted
+  std::shared_ptr<Plan> body;                    // kLoop
   std::size_t n_carry = 0, n_xs = 0, n_out = 0;  // kLoop
-  bool scan_kernel = false;      // kKernel: a whole time loop
+  bool scan_kernel = false;                      // kKernel: a whole time loop
 };
 
 struct Plan {
@@ -62,8 +63,8 @@ struct Plan {
   std::vector<Slot> slots;      // first the tensor params, then temporaries and results
   std::vector<Slot> scalars;
   std::vector<PlanStep> steps;
-  std::vector<int> results;           // one slot per output; may be a param's slot
-  std::vector<int> last_use;          // per slot: the step after which it is free; -1 never (params, results)
+  std::vector<int> results;   // one slot per output; may be a param's slot
+  std::vector<int> last_use;  // per slot: the step after which it is free; -1 never (params, results)
 };
 
 struct ScheduleOptions {

@@ -59,7 +59,8 @@ class Scheduler {
     // A param nobody reads: an operand that points nowhere.
     std::sort(seen_.begin(), seen_.end());
     for (std::size_t i = 0; i < plan_->params.size(); ++i)
-      if (!std::binary_search(seen_.begin(), seen_.end(), static_cast<std::int64_t>(i))) plan_->params[i] = {-1, false};
+      if (!std::binary_search(seen_.begin(), seen_.end(), static_cast<std::int64_t>(i)))
+        plan_->params[i] = {-1, false};
   }
 
   int new_slot(const Node* n) {
@@ -72,7 +73,8 @@ class Scheduler {
     // A scalar argument or a number wanted as a buffer: copied by the host.
     PlanStep step;
     step.kind = PlanOp::kHost;
-    std::vector<UOp> body{n->op == Op::PARAM ? param(0, n->dtype, n->shape(), true) : UOp::share(const_cast<Node*>(n))};
+    std::vector<UOp> body{n->op == Op::PARAM ? param(0, n->dtype, n->shape(), true)
+                                             : UOp::share(const_cast<Node*>(n))};
     const std::int64_t n_params = n->op == Op::PARAM;
     step.code = make(Op::LAMBDA, std::span<const UOp>(body), std::span<const std::int64_t>(&n_params, 1));
     if (n_params) step.inputs.push_back(plan_->params[static_cast<std::size_t>(n->arg(0))]);
@@ -84,7 +86,8 @@ class Scheduler {
   }
 
   Operand operand_of(const Node* n, bool scalars_allowed) {
-    if (n->op == Op::PARAM && n->arg(2) && scalars_allowed) return plan_->params[static_cast<std::size_t>(n->arg(0))];
+    if (n->op == Op::PARAM && n->arg(2) && scalars_allowed)
+      return plan_->params[static_cast<std::size_t>(n->arg(0))];
     return {slot_of(n), false};
   }
 
@@ -176,7 +179,8 @@ class Scheduler {
         }
         if (!params.contains(s)) {
           const Operand from = operand_of(s, true);
-          params.insert(s, param(static_cast<std::int64_t>(step.inputs.size()), s->dtype, s->shape(), from.scalar));
+          params.insert(
+              s, param(static_cast<std::int64_t>(step.inputs.size()), s->dtype, s->shape(), from.scalar));
           step.inputs.push_back(from);
         }
         src.push_back(*params.find(s));
@@ -190,7 +194,8 @@ class Scheduler {
         slots_.insert(g, slot);
       }
       const auto n_params = static_cast<std::int64_t>(step.inputs.size());
-      step.code = make(Op::LAMBDA, std::span<const UOp>(outputs), std::span<const std::int64_t>(&n_params, 1));
+      step.code =
+          make(Op::LAMBDA, std::span<const UOp>(outputs), std::span<const std::int64_t>(&n_params, 1));
       step.kind = PlanOp::kKernel;
       step.scan_kernel = true;
       plan_->steps.push_back(std::move(step));
@@ -212,7 +217,8 @@ class Scheduler {
     plan_->last_use.assign(plan_->slots.size(), -1);
     for (std::size_t k = 0; k < plan_->steps.size(); ++k) {
       for (const Operand& o : plan_->steps[k].inputs)
-        if (!o.scalar && o.index >= 0) plan_->last_use[static_cast<std::size_t>(o.index)] = static_cast<int>(k);
+        if (!o.scalar && o.index >= 0)
+          plan_->last_use[static_cast<std::size_t>(o.index)] = static_cast<int>(k);
       for (int o : plan_->steps[k].outputs)
         if (o >= 0) plan_->last_use[static_cast<std::size_t>(o)] = static_cast<int>(k);
     }
@@ -268,7 +274,8 @@ double estimate_seconds(const Node* lambda) {
       t += size * static_cast<double>(n->src(0)->shape().back()) * kSecondsPerMultiplyAdd;
     else if (n->op == Op::REDUCE)
       t += static_cast<double>(n->src(0)->size()) * kSecondsPerOp;
-    else if (traits(n->op).cls == OpClass::kUnary && n->op != Op::NEG && n->op != Op::CAST && n->op != Op::POWI)
+    else if (traits(n->op).cls == OpClass::kUnary && n->op != Op::NEG && n->op != Op::CAST &&
+             n->op != Op::POWI)
       t += size * kSecondsPerCall;
     else if (is_elementwise(n->op))
       t += size * kSecondsPerOp;

@@ -120,12 +120,9 @@ class Reverse {
     if (n->n_src == 0) return;
     Node* x = n->src(0);
     switch (n->op) {
-      case Op::RESHAPE:
-        return give(x, reshape(ct, x->shape()));
-      case Op::EXPAND:
-        return give(x, sum_to_shape(ct, x->shape()));
-      case Op::SLICE:
-        return give(x, unslice(n, ct));
+      case Op::RESHAPE: return give(x, reshape(ct, x->shape()));
+      case Op::EXPAND: return give(x, sum_to_shape(ct, x->shape()));
+      case Op::SLICE: return give(x, unslice(n, ct));
       case Op::PERMUTE: {
         Dims inverse(n->n_arg);
         for (std::size_t i = 0; i < inverse.size(); ++i)
@@ -151,8 +148,7 @@ class Reverse {
         }
         return;
       }
-      case Op::REDUCE:
-        return reduction(n, ct);
+      case Op::REDUCE: return reduction(n, ct);
       case Op::CUMSUM: {
         const UOp back = flip(ct, n->arg(0));
         return give(x, flip(make(Op::CUMSUM, {back}, {n->arg(0)}), n->arg(0)));
@@ -182,11 +178,9 @@ class Reverse {
     for (std::int64_t a : n->arg().subspan(1)) kept[static_cast<std::size_t>(a)] = 1;
     auto spread = [&](const UOp& v) { return broadcast_to(reshape(v, kept), x->shape()); };
     switch (static_cast<Reduction>(n->arg(0))) {
-      case Reduction::kSum:
-        return give(x.get(), spread(ct));
+      case Reduction::kSum: return give(x.get(), spread(ct));
       case Reduction::kMax:
-      case Reduction::kMin:
-        return give(x.get(), mul(spread(ct), extremum_weights(n)));
+      case Reduction::kMin: return give(x.get(), mul(spread(ct), extremum_weights(n)));
       case Reduction::kProd: {
         const UOp tree = product_tree(n);
         return give(x.get(), vjp(std::span(&tree, 1), std::span(&ct, 1), std::span(&x, 1)).front());
@@ -206,10 +200,8 @@ class Reverse {
         return;
       }
       case Op::SCAN_VJP:
-      case Op::EVOLVE_VJP:
-        return derivative_call(VjpCall(n), cts);
-      default:
-        throw Error("gradient", "no rule for " + std::string(name(n->op)), "", 0);
+      case Op::EVOLVE_VJP: return derivative_call(VjpCall(n), cts);
+      default: throw Error("gradient", "no rule for " + std::string(name(n->op)), "", 0);
     }
   }
 

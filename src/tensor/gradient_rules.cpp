@@ -22,42 +22,24 @@ UOp tie_weight(const UOp& mine, const UOp& other, const UOp& result) {
 
 UOp unary_partial(Node* n, const UOp& x, const UOp& out, const UOp& t) {
   switch (n->op) {
-    case Op::NEG:
-      return neg(t);
-    case Op::ABS:
-      return mul(t, unary(Op::SIGN, x));
-    case Op::SQRT:
-      return mul(t, div(full_like(out, 0.5), out));
-    case Op::EXP:
-      return mul(t, out);
-    case Op::EXPM1:
-      return mul(t, one_plus(out));
-    case Op::LOG:
-      return div(t, x);
-    case Op::LOG1P:
-      return div(t, one_plus(x));
-    case Op::SIN:
-      return mul(t, unary(Op::COS, x));
-    case Op::COS:
-      return neg(mul(t, unary(Op::SIN, x)));
-    case Op::TAN:
-      return mul(t, one_plus(powi(out, 2)));
-    case Op::ASIN:
-      return div(t, unary(Op::SQRT, one_minus(powi(x, 2))));
-    case Op::ACOS:
-      return neg(div(t, unary(Op::SQRT, one_minus(powi(x, 2)))));
-    case Op::ATAN:
-      return div(t, one_plus(powi(x, 2)));
-    case Op::SINH:
-      return mul(t, unary(Op::COSH, x));
-    case Op::COSH:
-      return mul(t, unary(Op::SINH, x));
-    case Op::TANH:
-      return mul(t, one_minus(powi(out, 2)));
-    case Op::ERF:
-      return mul(t, scaled(unary(Op::EXP, neg(powi(x, 2))), 2 * std::numbers::inv_sqrtpi));
-    case Op::CAST:
-      return cast(t, x->dtype);
+    case Op::NEG: return neg(t);
+    case Op::ABS: return mul(t, unary(Op::SIGN, x));
+    case Op::SQRT: return mul(t, div(full_like(out, 0.5), out));
+    case Op::EXP: return mul(t, out);
+    case Op::EXPM1: return mul(t, one_plus(out));
+    case Op::LOG: return div(t, x);
+    case Op::LOG1P: return div(t, one_plus(x));
+    case Op::SIN: return mul(t, unary(Op::COS, x));
+    case Op::COS: return neg(mul(t, unary(Op::SIN, x)));
+    case Op::TAN: return mul(t, one_plus(powi(out, 2)));
+    case Op::ASIN: return div(t, unary(Op::SQRT, one_minus(powi(x, 2))));
+    case Op::ACOS: return neg(div(t, unary(Op::SQRT, one_minus(powi(x, 2)))));
+    case Op::ATAN: return div(t, one_plus(powi(x, 2)));
+    case Op::SINH: return mul(t, unary(Op::COSH, x));
+    case Op::COSH: return mul(t, unary(Op::SINH, x));
+    case Op::TANH: return mul(t, one_minus(powi(out, 2)));
+    case Op::ERF: return mul(t, scaled(unary(Op::EXP, neg(powi(x, 2))), 2 * std::numbers::inv_sqrtpi));
+    case Op::CAST: return cast(t, x->dtype);
     case Op::POWI: {
       const std::int64_t k = n->arg(0);
       constexpr std::int64_t kLowest = -64;  // of the op
@@ -66,8 +48,7 @@ UOp unary_partial(Node* n, const UOp& x, const UOp& out, const UOp& t) {
       const UOp power = k == kLowest ? div(out, x) : powi(x, k - 1);
       return mul(t, scaled(power, static_cast<double>(k)));
     }
-    default:
-      return {};
+    default: return {};
   }
 }
 
@@ -85,28 +66,20 @@ UOp pow_partial(std::size_t i, const UOp& x, const UOp& y, const UOp& out, const
 
 UOp binary_partial(Node* n, std::size_t i, const UOp& x, const UOp& y, const UOp& out, const UOp& t) {
   switch (n->op) {
-    case Op::ADD:
-      return t;
-    case Op::SUB:
-      return i == 0 ? t : neg(t);
-    case Op::MUL:
-      return mul(t, i == 0 ? y : x);
-    case Op::DIV:
-      return i == 0 ? div(t, y) : neg(div(mul(t, out), y));
+    case Op::ADD: return t;
+    case Op::SUB: return i == 0 ? t : neg(t);
+    case Op::MUL: return mul(t, i == 0 ? y : x);
+    case Op::DIV: return i == 0 ? div(t, y) : neg(div(mul(t, out), y));
     // x mod y = x - floor(x / y) y
-    case Op::MOD:
-      return i == 0 ? t : neg(mul(t, unary(Op::FLOOR, div(x, y))));
-    case Op::POW:
-      return pow_partial(i, x, y, out, t);
+    case Op::MOD: return i == 0 ? t : neg(mul(t, unary(Op::FLOOR, div(x, y))));
+    case Op::POW: return pow_partial(i, x, y, out, t);
     case Op::ATAN2: {
       const UOp r2 = add(powi(x, 2), powi(y, 2));
       return i == 0 ? mul(t, div(y, r2)) : neg(mul(t, div(x, r2)));
     }
     case Op::MAX:
-    case Op::MIN:
-      return mul(t, i == 0 ? tie_weight(x, y, out) : tie_weight(y, x, out));
-    default:
-      return {};
+    case Op::MIN: return mul(t, i == 0 ? tie_weight(x, y, out) : tie_weight(y, x, out));
+    default: return {};
   }
 }
 
@@ -122,15 +95,12 @@ bool carries_derivative(const Node* n, std::size_t i) {
 UOp times_partial(Node* n, std::size_t i, const UOp& t) {
   const UOp out = UOp::share(n), x = out.src(0);
   switch (traits(n->op).cls) {
-    case OpClass::kUnary:
-      return unary_partial(n, x, out, t);
-    case OpClass::kBinary:
-      return binary_partial(n, i, x, out.src(1), out, t);
+    case OpClass::kUnary: return unary_partial(n, x, out, t);
+    case OpClass::kBinary: return binary_partial(n, i, x, out.src(1), out, t);
     case OpClass::kTernary:
       if (n->op == Op::WHERE) return i == 1 ? where(x, t, zeros_like(t)) : where(x, zeros_like(t), t);
       return i == 2 ? t : mul(t, out.src(1 - i));  // FMA
-    default:
-      return {};
+    default: return {};
   }
 }
 
@@ -171,17 +141,12 @@ UOp product_tree(Node* reduce) {
 
 std::size_t output_count(const Node* whole) {
   switch (whole->op) {
-    case Op::SCAN:
-      return whole->src(0)->n_src;
+    case Op::SCAN: return whole->src(0)->n_src;
     case Op::EVOLVE:
-    case Op::PROPAGATE:
-      return 2;
-    case Op::SCAN_VJP:
-      return static_cast<std::size_t>(whole->src(0)->arg(0)) - 1;
-    case Op::EVOLVE_VJP:
-      return whole->n_src - 3;
-    default:
-      throw Error("uop", std::string(name(whole->op)) + " has no outputs to count", "", 0);
+    case Op::PROPAGATE: return 2;
+    case Op::SCAN_VJP: return static_cast<std::size_t>(whole->src(0)->arg(0)) - 1;
+    case Op::EVOLVE_VJP: return whole->n_src - 3;
+    default: throw Error("uop", std::string(name(whole->op)) + " has no outputs to count", "", 0);
   }
 }
 

@@ -282,15 +282,11 @@ class Forward {
 
   static std::vector<UOp> whole(Node* n, const Tangents& t) {
     switch (n->op) {
-      case Op::SCAN:
-        return ScanTangent(n, t).run();
-      case Op::EVOLVE:
-        return evolve_tangent(n, t);
+      case Op::SCAN: return ScanTangent(n, t).run();
+      case Op::EVOLVE: return evolve_tangent(n, t);
       case Op::SCAN_VJP:
-      case Op::EVOLVE_VJP:
-        return derivative_call_tangent(VjpCall(n), t);
-      default:
-        throw Error("jvp", "no rule for " + std::string(name(n->op)), "", 0);
+      case Op::EVOLVE_VJP: return derivative_call_tangent(VjpCall(n), t);
+      default: throw Error("jvp", "no rule for " + std::string(name(n->op)), "", 0);
     }
   }
 
@@ -301,18 +297,13 @@ class Forward {
         Dims widths(n->arg().begin() + 1, n->arg().end());
         return pad_zeros(t[0], widths);
       }
-      case Op::RESHAPE:
-        return reshape(t[0], n->shape());
-      case Op::PERMUTE:
-        return permute(t[0], n->arg());
-      case Op::EXPAND:
-        return broadcast_to(t[0], n->shape());
+      case Op::RESHAPE: return reshape(t[0], n->shape());
+      case Op::PERMUTE: return permute(t[0], n->arg());
+      case Op::EXPAND: return broadcast_to(t[0], n->shape());
       case Op::SLICE:
       case Op::ROLL:
-      case Op::CUMSUM:
-        return make(n->op, {t[0]}, n->arg());
-      case Op::GATHER:
-        return make(n->op, {t[0], UOp::share(n->src(1))}, n->arg());
+      case Op::CUMSUM: return make(n->op, {t[0]}, n->arg());
+      case Op::GATHER: return make(n->op, {t[0], UOp::share(n->src(1))}, n->arg());
       case Op::SCATTER_ADD:
         return make(n->op,
                     {or_zeros(t[0], UOp::share(n->src(0))), UOp::share(n->src(1)),
@@ -335,8 +326,7 @@ class Forward {
         const UOp tree = product_tree(n), x = UOp::share(n->src(0));
         return jvp(std::span(&tree, 1), std::span(&x, 1), std::span(t.data(), 1)).front();
       }
-      default:
-        throw Error("jvp", "no rule for " + std::string(name(n->op)), "", 0);
+      default: throw Error("jvp", "no rule for " + std::string(name(n->op)), "", 0);
     }
   }
 

@@ -110,10 +110,8 @@ class Batch {
         arg.insert(arg.end(), n->arg().begin() + 1, n->arg().end());
         return make(Op::PAD, {s[0]}, arg);
       }
-      case Op::ROLL:
-        return make(Op::ROLL, {s[0]}, {n->arg(0) + 1, n->arg(1)});
-      case Op::CUMSUM:
-        return make(Op::CUMSUM, {s[0]}, {n->arg(0) + 1});
+      case Op::ROLL: return make(Op::ROLL, {s[0]}, {n->arg(0) + 1, n->arg(1)});
+      case Op::CUMSUM: return make(Op::CUMSUM, {s[0]}, {n->arg(0) + 1});
       case Op::CAT: {
         std::vector<UOp> parts;
         for (std::size_t i = 0; i < s.size(); ++i) parts.push_back(everywhere(s, n, i));
@@ -124,14 +122,10 @@ class Batch {
         for (std::int64_t a : n->arg().subspan(1)) axes.push_back(a + 1);
         return reduce(static_cast<Reduction>(n->arg(0)), s[0], axes);
       }
-      case Op::MATMUL:
-        return matrix_product(n, s);
-      case Op::GATHER:
-        return gather(n, s);
-      case Op::SCATTER_ADD:
-        return scatter(n, s);
-      default:
-        throw Error("vmap", "no rule for " + std::string(name(n->op)), "", 0);
+      case Op::MATMUL: return matrix_product(n, s);
+      case Op::GATHER: return gather(n, s);
+      case Op::SCATTER_ADD: return scatter(n, s);
+      default: throw Error("vmap", "no rule for " + std::string(name(n->op)), "", 0);
     }
   }
 
@@ -203,15 +197,11 @@ class Batch {
 
   std::vector<UOp> whole(Node* n, const Batched& s) const {
     switch (n->op) {
-      case Op::SCAN:
-        return scan(n, s);
-      case Op::EVOLVE:
-        return evolve(n, s);
+      case Op::SCAN: return scan(n, s);
+      case Op::EVOLVE: return evolve(n, s);
       case Op::SCAN_VJP:
-      case Op::EVOLVE_VJP:
-        return derivative_call(n, s);
-      default:
-        throw Error("vmap", "no rule for " + std::string(name(n->op)), "", 0);
+      case Op::EVOLVE_VJP: return derivative_call(n, s);
+      default: throw Error("vmap", "no rule for " + std::string(name(n->op)), "", 0);
     }
   }
 

@@ -55,7 +55,8 @@ void derive_movement(Op op, const Node* s, std::span<const std::int64_t> arg, De
       for (std::size_t i = 0; i < shape.size(); ++i) {
         const std::int64_t start = arg[3 * i], stop = arg[3 * i + 1], step = arg[3 * i + 2];
         if (step == 0) malformed(op, "step 0");
-        const std::int64_t n = step > 0 ? (stop - start + step - 1) / step : (start - stop - step - 1) / -step;
+        const std::int64_t n =
+            step > 0 ? (stop - start + step - 1) / step : (start - stop - step - 1) / -step;
         if (n > 0) {
           const std::int64_t last = start + (n - 1) * step;
           if (start < 0 || start >= shape[i] || last < 0 || last >= shape[i]) malformed(op, "out of range");
@@ -89,7 +90,8 @@ void derive_cat(std::span<Node* const> src, std::span<const std::int64_t> arg, D
   take_shape(src[0], out);
   for (std::size_t k = 1; k < src.size(); ++k) {
     bool ok = src[k]->dtype == out.dtype && src[k]->shape().size() == out.shape.size();
-    for (std::size_t i = 0; ok && i < out.shape.size(); ++i) ok = i == axis || src[k]->shape()[i] == out.shape[i];
+    for (std::size_t i = 0; ok && i < out.shape.size(); ++i)
+      ok = i == axis || src[k]->shape()[i] == out.shape[i];
     if (!ok) malformed(Op::CAT, describe(src[0]) + " and " + describe(src[k]));
     out.shape[axis] += src[k]->shape()[axis];
   }
@@ -97,8 +99,8 @@ void derive_cat(std::span<Node* const> src, std::span<const std::int64_t> arg, D
 
 void derive_matmul(const Node* a, const Node* b, Derived& out) {
   const auto x = a->shape(), y = b->shape();
-  const bool ok = x.size() >= 2 && x.size() == y.size() && a->dtype == b->dtype && x[x.size() - 1] == y[y.size() - 2] &&
-                  std::equal(x.begin(), x.end() - 2, y.begin());
+  const bool ok = x.size() >= 2 && x.size() == y.size() && a->dtype == b->dtype &&
+                  x[x.size() - 1] == y[y.size() - 2] && std::equal(x.begin(), x.end() - 2, y.begin());
   if (!ok) malformed(Op::MATMUL, describe(a) + " and " + describe(b));
   out.dtype = a->dtype;
   out.shape.assign(x.begin(), x.end() - 1);
@@ -231,7 +233,8 @@ void derive(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg
     case Op::GATHER: {
       const auto x = src[0]->shape();
       const auto axis = static_cast<std::size_t>(arg[0]);
-      if (axis >= x.size() || !is_integer(src[1]->dtype)) malformed(op, describe(src[0]) + ", " + describe(src[1]));
+      if (axis >= x.size() || !is_integer(src[1]->dtype))
+        malformed(op, describe(src[0]) + ", " + describe(src[1]));
       out.dtype = src[0]->dtype;
       out.shape.assign(x.begin(), x.begin() + arg[0]);
       out.shape.insert(out.shape.end(), src[1]->shape().begin(), src[1]->shape().end());
@@ -246,14 +249,16 @@ void derive(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg
     case Op::SCAN:
     case Op::SCAN_VJP: return check_scan(op, src, arg);
     case Op::EVOLVE:
-      if (src.size() < 5 || src[0]->op != Op::LAMBDA || arg.size() != 2) malformed(op, "needs H, dt, steps, q, p");
+      if (src.size() < 5 || src[0]->op != Op::LAMBDA || arg.size() != 2)
+        malformed(op, "needs H, dt, steps, q, p");
       return;
     case Op::EVOLVE_VJP:
       if (src.size() < 7 || src[0]->op != Op::LAMBDA || arg.size() != 2)
         malformed(op, "needs the sources of EVOLVE and the cotangents of q and p");
       return;
     case Op::PROPAGATE:
-      if (src.size() < 6 || src[0]->op != Op::LAMBDA || src[1]->op != Op::LAMBDA || arg.size() != 2) malformed(op, "needs loop, forces, q, p");
+      if (src.size() < 6 || src[0]->op != Op::LAMBDA || src[1]->op != Op::LAMBDA || arg.size() != 2)
+        malformed(op, "needs loop, forces, q, p");
       return;
     case Op::CHECK:
       out.dtype = src[0]->dtype;

@@ -21,8 +21,7 @@
 
 namespace tinyphys {
 
-template <class T>
-struct Value {
+template <class T> struct Value {
   DType dtype = DType::kFloat64;
   Dims shape;
   std::vector<T> real;                // floats
@@ -32,12 +31,10 @@ struct Value {
 };
 
 // Asked first for every node: a value here replaces the node and all below it. BUFFER, SYM and PARAM must be given.
-template <class T>
-using Leaf = std::function<std::optional<Value<T>>(const Node*)>;
+template <class T> using Leaf = std::function<std::optional<Value<T>>(const Node*)>;
 
 // What a number type does. Specialise for types where some ops mean something else.
-template <class T>
-struct Number {
+template <class T> struct Number {
   static T from_double(double v) { return T(v); }
   static T from_int(std::int64_t v) { return T(static_cast<double>(v)); }
   static double to_double(const T& v) { return static_cast<double>(v); }
@@ -67,8 +64,7 @@ struct Number {
 
 namespace evaluate_detail {
 
-template <class T>
-[[noreturn]] T unknown(const Node* n) {
+template <class T> [[noreturn]] T unknown(const Node* n) {
   throw Error("evaluate", std::string(name(n->op)) + " is not defined here", "", 0);
 }
 
@@ -159,8 +155,7 @@ inline Dims strides_of(std::span<const std::int64_t> shape) {
 }
 
 // Calls f(flat output index, index tuple) for each index of shape.
-template <class F>
-void for_each_index(std::span<const std::int64_t> shape, F&& f) {
+template <class F> void for_each_index(std::span<const std::int64_t> shape, F&& f) {
   std::int64_t total = 1;
   for (std::int64_t d : shape) total *= d;
   Dims index(shape.size(), 0);
@@ -176,8 +171,7 @@ void for_each_index(std::span<const std::int64_t> shape, F&& f) {
 }  // namespace evaluate_detail
 
 // POWI is repeated multiplication up to |k| = 4 and the library's pow beyond: the meaning kernels share.
-template <class T>
-T Number<T>::power(const T& x, std::int64_t k) {
+template <class T> T Number<T>::power(const T& x, std::int64_t k) {
   const std::int64_t m = k < 0 ? -k : k;
   if constexpr (std::is_same_v<T, double>)
     if (m > 4) return std::pow(x, static_cast<double>(k));
@@ -196,10 +190,9 @@ T Number<T>::power(const T& x, std::int64_t k) {
   return k < 0 ? from_double(1.0) / r : r;
 }
 
-template <class T>
-T Number<T>::unary(const Node* n, const T& x) {
-  using std::abs, std::sqrt, std::exp, std::expm1, std::log, std::log1p, std::sin, std::cos, std::tan, std::asin,
-      std::acos, std::atan, std::sinh, std::cosh, std::tanh, std::erf, std::floor, std::ceil;
+template <class T> T Number<T>::unary(const Node* n, const T& x) {
+  using std::abs, std::sqrt, std::exp, std::expm1, std::log, std::log1p, std::sin, std::cos, std::tan,
+      std::asin, std::acos, std::atan, std::sinh, std::cosh, std::tanh, std::erf, std::floor, std::ceil;
   const T zero = from_double(0.0);
   switch (n->op) {
     case Op::NEG: return -x;
@@ -231,8 +224,7 @@ T Number<T>::unary(const Node* n, const T& x) {
   }
 }
 
-template <class T>
-T Number<T>::binary(const Node* n, const T& a, const T& b) {
+template <class T> T Number<T>::binary(const Node* n, const T& a, const T& b) {
   using std::pow;
   switch (n->op) {
     case Op::ADD: return a + b;
@@ -259,8 +251,7 @@ T Number<T>::binary(const Node* n, const T& a, const T& b) {
 }
 
 // A graph made ready to be evaluated many times (a scan body).
-template <class T>
-class GraphEvaluator {
+template <class T> class GraphEvaluator {
  public:
   using Ref = std::shared_ptr<const Value<T>>;
 
@@ -324,7 +315,8 @@ class GraphEvaluator {
       case OpClass::kTernary:
         for (std::size_t i = 0; i < size; ++i) {
           if (n->op == Op::FMA)
-            out.real[i] = Number<T>::round_to(n->dtype, Number<T>::fma(s[0]->real[i], s[1]->real[i], s[2]->real[i]));
+            out.real[i] =
+                Number<T>::round_to(n->dtype, Number<T>::fma(s[0]->real[i], s[1]->real[i], s[2]->real[i]));
           else if (is_float(n->dtype))
             out.real[i] = s[0]->integer[i] ? s[1]->real[i] : s[2]->real[i];
           else
@@ -343,7 +335,8 @@ class GraphEvaluator {
     for (std::size_t i = 0; i < out.size(); ++i) {
       if (n->op == Op::CAST) {
         if (to_float)
-          out.real[i] = Number<T>::round_to(n->dtype, from_float ? x.real[i] : Number<T>::from_int(x.integer[i]));
+          out.real[i] =
+              Number<T>::round_to(n->dtype, from_float ? x.real[i] : Number<T>::from_int(x.integer[i]));
         else if (n->dtype == DType::kBool)
           out.integer[i] = from_float ? Number<T>::to_double(x.real[i]) != 0 : x.integer[i] != 0;
         else if (from_float) {
@@ -354,7 +347,8 @@ class GraphEvaluator {
       } else if (to_float)
         out.real[i] = Number<T>::round_to(n->dtype, Number<T>::unary(n, x.real[i]));
       else
-        out.integer[i] = evaluate_detail::fit_integer(n->dtype, evaluate_detail::integer_unary(n, x.integer[i]));
+        out.integer[i] =
+            evaluate_detail::fit_integer(n->dtype, evaluate_detail::integer_unary(n, x.integer[i]));
     }
   }
 
@@ -508,7 +502,8 @@ class GraphEvaluator {
         for_each_index(out.shape, [&](std::int64_t flat, const Dims& index) {
           copy(*s[0], flat, out, flat);
           if (index[axis] == 0) return;
-          const auto i = static_cast<std::size_t>(flat), before = static_cast<std::size_t>(flat - stride[axis]);
+          const auto i = static_cast<std::size_t>(flat),
+                     before = static_cast<std::size_t>(flat - stride[axis]);
           if (is_float(n->dtype))
             out.real[i] = Number<T>::round_to(n->dtype, out.real[before] + out.real[i]);
           else
@@ -522,7 +517,8 @@ class GraphEvaluator {
         const std::int64_t rows = out.shape[r - 2], cols = out.shape[r - 1], inner = s[0]->shape[r - 1];
         for_each_index(out.shape, [&](std::int64_t flat, const Dims& index) {
           const std::int64_t batch = flat / std::max<std::int64_t>(rows * cols, 1);
-          const std::int64_t a = (batch * rows + index[r - 2]) * inner, b = batch * inner * cols + index[r - 1];
+          const std::int64_t a = (batch * rows + index[r - 2]) * inner,
+                             b = batch * inner * cols + index[r - 1];
           const auto o = static_cast<std::size_t>(flat);
           if (is_float(n->dtype)) {
             T acc = Number<T>::from_double(0.0);
@@ -566,7 +562,8 @@ class GraphEvaluator {
                               " is out of range for an axis of " + std::to_string(extent),
                           "", 0);
             for (std::int64_t j = 0; j < inner; ++j) {
-              const std::int64_t whole_index = (o * extent + i) * inner + j, part = (o * count + k) * inner + j;
+              const std::int64_t whole_index = (o * extent + i) * inner + j,
+                                 part = (o * count + k) * inner + j;
               if (n->op == Op::GATHER)
                 copy(x, whole_index, out, part);
               else if (is_float(n->dtype))
@@ -633,7 +630,8 @@ class GraphEvaluator {
         stacked[j].integer.insert(stacked[j].integer.end(), o.integer.begin(), o.integer.end());
       }
     }
-    std::vector<Ref> results(inputs.begin() + 1, inputs.begin() + 1 + static_cast<std::ptrdiff_t>(scan.n_carry));
+    std::vector<Ref> results(inputs.begin() + 1,
+                             inputs.begin() + 1 + static_cast<std::ptrdiff_t>(scan.n_carry));
     for (auto& s : stacked) results.push_back(ref(std::move(s)));
     scans_.insert(n, results);
     return results[which];
@@ -656,16 +654,14 @@ class GraphEvaluator {
   NodeMap<std::vector<Ref>> scans_;
 };
 
-template <class T>
-std::vector<Value<T>> evaluate(std::span<Node* const> roots, const Leaf<T>& leaf = {}) {
+template <class T> std::vector<Value<T>> evaluate(std::span<Node* const> roots, const Leaf<T>& leaf = {}) {
   GraphEvaluator<T> e(roots);
   auto none = [](const Node*) -> std::optional<Value<T>> { return std::nullopt; };
   std::vector<Value<T>> out;
   for (auto& v : e.run(leaf ? leaf : Leaf<T>(none))) out.push_back(*v);
   return out;
 }
-template <class T>
-Value<T> evaluate(const UOp& root, const Leaf<T>& leaf = {}) {
+template <class T> Value<T> evaluate(const UOp& root, const Leaf<T>& leaf = {}) {
   Node* r = root.get();
   return std::move(evaluate<T>(std::span<Node* const>(&r, 1), leaf).front());
 }

@@ -55,7 +55,8 @@ std::vector<UOp> substitute(std::span<const UOp> roots, const std::function<UOp(
   std::vector<Node*> src;
   for (Node* n : order) {
     if (done.contains(n)) continue;
-    if (n->n_src == 0 || (n->op == Op::LAMBDA && std::find(starts.begin(), starts.end(), n) == starts.end())) {
+    if (n->n_src == 0 ||
+        (n->op == Op::LAMBDA && std::find(starts.begin(), starts.end(), n) == starts.end())) {
       done.insert(n, UOp::share(n));
       continue;
     }

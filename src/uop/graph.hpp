@@ -10,8 +10,7 @@
 namespace tinyphys {
 
 // Open-addressing map keyed by node address; faster than std::unordered_map where every pass needs one.
-template <class V>
-class NodeMap {
+template <class V> class NodeMap {
  public:
   NodeMap() { reserve(16); }
   explicit NodeMap(std::size_t expected) { reserve(expected); }

@@ -20,6 +20,7 @@ enum class OpClass : std::uint8_t {
   kKernel    // appear only after lowering
 };
 
+// clang-format off
 // X(name, class, arity (-1: variadic), commutative)
 #define TINYPHYS_OPS(X)                                                                                 \
   X(CONST, kLeaf, 0, false)     /* arg: dtype, bits of the value as double or int64; shape [] */        \
@@ -94,6 +95,7 @@ enum class OpClass : std::uint8_t {
   X(ACCUMULATE, kKernel, -1, false) /* value, reduce ranges...; arg: kind (Reduction) */                \
   X(STATE, kKernel, 0, false)       /* arg: loop id, number (-1: the step), dtype; carried by a LOOP */ \
   X(LOOP, kKernel, -1, false)       /* first, last, initial..., next..., STORE...; arg: loop id, n states */
+// clang-format on
 
 enum class Op : std::uint8_t {
 #define TINYPHYS_ENUM(name, cls, arity, comm) name,

@@ -38,7 +38,8 @@ std::string arg_text(const Node* n, std::int64_t buffer_number) {
       return s;
     }
     case Op::REDUCE:
-      return " " + std::string(name(static_cast<Reduction>(n->arg(0)))) + " " + shape_text(n->arg().subspan(1));
+      return " " + std::string(name(static_cast<Reduction>(n->arg(0)))) + " " +
+             shape_text(n->arg().subspan(1));
     case Op::EVOLVE:
     case Op::PROPAGATE: return " " + std::string(name(static_cast<IntegratorKind>(n->arg(0))));
     default: return n->n_arg ? " " + shape_text(n->arg()) : "";
@@ -51,7 +52,8 @@ void print_graph(std::span<Node* const> roots, const std::string& indent, std::s
   NodeMap<std::int64_t> number(order.size());
   std::int64_t next = 0, buffers = 0;
   for (Node* n : order) {
-    if (n->op == Op::LAMBDA && bodies.contains(n) && std::find(roots.begin(), roots.end(), n) == roots.end()) continue;
+    if (n->op == Op::LAMBDA && bodies.contains(n) && std::find(roots.begin(), roots.end(), n) == roots.end())
+      continue;
     const bool has_id = n->op == Op::BUFFER || n->op == Op::SYM;
     const std::string args = arg_text(n, has_id ? buffers++ : 0);
     number.insert(n, next);
@@ -121,7 +123,8 @@ std::string infix(const Node* n, int depth, std::span<const std::string> names) 
     case Op::POWI: return sub(0, 5) + "^" + std::to_string(n->arg(0));
     default: break;
   }
-  std::string f = n->op == Op::REDUCE ? std::string(name(static_cast<Reduction>(n->arg(0)))) : std::string(name(n->op));
+  std::string f =
+      n->op == Op::REDUCE ? std::string(name(static_cast<Reduction>(n->arg(0)))) : std::string(name(n->op));
   for (char& c : f) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
   f += "(";
   for (std::size_t i = 0; i < n->n_src; ++i) f += (i ? ", " : "") + infix(n->src(i), depth - 1, names);

@@ -1,7 +1,5 @@
 #include "uop/uop.hpp"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -11,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <sys/mman.h>
 #include <unordered_map>
 
 #include "support/hash.hpp"
@@ -159,7 +158,8 @@ bool equals(const Node* n, Op op, std::span<Node* const> src, std::span<const st
 bool retain_if_alive(Node* n) {
   std::uint32_t r = n->refs.load(std::memory_order_relaxed);
   while (r != 0)
-    if (n->refs.compare_exchange_weak(r, r + 1, std::memory_order_acq_rel, std::memory_order_relaxed)) return true;
+    if (n->refs.compare_exchange_weak(r, r + 1, std::memory_order_acq_rel, std::memory_order_relaxed))
+      return true;
   return false;
 }
 
@@ -187,7 +187,8 @@ std::uint32_t location_id(const std::source_location& where) {
     std::uint32_t id = 0;
   };
   thread_local std::array<Seen, 64> recent;
-  Seen& seen = recent[(where.line() ^ reinterpret_cast<std::uintptr_t>(where.file_name()) >> 4) % recent.size()];
+  Seen& seen =
+      recent[(where.line() ^ reinterpret_cast<std::uintptr_t>(where.file_name()) >> 4) % recent.size()];
   if (seen.id != 0 && seen.file == where.file_name() && seen.line == where.line()) return seen.id;
   LocationTable& t = location_table();
   std::lock_guard lock(t.mutex);
@@ -215,7 +216,8 @@ void note_location(Node* n) {
   n->location.fetch_or(kMoreLocations, std::memory_order_relaxed);
   auto& list = t.more[n];
   constexpr std::size_t kMaxLocations = 16;
-  if (list.size() < kMaxLocations && std::find(list.begin(), list.end(), id) == list.end()) list.push_back(id);
+  if (list.size() < kMaxLocations && std::find(list.begin(), list.end(), id) == list.end())
+    list.push_back(id);
 }
 
 std::atomic<std::int64_t> next_id{1};
@@ -248,7 +250,8 @@ UOp make(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
   thread_local Derived derived;
   std::lock_guard lock(shard.mutex);
   for (std::size_t i = shard.home(h); shard.entries[i].node; i = shard.after(i))
-    if (Node* n = shard.entries[i].node; shard.entries[i].hash == h && equals(n, op, src, arg) && retain_if_alive(n)) {
+    if (Node* n = shard.entries[i].node;
+        shard.entries[i].hash == h && equals(n, op, src, arg) && retain_if_alive(n)) {
       note_location(n);
       return UOp::adopt(n);
     }
@@ -263,9 +266,17 @@ UOp make(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
   if (op == Op::PARAM) flags = Node::kHasParam;
   if (op != Op::LAMBDA)  // closed: nothing of its body is free outside
     for (Node* s : src) flags |= s->flags & (Node::kHasSym | Node::kHasBuffer | Node::kHasParam);
-  Node* n = new (memory) Node{{1}, op, derived.dtype, flags, size_class, static_cast<std::uint32_t>(src.size()),
+  Node* n = new (memory) Node{{1},
+                              op,
+                              derived.dtype,
+                              flags,
+                              size_class,
+                              static_cast<std::uint32_t>(src.size()),
                               static_cast<std::uint32_t>(arg.size()),
-                              static_cast<std::uint32_t>(derived.shape.size()), {0}, h, {nullptr}};
+                              static_cast<std::uint32_t>(derived.shape.size()),
+                              {0},
+                              h,
+                              {nullptr}};
   auto* tail = reinterpret_cast<std::int64_t*>(n + 1);
   for (Node* s : src) {
     s->refs.fetch_add(1, std::memory_order_relaxed);
@@ -353,7 +364,9 @@ UOp constant_int(std::int64_t v, DType d) {
   if (d == DType::kInt32) v = static_cast<std::int32_t>(v);
   return make(Op::CONST, {}, {static_cast<std::int64_t>(d), v});
 }
-UOp constant_bool(bool v) { return make(Op::CONST, {}, {static_cast<std::int64_t>(DType::kBool), v ? 1 : 0}); }
+UOp constant_bool(bool v) {
+  return make(Op::CONST, {}, {static_cast<std::int64_t>(DType::kBool), v ? 1 : 0});
+}
 
 UOp buffer(DType d, std::span<const std::int64_t> shape, StorageRef data) {
   UOp u = leaf(Op::BUFFER, next_id.fetch_add(1, std::memory_order_relaxed), d, shape);
@@ -391,7 +404,9 @@ std::string shape_text(std::span<const std::int64_t> shape) {
 LocationScope::LocationScope(const std::source_location& where) : before_(current_location) {
   if (before_ == 0) current_location = location_id(where);
 }
-LocationScope::LocationScope(std::uint32_t id) : before_(current_location) { current_location = id & ~kMoreLocations; }
+LocationScope::LocationScope(std::uint32_t id) : before_(current_location) {
+  current_location = id & ~kMoreLocations;
+}
 LocationScope::~LocationScope() { current_location = before_; }
 
 std::vector<Location> locations(const Node* n) {

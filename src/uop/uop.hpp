@@ -27,7 +27,7 @@ using Dims = std::vector<std::int64_t>;
 struct Storage {
   std::atomic<std::uint32_t> refs{1};
   std::size_t bytes = 0;
-  void* data = nullptr;  // host memory, 64-byte aligned
+  void* data = nullptr;                // host memory, 64-byte aligned
   std::shared_ptr<const void> origin;  // what the engine wants to remember of how it was made (explain)
 
   explicit Storage(std::size_t n_bytes);  // throws tp::Error when memory is short
@@ -60,10 +60,7 @@ class StorageRef {
   Storage* get() const { return s_; }
   Storage* operator->() const { return s_; }
   Storage* detach() { return std::exchange(s_, nullptr); }
-  template <class T>
-  T* as() const {
-    return static_cast<T*>(s_->data);
-  }
+  template <class T> T* as() const { return static_cast<T*>(s_->data); }
 
  private:
   explicit StorageRef(Storage* s) : s_(s) {}

@@ -263,7 +263,8 @@ TEST_CASE("equal text is compiled once while somebody holds it") {
 
 TEST_CASE("hosts with narrower vectors, and without libmvec") {
   std::mt19937_64 rng(31);
-  const Bytes v = random_values(rng, DType::kFloat64, {19, 37}), f = random_values(rng, DType::kFloat32, {19, 37});
+  const Bytes v = random_values(rng, DType::kFloat64, {19, 37}),
+              f = random_values(rng, DType::kFloat32, {19, 37});
   const UOp x = tensor(0, {19, 37}), y = tensor(1, {19, 37}, DType::kFloat32);
   const UOp wave = add(unary(Op::SIN, x), cast(unary(Op::EXP, y), DType::kFloat64));
   for (const UOp& k : {lambda({wave, cast(wave, DType::kInt32)}, 2), lambda({sum(wave, Dims{1})}, 2),
@@ -277,7 +278,8 @@ TEST_CASE("hosts with narrower vectors, and without libmvec") {
         const Kernel kernel = lower_kernel(k, {bytes, bytes == 64});
         const std::string text = render_llvm_ir(kernel, {bytes, math});
         const std::string name = "test_" + std::to_string(bytes) + (math ? "m" : "s");
-        const auto code = jit().load(jit().compile(text, name, false), name, static_cast<int>(kernel.parts.size()));
+        const auto code =
+            jit().load(jit().compile(text, name, false), name, static_cast<int>(kernel.parts.size()));
         std::vector<Bytes> got;
         std::vector<void*> outputs;
         for (Node* o : k->src()) got.emplace_back(o->dtype, shape_of(o));

@@ -1,11 +1,11 @@
 // The loop that disappears: traps that must be lifted, near misses that must not, each against the loop in quad
 // precision with the same double inputs.
-#include <doctest/doctest.h>
-
 #include <cmath>
 #include <random>
 #include <string>
 #include <vector>
+
+#include <doctest/doctest.h>
 
 #include "passes/lower_evolve.hpp"
 #include "support/env.hpp"
@@ -20,7 +20,9 @@ using Energy = std::function<Tensor(const Tensor&, const Tensor&)>;
 
 namespace {
 
-bool contains(const std::string& text, const std::string& what) { return text.find(what) != std::string::npos; }
+bool contains(const std::string& text, const std::string& what) {
+  return text.find(what) != std::string::npos;
+}
 
 std::vector<double> random_vector(std::size_t n, double low, double high, unsigned seed) {
   std::mt19937_64 gen(seed);
@@ -68,8 +70,8 @@ Outcome compare(const Energy& h, const Tensor& q0, const Tensor& p0, double dt, 
   const tp::System system(h);
   const tp::State jump = system.evolve({q0, p0}, {.dt = dt, .steps = steps, .integrator = integrator});
   const auto reference = quad_loop(jump);
-  const tp::State loop =
-      system.evolve({q0, p0}, {.dt = dt, .steps = steps, .integrator = integrator, .method = tp::Method::Loop});
+  const tp::State loop = system.evolve(
+      {q0, p0}, {.dt = dt, .steps = steps, .integrator = integrator, .method = tp::Method::Loop});
   Outcome out;
   out.jump_error = relative_error(joined(jump), reference);
   out.loop_error = relative_error(joined(loop), reference);
@@ -92,7 +94,8 @@ constexpr std::int64_t kSteps = 2000;
 
 TEST_CASE("one oscillator follows the closed form of its leapfrog map") {
   const double k = 2.25, m = 0.7, h = 0.01;
-  const tp::System system([&](const Tensor& q, const Tensor& p) { return 0.5 * (p * p / m).sum() + 0.5 * k * (q * q).sum(); });
+  const tp::System system(
+      [&](const Tensor& q, const Tensor& p) { return 0.5 * (p * p / m).sum() + 0.5 * k * (q * q).sum(); });
   const std::int64_t steps = 1'000'000'000;
   const tp::State s = system.evolve({Tensor::from({1.0}), Tensor::from({0.0})}, {.dt = h, .steps = steps});
   const tp::Quad theta = tp::Quad(2.0) * asin(tp::Quad(h) * sqrt(tp::Quad(k) / tp::Quad(m)) / tp::Quad(2.0));
@@ -105,7 +108,8 @@ TEST_CASE("trap: a chain whose Hessian row sums vanish") {
     const Tensor d = q.slice(0, 1, 6) - q.slice(0, 0, 5);
     return 0.5 * (p * p).sum() + 0.5 * 3.7 * (d * d).sum();
   };
-  check_lifted(compare(chain, Tensor::from(random_vector(6, -1, 1, 1)), Tensor::from(random_vector(6, -1, 1, 2)), 0.05, kSteps));
+  check_lifted(compare(chain, Tensor::from(random_vector(6, -1, 1, 1)),
+                       Tensor::from(random_vector(6, -1, 1, 2)), 0.05, kSteps));
 }
 
 TEST_CASE("trap: constant force on a singular K") {
@@ -114,7 +118,8 @@ TEST_CASE("trap: constant force on a singular K") {
     const Tensor d = q.slice(0, 1, 4) - q.slice(0, 0, 3);
     return 0.5 * (p * p / m).sum() + 0.5 * (d * d).sum() + 9.81 * (m * q).sum();
   };
-  check_lifted(compare(falling, Tensor::from(random_vector(4, -1, 1, 3)), Tensor::from(random_vector(4, -1, 1, 4)), 0.03, kSteps));
+  check_lifted(compare(falling, Tensor::from(random_vector(4, -1, 1, 3)),
+                       Tensor::from(random_vector(4, -1, 1, 4)), 0.03, kSteps));
 }
 
 TEST_CASE("trap: free particle") {
@@ -130,14 +135,19 @@ TEST_CASE("trap: unequal masses with dense couplings") {
     k[i * n + i] = 8;
   }
   const Tensor matrix = Tensor::from(k, {n, n}), m = Tensor::from(random_vector(n, 0.01, 5.0, 6));
-  const auto h = [&](const Tensor& q, const Tensor& p) { return 0.5 * (p * p / m).sum() + 0.5 * (q * matmul(matrix, q)).sum(); };
-  for (const auto integrator : {tp::Integrator::LeapfrogKDK, tp::Integrator::LeapfrogDKD, tp::Integrator::ImplicitMidpoint})
-    check_lifted(compare(h, Tensor::from(random_vector(n, -1, 1, 7)), Tensor::from(random_vector(n, -1, 1, 8)), 0.01, 500, integrator));
+  const auto h = [&](const Tensor& q, const Tensor& p) {
+    return 0.5 * (p * p / m).sum() + 0.5 * (q * matmul(matrix, q)).sum();
+  };
+  for (const auto integrator :
+       {tp::Integrator::LeapfrogKDK, tp::Integrator::LeapfrogDKD, tp::Integrator::ImplicitMidpoint})
+    check_lifted(compare(h, Tensor::from(random_vector(n, -1, 1, 7)),
+                         Tensor::from(random_vector(n, -1, 1, 8)), 0.01, 500, integrator));
 }
 
 TEST_CASE("trap: a linear term hidden in (q+1)^3 - q^3 - 3 q^2") {
   const auto hidden = [](const Tensor& q, const Tensor& p) {
-    return 0.5 * (p * p).sum() + 0.5 * 1.9 * (q * q).sum() + (pow(q + 1.0, 3) - pow(q, 3) - 3.0 * pow(q, 2)).sum();
+    return 0.5 * (p * p).sum() + 0.5 * 1.9 * (q * q).sum() +
+           (pow(q + 1.0, 3) - pow(q, 3) - 3.0 * pow(q, 2)).sum();
   };
   const Outcome o = compare(hidden, Tensor::from({0.3, -0.8}), Tensor::from({0.1, 0.4}), 0.02, kSteps);
   check_lifted(o);
@@ -179,16 +189,31 @@ TEST_CASE("near misses stay loops") {
     Energy h;
   };
   const std::vector<Case> cases{
-      {"1e-9 q^3", "degree 3", [&](const Tensor& q, const Tensor& p) { return kinetic(p) + 0.5 * (q * q).sum() + 1e-9 * (q * q * q).sum(); }},
+      {"1e-9 q^3", "degree 3",
+       [&](const Tensor& q, const Tensor& p) {
+         return kinetic(p) + 0.5 * (q * q).sum() + 1e-9 * (q * q * q).sum();
+       }},
       {"cos q", "cos(q)", [&](const Tensor& q, const Tensor& p) { return kinetic(p) - cos(q).sum(); }},
       {"|q|", "abs(q)", [&](const Tensor& q, const Tensor& p) { return kinetic(p) + abs(q).sum(); }},
       {"1 / q", "/ q", [&](const Tensor& q, const Tensor& p) { return kinetic(p) + (1.0 / q).sum(); }},
-      {"gather by state", "int64(q * q)", [&](const Tensor& q, const Tensor& p) {
+      {"gather by state", "int64(q * q)",
+       [&](const Tensor& q, const Tensor& p) {
          const Tensor at = (q * q).astype(tp::DType::kInt64);
-         return kinetic(p) + 0.5 * (gather(table, at, 0) * q * q).sum(); }},
-      {"max(q, 0)^2", "max", [&](const Tensor& q, const Tensor& p) { const Tensor r = maximum(q, 0.0); return kinetic(p) + 0.5 * (r * r).sum(); }},
-      {"where on state", "0 < q", [&](const Tensor& q, const Tensor& p) { return kinetic(p) + where(q > 0.0, q * q, 2.0 * q * q).sum(); }},
-      {"p^4", "degree 4", [&](const Tensor& q, const Tensor& p) { return kinetic(p) + 1e-12 * pow(p, 4).sum() + (q * q).sum(); }},
+         return kinetic(p) + 0.5 * (gather(table, at, 0) * q * q).sum();
+       }},
+      {"max(q, 0)^2", "max",
+       [&](const Tensor& q, const Tensor& p) {
+         const Tensor r = maximum(q, 0.0);
+         return kinetic(p) + 0.5 * (r * r).sum();
+       }},
+      {"where on state", "0 < q",
+       [&](const Tensor& q, const Tensor& p) {
+         return kinetic(p) + where(q > 0.0, q * q, 2.0 * q * q).sum();
+       }},
+      {"p^4", "degree 4",
+       [&](const Tensor& q, const Tensor& p) {
+         return kinetic(p) + 1e-12 * pow(p, 4).sum() + (q * q).sum();
+       }},
   };
   for (const Case& c : cases) {
     INFO(c.what);
@@ -206,13 +231,18 @@ TEST_CASE("near misses stay loops") {
 
 TEST_CASE("user scans stay loops: step index, another carry, integer carry") {
   const Tensor x0 = Tensor::from({1.0, 2.0});
-  const auto by_index = tp::scan([](tp::Index i, const Tensor& x) { return x * (1.0 + 1e-3 * i.astype(tp::DType::kFloat64)); }, x0, 20);
+  const auto by_index = tp::scan(
+      [](tp::Index i, const Tensor& x) { return x * (1.0 + 1e-3 * i.astype(tp::DType::kFloat64)); }, x0, 20);
   double f = 1;
   for (int i = 0; i < 20; ++i) f *= 1 + 1e-3 * i;
   CHECK(by_index.to_vector<double>()[1] == doctest::Approx(2 * f).epsilon(1e-13));
   CHECK(contains(tp::explain(by_index).text, "the loop"));
 
-  const auto [a, b] = tp::scan([](const Tensor& x, const Tensor& y) { return std::tuple{x * y, y + 0.01}; }, std::tuple{x0, x0}, 10);
+  const auto [a, b] = tp::scan(
+      [](const Tensor& x, const Tensor& y) {
+        return std::tuple{x * y, y + 0.01};
+      },
+      std::tuple{x0, x0}, 10);
   CHECK(contains(tp::explain(a).text, "the loop"));
   double x = 1, y = 1;
   for (int i = 0; i < 10; ++i) {
@@ -223,14 +253,17 @@ TEST_CASE("user scans stay loops: step index, another carry, integer carry") {
 
   // A linear congruential generator is affine over the integers, and must not be made one over the reals.
   const Tensor seed = Tensor::full({}, 12345, tp::DType::kInt64);
-  const Tensor lcg = tp::scan([](const Tensor& s) { return s * 6364136223846793005LL + 1442695040888963407LL; }, seed, 1000);
+  const Tensor lcg =
+      tp::scan([](const Tensor& s) { return s * 6364136223846793005LL + 1442695040888963407LL; }, seed, 1000);
   std::uint64_t s = 12345;
   for (int i = 0; i < 1000; ++i) s = s * 6364136223846793005ull + 1442695040888963407ull;
   CHECK(static_cast<std::uint64_t>(lcg.item<std::int64_t>()) == s);
 }
 
 TEST_CASE("leapfrog with q-p cross terms is an error that names the term") {
-  const tp::System magnetic([](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.3 * (q * p).sum() + 0.5 * (q * q).sum(); });
+  const tp::System magnetic([](const Tensor& q, const Tensor& p) {
+    return 0.5 * (p * p).sum() + 0.3 * (q * p).sum() + 0.5 * (q * q).sum();
+  });
   const tp::State s0{Tensor::from({0.3}), Tensor::from({0.1})};
   try {
     (void)magnetic.evolve(s0, {.dt = 0.01, .steps = 10});
@@ -244,29 +277,37 @@ TEST_CASE("leapfrog with q-p cross terms is an error that names the term") {
     CHECK(contains(what, "test_lift.cpp"));
   }
   // What is offered works: the flow of [[0.3, 1], [-1, -0.3]].
-  const tp::State exact = magnetic.evolve(s0, {.dt = 0.01, .steps = 100000, .integrator = tp::Integrator::Exact});
+  const tp::State exact =
+      magnetic.evolve(s0, {.dt = 0.01, .steps = 100000, .integrator = tp::Integrator::Exact});
   const double w = std::sqrt(1 - 0.09), t = 1000;
-  CHECK(exact.q.item<double>() == doctest::Approx(0.3 * std::cos(w * t) + (0.3 * 0.3 + 0.1) / w * std::sin(w * t)).epsilon(1e-12));
-  const tp::State midpoint = magnetic.evolve(s0, {.dt = 0.01, .steps = 300, .integrator = tp::Integrator::ImplicitMidpoint});
+  CHECK(exact.q.item<double>() ==
+        doctest::Approx(0.3 * std::cos(w * t) + (0.3 * 0.3 + 0.1) / w * std::sin(w * t)).epsilon(1e-12));
+  const tp::State midpoint =
+      magnetic.evolve(s0, {.dt = 0.01, .steps = 300, .integrator = tp::Integrator::ImplicitMidpoint});
   CHECK(relative_error(joined(midpoint), quad_loop(midpoint)) < 1e-14);
 }
 
 TEST_CASE("cross terms that cancel are none") {
   const auto h = [](const Tensor& q, const Tensor& p) {
-    return 0.5 * (p * p).sum() + 0.5 * (q * q).sum() + (pow(q + p, 2) - pow(q, 2) - pow(p, 2) - 2.0 * q * p).sum();
+    return 0.5 * (p * p).sum() + 0.5 * (q * q).sum() +
+           (pow(q + p, 2) - pow(q, 2) - pow(p, 2) - 2.0 * q * p).sum();
   };
   check_lifted(compare(h, Tensor::from({0.3}), Tensor::from({0.1}), 0.01, kSteps));
 }
 
 TEST_CASE("Exact beyond degree 2 is an error") {
-  const tp::System system([](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + (q * q * q * q).sum(); });
-  CHECK_THROWS_WITH_AS((void)system.evolve({Tensor::from({0.3}), Tensor::from({0.1})}, {.dt = 0.01, .steps = 1, .integrator = tp::Integrator::Exact}),
+  const tp::System system(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + (q * q * q * q).sum(); });
+  CHECK_THROWS_WITH_AS((void)system.evolve({Tensor::from({0.3}), Tensor::from({0.1})},
+                                           {.dt = 0.01, .steps = 1, .integrator = tp::Integrator::Exact}),
                        doctest::Contains("degree"), tp::Error);
 }
 
 TEST_CASE("h omega > 2 overflows as the loop does, and explain says it") {
-  const tp::System system([](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.5 * (q * q).sum(); });
-  const tp::State s = system.evolve({Tensor::from({0.3}), Tensor::from({0.1})}, {.dt = 2.1, .steps = 1'000'000});
+  const tp::System system(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.5 * (q * q).sum(); });
+  const tp::State s =
+      system.evolve({Tensor::from({0.3}), Tensor::from({0.1})}, {.dt = 2.1, .steps = 1'000'000});
   CHECK(std::isinf(s.q.item<double>()));
   CHECK(std::isinf(s.p.item<double>()));
   CHECK(contains(tp::explain(s.q).text, "unstable"));
@@ -278,7 +319,9 @@ TEST_CASE("a few steps of a large system stay a loop; the cost decides") {
   for (std::size_t i = 0; i < n; ++i)
     for (std::size_t j = 0; j < n; ++j) k[i * n + j] = i == j ? 4.0 : 1.0 / static_cast<double>(n + i + j);
   const Tensor matrix = Tensor::from(k, {n, n});
-  const tp::System system([&](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.5 * (q * matmul(matrix, q)).sum(); });
+  const tp::System system([&](const Tensor& q, const Tensor& p) {
+    return 0.5 * (p * p).sum() + 0.5 * (q * matmul(matrix, q)).sum();
+  });
   const tp::State s0{Tensor::from(random_vector(n, -1, 1, 9)), Tensor::from(random_vector(n, -1, 1, 10))};
   const tp::State few = system.evolve(s0, {.dt = 0.01, .steps = 10});
   few.q.realize();
@@ -305,17 +348,23 @@ TEST_CASE("TINYPHYS_OPT=0 and Method::Loop agree with the jump") {
 }
 
 TEST_CASE("zero steps give the state back, and steps may be large") {
-  const tp::System system([](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.5 * (q * q).sum(); });
+  const tp::System system(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.5 * (q * q).sum(); });
   const tp::State s0{Tensor::from({0.3, 1e-300}), Tensor::from({-0.1, 0.0})};
   const tp::State s = system.evolve(s0, {.dt = 0.1, .steps = 0});
   CHECK(joined(s) == joined(s0));
 }
 
 TEST_CASE("ImplicitMidpoint of a nonlinear H converges, or says that it does not") {
-  const tp::System pendulum([](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() - cos(q).sum(); });
-  const tp::State s = pendulum.evolve({Tensor::from({1.0}), Tensor::from({0.0})}, {.dt = 0.1, .steps = 100, .integrator = tp::Integrator::ImplicitMidpoint});
+  const tp::System pendulum(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() - cos(q).sum(); });
+  const tp::State s =
+      pendulum.evolve({Tensor::from({1.0}), Tensor::from({0.0})},
+                      {.dt = 0.1, .steps = 100, .integrator = tp::Integrator::ImplicitMidpoint});
   const double e0 = -std::cos(1.0);
   CHECK(pendulum.energy(s).item<double>() == doctest::Approx(e0).epsilon(2e-3));
-  const tp::State bad = pendulum.evolve({Tensor::from({1.0}), Tensor::from({0.0})}, {.dt = 40.0, .steps = 5, .integrator = tp::Integrator::ImplicitMidpoint});
+  const tp::State bad =
+      pendulum.evolve({Tensor::from({1.0}), Tensor::from({0.0})},
+                      {.dt = 40.0, .steps = 5, .integrator = tp::Integrator::ImplicitMidpoint});
   CHECK_THROWS_WITH_AS((void)bad.q.item<double>(), doctest::Contains("did not converge"), tp::Error);
 }

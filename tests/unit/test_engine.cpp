@@ -1,10 +1,10 @@
 // The engine: plans found again, the same bits always, what a second realize costs, errors that leave it usable.
-#include <doctest/doctest.h>
-
 #include <cmath>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include <doctest/doctest.h>
 
 #include "engine/engine.hpp"
 #include "runtime/device.hpp"
@@ -20,9 +20,8 @@ namespace {
 Tensor ramp(std::int64_t n) { return Tensor::linspace(0.0, 3.0, n); }
 
 tp::System oscillators(const Tensor& m, double k) {
-  return tp::System([m, k](const Tensor& q, const Tensor& p) {
-    return 0.5 * (p * p / m).sum() + 0.5 * k * (q * q).sum();
-  });
+  return tp::System(
+      [m, k](const Tensor& q, const Tensor& p) { return 0.5 * (p * p / m).sum() + 0.5 * k * (q * q).sum(); });
 }
 
 }  // namespace
@@ -47,7 +46,9 @@ TEST_CASE("a second evolve with other state, dt and steps compiles nothing") {
   const Tensor m = Tensor::from({1.0, 2.0, 0.5});
   const tp::System system = oscillators(m, 1.7);
   const auto run = [&](double q, double dt, std::int64_t steps) {
-    return system.evolve({Tensor::from({q, 0.1, 0.2}), Tensor::from({0.0, q, 0.3})}, {.dt = dt, .steps = steps}).q.to_vector<double>();
+    return system
+        .evolve({Tensor::from({q, 0.1, 0.2}), Tensor::from({0.0, q, 0.3})}, {.dt = dt, .steps = steps})
+        .q.to_vector<double>();
   };
   run(0.3, 1e-3, 1'000'000'000);
   const auto kernels = tp::kernels_compiled();
@@ -59,10 +60,12 @@ TEST_CASE("a second evolve with other state, dt and steps compiles nothing") {
 }
 
 TEST_CASE("q and p of one evolution come from one run") {
-  const tp::System pendulum([](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() - cos(q).sum(); });
+  const tp::System pendulum(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() - cos(q).sum(); });
   int calls = 0;
-  const tp::State s = pendulum.evolve({Tensor::from({1.0}), Tensor::from({0.0})},
-                                      {.dt = 1e-3, .steps = 1000, .progress = [&](const tp::Progress&) { ++calls; }});
+  const tp::State s =
+      pendulum.evolve({Tensor::from({1.0}), Tensor::from({0.0})},
+                      {.dt = 1e-3, .steps = 1000, .progress = [&](const tp::Progress&) { ++calls; }});
   (void)s.q.item<double>();
   CHECK(calls > 0);
   const int after_q = calls;
@@ -72,11 +75,13 @@ TEST_CASE("q and p of one evolution come from one run") {
 }
 
 TEST_CASE("progress ends at the last step and never goes back") {
-  const tp::System pendulum([](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() - cos(q).sum(); });
+  const tp::System pendulum(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() - cos(q).sum(); });
   for (const bool large : {false, true}) {
     std::vector<tp::Progress> seen;
     const Tensor q0 = large ? ramp(5000) : Tensor::from({1.0, 0.5}), p0 = tp::zeros_like(q0);
-    const tp::State with = pendulum.evolve({q0, p0}, {.dt = 1e-3, .steps = 3000, .progress = [&](const tp::Progress& p) { seen.push_back(p); }});
+    const tp::State with = pendulum.evolve(
+        {q0, p0}, {.dt = 1e-3, .steps = 3000, .progress = [&](const tp::Progress& p) { seen.push_back(p); }});
     const auto values = with.q.to_vector<double>();
     REQUIRE(!seen.empty());
     CHECK(seen.back().done == 3000);
@@ -107,13 +112,15 @@ TEST_CASE("the same bits for one and two threads, fused and unfused") {
   CHECK(results[1] == results[2]);
   tp::env::ScopedOverride off("TINYPHYS_OPT", "0");
   const auto plain = work();
-  for (std::size_t i = 0; i < plain.size(); ++i) CHECK(plain[i] == doctest::Approx(results[0][i]).epsilon(1e-12));
+  for (std::size_t i = 0; i < plain.size(); ++i)
+    CHECK(plain[i] == doctest::Approx(results[0][i]).epsilon(1e-12));
 }
 
 TEST_CASE("interp is the oracle of cpu") {
   const auto work = [] {
     const Tensor x = ramp(77).reshape({7, 11});
-    const Tensor y = tp::scan([](const Tensor& a) { return a + 0.01 * sin(a.roll(3, 1)) - 0.001 * a.sum(); }, x, 25);
+    const Tensor y =
+        tp::scan([](const Tensor& a) { return a + 0.01 * sin(a.roll(3, 1)) - 0.001 * a.sum(); }, x, 25);
     return (y.permute({1, 0}).cumsum(0) * tp::where(y.permute({1, 0}) > 1.0, 2.0, 0.5)).to_vector<double>();
   };
   const auto cpu = work();
@@ -124,8 +131,9 @@ TEST_CASE("interp is the oracle of cpu") {
 }
 
 TEST_CASE("item inside a trace is an error at that place, and the engine goes on") {
-  CHECK_THROWS_WITH_AS((void)tp::grad([](const Tensor& x) { return x * x.item<double>(); })(Tensor::full({}, 2.0)),
-                       doctest::Contains("traced"), tp::Error);
+  CHECK_THROWS_WITH_AS(
+      (void)tp::grad([](const Tensor& x) { return x * x.item<double>(); })(Tensor::full({}, 2.0)),
+      doctest::Contains("traced"), tp::Error);
   CHECK((Tensor::from({1.0, 2.0}) + 1.0).sum().item<double>() == 5.0);
 }
 
@@ -134,13 +142,17 @@ TEST_CASE("gradients run through evolve by the tape") {
   const std::int64_t steps = 200;
   const Tensor q0 = Tensor::from({1.0, -0.4}), p0 = Tensor::from({0.0, 0.2});
   const auto loss = [&](const Tensor& k) {
-    const tp::System s([k](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + k * pow(q, 4).sum() + (q * q).sum(); });
+    const tp::System s([k](const Tensor& q, const Tensor& p) {
+      return 0.5 * (p * p).sum() + k * pow(q, 4).sum() + (q * q).sum();
+    });
     const tp::State end = s.evolve({q0, p0}, {.dt = dt, .steps = steps});
     return (end.q * end.q).sum() + end.p.sum();
   };
   const double g = tp::grad(loss)(Tensor::full({}, k0)).item<double>();
   const double e = 1e-5;
-  const double central = (loss(Tensor::full({}, k0 + e)).item<double>() - loss(Tensor::full({}, k0 - e)).item<double>()) / (2 * e);
+  const double central =
+      (loss(Tensor::full({}, k0 + e)).item<double>() - loss(Tensor::full({}, k0 - e)).item<double>()) /
+      (2 * e);
   CHECK(g == doctest::Approx(central).epsilon(1e-7));
 }
 
@@ -149,15 +161,22 @@ TEST_CASE("tensors are used from several threads") {
   std::vector<double> sums(4);
   for (int t = 0; t < 4; ++t)
     threads.emplace_back([t, &sums] {
-      for (int i = 0; i < 20; ++i) sums[static_cast<std::size_t>(t)] = (ramp(100 + t) * static_cast<double>(t) + 1.0).sum().item<double>();
+      for (int i = 0; i < 20; ++i)
+        sums[static_cast<std::size_t>(t)] =
+            (ramp(100 + t) * static_cast<double>(t) + 1.0).sum().item<double>();
     });
   for (auto& t : threads) t.join();
-  for (int t = 0; t < 4; ++t) CHECK(sums[static_cast<std::size_t>(t)] == doctest::Approx((100 + t) * (1.5 * t + 1.0)).epsilon(1e-12));
+  for (int t = 0; t < 4; ++t)
+    CHECK(sums[static_cast<std::size_t>(t)] == doctest::Approx((100 + t) * (1.5 * t + 1.0)).epsilon(1e-12));
 }
 
 TEST_CASE("loops: carries that swap, pass through, stack out and take slices") {
   const Tensor a = ramp(3000).realize(), b = (ramp(3000) + 1.0).realize();
-  const auto [x, y] = tp::scan([](const Tensor& u, const Tensor& v) { return std::tuple{v, u}; }, std::tuple{a, b}, 3);
+  const auto [x, y] = tp::scan(
+      [](const Tensor& u, const Tensor& v) {
+        return std::tuple{v, u};
+      },
+      std::tuple{a, b}, 3);
   CHECK(x.to_vector<double>() == b.to_vector<double>());
   CHECK(y.to_vector<double>() == a.to_vector<double>());
   const Tensor zero_steps = tp::scan([](const Tensor& u) { return u * 2.0; }, a, 0);
@@ -168,8 +187,10 @@ TEST_CASE("an index known only at run time is checked") {
   const Tensor table = ramp(5).realize(), at = (Tensor::from({0.0, 1.0}) * 2.0).astype(tp::DType::kInt64);
   CHECK(tp::gather(table, at).to_vector<double>() == std::vector<double>{0.0, 1.5});
   CHECK(tp::gather(table, at - 5).to_vector<double>() == std::vector<double>{0.0, 1.5});
-  CHECK_THROWS_WITH_AS((void)tp::gather(table, at * 3).to_vector<double>(), doctest::Contains("out of range"), tp::Error);
-  CHECK_THROWS_WITH_AS((void)tp::gather(table, at - 6).to_vector<double>(), doctest::Contains("test_engine.cpp"), tp::Error);
+  CHECK_THROWS_WITH_AS((void)tp::gather(table, at * 3).to_vector<double>(), doctest::Contains("out of range"),
+                       tp::Error);
+  CHECK_THROWS_WITH_AS((void)tp::gather(table, at - 6).to_vector<double>(),
+                       doctest::Contains("test_engine.cpp"), tp::Error);
 }
 
 TEST_CASE("the plan is text") {
@@ -181,7 +202,8 @@ TEST_CASE("the plan is text") {
 TEST_CASE("nothing leaks") {
   const auto work = [] {
     const tp::System s = oscillators(Tensor::from({1.0, 2.0}), 0.7);
-    (void)s.evolve({Tensor::from({1.0, 0.0}), Tensor::from({0.0, 1.0})}, {.dt = 0.01, .steps = 1'000'000}).q.to_vector<double>();
+    (void)s.evolve({Tensor::from({1.0, 0.0}), Tensor::from({0.0, 1.0})}, {.dt = 0.01, .steps = 1'000'000})
+        .q.to_vector<double>();
   };
   work();
   const auto before = tp::live_nodes();

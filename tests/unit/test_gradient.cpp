@@ -355,48 +355,20 @@ TEST_CASE("random graphs") {
       const UOp a = pick(), b = pick();
       UOp r;
       switch (rng() % 14) {
-        case 0:
-          r = unary(Op::SIN, a);
-          break;
-        case 1:
-          r = unary(Op::TANH, add(a, b));
-          break;
-        case 2:
-          r = mul(unary(Op::COS, a), b);
-          break;
-        case 3:
-          r = div(a, offset(powi(b, 2), 1.0));
-          break;
-        case 4:
-          r = unary(Op::SQRT, offset(powi(a, 2), 0.5));
-          break;
-        case 5:
-          r = unary(Op::TANH, matmul(a, x[2]));
-          break;
-        case 6:
-          r = make(Op::ROLL, {a}, {1, 1});
-          break;
-        case 7:
-          r = broadcast_to(reshape(unary(Op::SIN, sum(a, Dims{1})), Dims{2, 1}), Dims{2, 3});
-          break;
-        case 8:
-          r = flip(sub(a, scaled(b, 0.5)), 0);
-          break;
-        case 9:
-          r = slice_axis(cat(std::vector<UOp>{a, b}, 0), 0, 0, 4, 2);
-          break;
-        case 10:
-          r = unary(Op::SIN, make(Op::CUMSUM, {a}, {1}));
-          break;
-        case 11:
-          r = reshape(permute(unary(Op::ATAN, a), Dims{1, 0}), Dims{2, 3});
-          break;
-        case 12:
-          r = make(Op::GATHER, {a, index_of({2, 0, 2}, {3})}, {1});
-          break;
-        default:
-          r = unary(Op::TANH, broadcast_to(reduce(Reduction::kProd, a, Dims{0}), Dims{2, 3}));
-          break;
+        case 0: r = unary(Op::SIN, a); break;
+        case 1: r = unary(Op::TANH, add(a, b)); break;
+        case 2: r = mul(unary(Op::COS, a), b); break;
+        case 3: r = div(a, offset(powi(b, 2), 1.0)); break;
+        case 4: r = unary(Op::SQRT, offset(powi(a, 2), 0.5)); break;
+        case 5: r = unary(Op::TANH, matmul(a, x[2])); break;
+        case 6: r = make(Op::ROLL, {a}, {1, 1}); break;
+        case 7: r = broadcast_to(reshape(unary(Op::SIN, sum(a, Dims{1})), Dims{2, 1}), Dims{2, 3}); break;
+        case 8: r = flip(sub(a, scaled(b, 0.5)), 0); break;
+        case 9: r = slice_axis(cat(std::vector<UOp>{a, b}, 0), 0, 0, 4, 2); break;
+        case 10: r = unary(Op::SIN, make(Op::CUMSUM, {a}, {1})); break;
+        case 11: r = reshape(permute(unary(Op::ATAN, a), Dims{1, 0}), Dims{2, 3}); break;
+        case 12: r = make(Op::GATHER, {a, index_of({2, 0, 2}, {3})}, {1}); break;
+        default: r = unary(Op::TANH, broadcast_to(reduce(Reduction::kProd, a, Dims{0}), Dims{2, 3})); break;
       }
       pool.push_back(r);
     }

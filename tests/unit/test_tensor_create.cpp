@@ -135,7 +135,8 @@ TEST_CASE("tensor: nodes carry the user's line") {
   const Tensor y = x.reshape({2, 1}).norm(0) * 3.0;
   const std::string here = "test_tensor_create.cpp:" + std::to_string(line);
   for (const Node* n : toposort(uop(y)))
-    if (n != uop(x).get() && (n->flags & Node::kHasBuffer)) CHECK_MESSAGE(location_text(n) == here, std::string(name(n->op)));
+    if (n != uop(x).get() && (n->flags & Node::kHasBuffer))
+      CHECK_MESSAGE(location_text(n) == here, std::string(name(n->op)));
 }
 
 }  // namespace tinyphys::testing

@@ -132,7 +132,8 @@ TEST_CASE("tensor: powers") {
   CHECK(doubles(pow(x, 3)) == Doubles{-8, 0.125, 27});
   CHECK(doubles(pow(x, -2)) == Doubles{0.25, 4, 1.0 / 9});
   CHECK(doubles(pow(Tensor::from({kNan, 0.0}), 0)) == Doubles{1, 1});
-  CHECK(close(doubles(pow(x, 0.5)), {kNan, std::sqrt(0.5), std::sqrt(3.0)}, 1e-15));  // 4 ulp: a vector library's
+  CHECK(close(doubles(pow(x, 0.5)), {kNan, std::sqrt(0.5), std::sqrt(3.0)},
+              1e-15));  // 4 ulp: a vector library's
   CHECK(ints(pow(Tensor::from({-3, 2}), 5)) == Ints{-243, 32});
   CHECK(ints(pow(Tensor::from({-3, 2}), 0)) == Ints{1, 1});
   CHECK(ints(pow(Tensor::from({2, 3}), Tensor::from({10, 2}))) == Ints{1024, 9});
