@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <memory>
 #include <mutex>
 #include <unistd.h>
 #include <unordered_map>
@@ -51,7 +52,14 @@ class Engine final : public EngineHook {
   void realize(std::span<const UOp> values) override {
     std::vector<UOp> roots = wanted(values);
     if (roots.empty()) return;
+    thread_local bool running = false;
+    if (running)
+      throw Error("realize",
+                  "a value was asked for inside a progress callback, while another is being computed", "", 0);
     std::lock_guard lock(mutex_);
+    running = true;
+    const auto finished = [](bool* flag) { *flag = false; };
+    const std::unique_ptr<bool, decltype(finished)> until_return(&running, finished);
     // Another thread may have done it meanwhile.
     std::erase_if(roots, [](const UOp& r) { return storage(r.get()) != nullptr; });
     if (roots.empty()) return;
@@ -113,8 +121,13 @@ class Engine final : public EngineHook {
   static std::vector<UOp> wanted(std::span<const UOp> values) {
     std::vector<UOp> roots;
     std::vector<Node*> nodes;
+    NodeMap<char> seen;
+    auto want = [&](UOp u) {
+      if (!storage(u.get()) && !(u->flags & Node::kHasSym) && seen.insert(u.get(), 1))
+        roots.push_back(std::move(u));
+    };
     for (const UOp& v : values)
-      if (!storage(v.get()) && std::find(roots.begin(), roots.end(), v) == roots.end()) {
+      if (!storage(v.get()) && seen.insert(v.get(), 1)) {
         roots.push_back(v);
         nodes.push_back(v.get());
       }
@@ -122,16 +135,8 @@ class Engine final : public EngineHook {
       std::size_t outputs = 0;
       if (n->op == Op::EVOLVE) outputs = 2;
       if (n->op == Op::SCAN) outputs = ScanView(n).n_carry;
-      for (std::size_t i = 0; i < outputs; ++i) {
-        UOp g = get(UOp::share(n), static_cast<std::int64_t>(i));
-        if (!storage(g.get()) && !(g->flags & Node::kHasSym) &&
-            std::find(roots.begin(), roots.end(), g) == roots.end())
-          roots.push_back(std::move(g));
-      }
-      if (n->op == Op::GET && n->src(0)->op == Op::SCAN && !storage(n) && !(n->flags & Node::kHasSym)) {
-        UOp g = UOp::share(n);
-        if (std::find(roots.begin(), roots.end(), g) == roots.end()) roots.push_back(std::move(g));
-      }
+      for (std::size_t i = 0; i < outputs; ++i) want(get(UOp::share(n), static_cast<std::int64_t>(i)));
+      if (n->op == Op::GET && n->src(0)->op == Op::SCAN) want(UOp::share(n));
     }
     return roots;
   }

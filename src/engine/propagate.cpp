@@ -21,7 +21,9 @@ namespace {
 constexpr double kExtractionSecondsPerElement = 60e-9;
 // Coupled q-p systems: dimension of the state that double-double powering takes on.
 constexpr std::int64_t kPoweringLimit = 128;
+// Systems whose modes are kept, and the entries of their dense matrices in all (four doubles each).
 constexpr std::size_t kKept = 8;
+constexpr double kKeptEntries = 4e7;
 
 double seconds_since(std::chrono::steady_clock::time_point t) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - t).count();
@@ -35,6 +37,12 @@ struct Prepared {
   AffineForm form;           // dH/dq and dH/dp as one affine map of (q, p)
   std::vector<long> blocks;  // orders of the coupled components of a separable H
   std::unique_ptr<NormalModes> modes;
+
+  double entries() const {
+    double n = 0;
+    for (long b : blocks) n += static_cast<double>(b) * static_cast<double>(b);
+    return n;
+  }
 };
 
 // Below these sizes the work of a jump is over before another thread has woken.
@@ -169,6 +177,14 @@ std::shared_ptr<Prepared> find_prepared(const PropagateView& view, const Hash128
   return nullptr;
 }
 
+void trim(std::deque<std::shared_ptr<Prepared>>& kept) {
+  double entries = 0;
+  for (std::size_t i = 0; i < kept.size(); ++i) {
+    entries += kept[i]->entries();
+    if (i > 0 && (i >= kKept || entries > kKeptEntries)) return kept.resize(i);
+  }
+}
+
 StepKind step_kind(IntegratorKind k) {
   switch (k) {
     case IntegratorKind::kLeapfrogKDK: return StepKind::kLeapfrogKDK;
@@ -266,7 +282,7 @@ JumpResult try_jump(const Node* propagate, std::span<const Argument> arguments, 
     const auto start = std::chrono::steady_clock::now();
     prepared = read_forces(view, captured, values);
     kept->push_front(prepared);
-    if (kept->size() > kKept) kept->pop_back();
+    trim(*kept);
     facts.build_s = seconds_since(start);
   }
   if (prepared->reason.empty() && view.separable()) {

@@ -128,6 +128,9 @@ void check_integrator(const Node* evolve, const char* file, unsigned line) {
   const EvolveView e(evolve);
   const auto proof = prove_energy(evolve);
   const std::string who(name(e.integrator()));
+  if (e.integrator() == IntegratorKind::kExact && e.method() == MethodKind::kLoop)
+    throw Error("evolve", "Exact is the flow itself, it has no loop of steps: leave Method::Loop away", file,
+                line);
   if (e.integrator() == IntegratorKind::kExact && !proof->quadratic)
     throw Error("evolve",
                 "Exact needs an H of degree <= 2 in (q, p): " + proof->refused +

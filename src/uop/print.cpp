@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -127,7 +128,10 @@ std::string infix(const Node* n, int depth, std::span<const std::string> names) 
       n->op == Op::REDUCE ? std::string(name(static_cast<Reduction>(n->arg(0)))) : std::string(name(n->op));
   for (char& c : f) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
   f += "(";
-  for (std::size_t i = 0; i < n->n_src; ++i) f += (i ? ", " : "") + infix(n->src(i), depth - 1, names);
+  constexpr std::size_t kShownSources = 4;
+  for (std::size_t i = 0; i < std::min<std::size_t>(n->n_src, kShownSources); ++i)
+    f += (i ? ", " : "") + infix(n->src(i), depth - 1, names);
+  if (n->n_src > kShownSources) f += ", ...";
   return f + ")";
 }
 

@@ -303,6 +303,16 @@ TEST_CASE("Exact beyond degree 2 is an error") {
                        doctest::Contains("degree"), tp::Error);
 }
 
+TEST_CASE("Exact with Method::Loop is an error, not a silent jump") {
+  const tp::System system(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + (q * q).sum(); });
+  CHECK_THROWS_WITH_AS(
+      (void)system.evolve(
+          {Tensor::from({0.3}), Tensor::from({0.1})},
+          {.dt = 0.01, .steps = 1, .integrator = tp::Integrator::Exact, .method = tp::Method::Loop}),
+      doctest::Contains("no loop"), tp::Error);
+}
+
 TEST_CASE("h omega > 2 overflows as the loop does, and explain says it") {
   const tp::System system(
       [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.5 * (q * q).sum(); });

@@ -183,6 +183,26 @@ TEST_CASE("loops: carries that swap, pass through, stack out and take slices") {
   CHECK(zero_steps.to_vector<double>() == a.to_vector<double>());
 }
 
+TEST_CASE("a value asked for inside a progress callback is an error, not a deadlock") {
+  const tp::System pendulum(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() - cos(q).sum(); });
+  const tp::State s = pendulum.evolve({Tensor::from({1.1}), Tensor::from({0.0})},
+                                      {.dt = 1e-3, .steps = 100, .progress = [](const tp::Progress&) {
+                                         (void)(ramp(3) * 7.5).sum().item<double>();
+                                       }});
+  CHECK_THROWS_WITH_AS((void)s.q.item<double>(), doctest::Contains("progress callback"), tp::Error);
+  CHECK((ramp(3) * 7.5).sum().item<double>() == doctest::Approx(33.75));
+}
+
+TEST_CASE("explain knows what an item() has run") {
+  const tp::System system = oscillators(Tensor::from({1.5}), 0.9);
+  const tp::State s =
+      system.evolve({Tensor::from({1.0}), Tensor::from({0.25})}, {.dt = 1e-3, .steps = 50'000'000});
+  (void)s.q.item<double>();
+  CHECK(tp::explain(s.q).text.find("chose    normal-mode jump") != std::string::npos);
+  CHECK(tp::explain(s.p).text.find("chose    normal-mode jump") != std::string::npos);
+}
+
 TEST_CASE("an index known only at run time is checked") {
   const Tensor table = ramp(5).realize(), at = (Tensor::from({0.0, 1.0}) * 2.0).astype(tp::DType::kInt64);
   CHECK(tp::gather(table, at).to_vector<double>() == std::vector<double>{0.0, 1.5});
