@@ -29,6 +29,18 @@ constexpr double kProgressSeconds = 0.1;
 
 std::int64_t integer(const Argument& a) { return a.data ? *a.data.as<std::int64_t>() : a.scalar; }
 
+// An argument as the bits of a number: itself, or the one element of a value.
+std::int64_t number_bits(DType d, const Argument& a) {
+  if (!a.data) return a.scalar;
+  switch (d) {
+    case DType::kFloat64: return bits(*a.data.as<double>());
+    case DType::kFloat32: return bits(static_cast<double>(*a.data.as<float>()));
+    case DType::kInt64: return *a.data.as<std::int64_t>();
+    case DType::kInt32: return *a.data.as<std::int32_t>();
+    default: return *a.data.as<unsigned char>() != 0;
+  }
+}
+
 // Predicted seconds of the loop alternative of a PROPAGATE.
 double loop_seconds(const Node* loop, std::int64_t steps, const ScheduleOptions& options) {
   double t = 0;
@@ -104,7 +116,7 @@ std::vector<StorageRef> ReadyPlan::run(std::span<const Argument> arguments, RunC
     const Operand& p = plan_->params[i];
     if (p.index < 0) continue;
     if (p.scalar)
-      state_->scalars[static_cast<std::size_t>(p.index)] = arguments[i].scalar;
+      state_->scalars[static_cast<std::size_t>(p.index)] = number_bits(plan_->scalars[static_cast<std::size_t>(p.index)].dtype, arguments[i]);
     else
       state_->slots[static_cast<std::size_t>(p.index)] = arguments[i].data;
   }

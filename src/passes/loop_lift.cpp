@@ -28,7 +28,8 @@ std::vector<const Node*> constants_of(const EvolveView& e) {
   return c;
 }
 
-bool is_scalar_slot(const Node* n) { return n->op == Op::PARAM && n->arg(2) != 0; }
+// A number when the plan runs: the loop takes it as one.
+bool is_number(const Node* n) { return n->op == Op::CONST || (n->op == Op::PARAM && n->arg(2) != 0); }
 
 const std::vector<std::string>& state_names() {
   static const std::vector<std::string> names{"q", "p"};
@@ -111,7 +112,7 @@ UOp lift_evolve(const Node* evolve) {
   std::vector<UOp> params;
   for (std::size_t i = 2; i < src.size(); ++i)
     params.push_back(param(static_cast<std::int64_t>(i) - 2, src[i]->dtype, src[i]->shape(),
-                           is_scalar_slot(src[i].get())));
+                           is_number(src[i].get())));
   std::vector<UOp> outputs;
   if (!exact) {
     std::vector<UOp> inner{UOp::share(e.energy()), params[1], params[0]};

@@ -166,7 +166,10 @@ class Scheduler {
   void emit_scan(Node* n, const std::vector<Node*>& gets) {
     const ScanView scan(n);
     PlanStep step;
-    if (options_.fuse && options_.fits_kernel && options_.fits_kernel(n)) {
+    // A kernel takes its number of steps as a number, not from memory.
+    const Node* count = scan.steps();
+    const bool counted = count->op == Op::CONST || (count->op == Op::PARAM && count->arg(2));
+    if (options_.fuse && counted && options_.fits_kernel && options_.fits_kernel(n)) {
       // One kernel: LAMBDA over the sources, outputs the wanted GETs.
       std::vector<Node*> sources;
       NodeMap<UOp> params;

@@ -156,6 +156,25 @@ TEST_CASE("gradients run through evolve by the tape") {
   CHECK(g == doctest::Approx(central).epsilon(1e-7));
 }
 
+TEST_CASE("derivatives of every order and mode agree with the closed form of a jumped oscillator") {
+  const double h = 0.01, steps = 100;
+  const tp::System system([](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 2.0 * (q * q).sum(); });
+  const auto end = [&](const Tensor& x) {
+    return system.evolve({x, tp::zeros_like(x)}, {.dt = h, .steps = static_cast<std::int64_t>(steps)}).q;
+  };
+  const auto loss = [&](const Tensor& x) { const Tensor q = end(x); return (q * q).sum(); };
+  const double c = std::cos(2 * steps * std::asin(h * 2.0 / 2));  // d q_N / d q_0
+  const Tensor x = Tensor::from({1.0, 0.5});
+  const auto [value, tangent] = tp::jvp(end, {x}, {Tensor::from({3.0, -1.0})});
+  CHECK(tangent.to_vector<double>()[0] == doctest::Approx(3 * c).epsilon(1e-12));
+  CHECK(tangent.to_vector<double>()[1] == doctest::Approx(-c).epsilon(1e-12));
+  CHECK(tp::grad(loss)(x).to_vector<double>()[1] == doctest::Approx(2 * c * c * 0.5).epsilon(1e-12));
+  const auto hessian = tp::hessian(loss)(x).to_vector<double>();
+  CHECK(hessian[0] == doctest::Approx(2 * c * c).epsilon(1e-12));
+  CHECK(hessian[1] == doctest::Approx(0.0));
+  CHECK(hessian[3] == doctest::Approx(2 * c * c).epsilon(1e-12));
+}
+
 TEST_CASE("tensors are used from several threads") {
   std::vector<std::thread> threads;
   std::vector<double> sums(4);
