@@ -26,6 +26,11 @@ Degree times(const Degree& a, std::int64_t k) {
   return {scale(a.q), scale(a.p), scale(a.joint)};
 }
 
+bool is_widening(const Node* cast) {
+  return is_float(cast->dtype) && is_float(cast->src(0)->dtype) &&
+         item_size(cast->dtype) >= item_size(cast->src(0)->dtype);
+}
+
 // Degree of one node from its sources'. State reaches n (some source has a degree above 0).
 Degree node_degree(const Node* n, std::span<const Degree> s) {
   switch (n->op) {
@@ -38,7 +43,8 @@ Degree node_degree(const Node* n, std::span<const Degree> s) {
     case Op::DIV: return s[1].joint == 0 ? s[0] : infinite_degree();
     case Op::POWI: return n->arg(0) >= 0 ? times(s[0], n->arg(0)) : infinite_degree();
     case Op::WHERE: return s[0].joint == 0 ? join(s[1], s[2]) : infinite_degree();
-    case Op::CAST: return is_float(n->dtype) && is_float(n->src(0)->dtype) ? s[0] : infinite_degree();
+    // To a narrower float is a rounding that was asked for: a step function, not the identity.
+    case Op::CAST: return is_widening(n) ? s[0] : infinite_degree();
     case Op::RESHAPE:
     case Op::PERMUTE:
     case Op::EXPAND:
@@ -184,7 +190,7 @@ bool is_field_op(const Node* n) {
     case Op::SCATTER_ADD:
     case Op::CONST:
     case Op::IOTA: return true;
-    case Op::CAST: return is_float(n->dtype);
+    case Op::CAST: return is_widening(n);
     case Op::REDUCE:
       return n->arg(0) == static_cast<std::int64_t>(Reduction::kSum) ||
              n->arg(0) == static_cast<std::int64_t>(Reduction::kProd);
@@ -319,7 +325,9 @@ IdentityTest test_degree(const Node* body, std::span<const StateGroup> params, c
       ++out.lines;
     }
   } catch (const NotInField& e) {
-    out.reason = bound.reason + "; " + e.what();
+    out.reason =
+        (bound.reason.empty() ? std::string("the identity test cannot be made: ") : bound.reason + "; ") +
+        e.what();
     out.lines = 0;
     return out;
   }

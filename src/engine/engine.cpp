@@ -72,6 +72,10 @@ class Engine final : public EngineHook {
     const Canonical canonical = canonicalize(roots);
     ReadyPlan& ready = plan_of(canonical.program);
     RunContext context{device(device_name()), schedule_options(), progress_of(roots)};
+    if (env::device() == env::DeviceChoice::Null) {
+      ready.compile(context.device);
+      throw Error("realize", "TINYPHYS_DEVICE=null compiles and runs nothing: there are no values", "", 0);
+    }
     std::vector<StorageRef> results;
     try {
       results = ready.run(canonical.arguments, context);

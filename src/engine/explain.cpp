@@ -18,6 +18,8 @@ namespace tinyphys {
 namespace {
 
 constexpr int kTextColumn = 9, kWhereColumn = 100;
+// Decades of growth that are not the rounding of a zero eigenvalue.
+constexpr double kVisibleGrowth = 1e-3;
 
 class Writer {
  public:
@@ -81,10 +83,12 @@ void explain_evolve(const Node* n, const JumpFacts* facts, Writer& out) {
   const bool exact = e.integrator() == IntegratorKind::kExact;
   if (!exact && e.method() == MethodKind::kLoop) {
     out.line("refused", "jump: Method::Loop asks for the loop");
+    out.line("chose", fmt::format("the loop of {} steps", name(e.integrator())));
     return;
   }
   if (!exact && !env::optimize()) {
     out.line("refused", "jump: TINYPHYS_OPT=0");
+    out.line("chose", fmt::format("the loop of {} steps", name(e.integrator())));
     return;
   }
   const std::string kind = proof->separable.separable ? "separable, H = T(p) + V(q)" : "q and p coupled";
@@ -96,8 +100,11 @@ void explain_evolve(const Node* n, const JumpFacts* facts, Writer& out) {
   }
   out.line("found", facts->structure.empty() ? kind : kind + "; " + facts->structure);
   if (!facts->jumped) {
-    out.line("refused", fmt::format("jump: {} (predicted {}, the loop {})", facts->refused,
-                                    duration(facts->jump_estimate_s), duration(facts->loop_estimate_s)));
+    std::string refused = "jump: " + facts->refused;
+    if (facts->by_cost)
+      refused += fmt::format(" (the jump: {}, the loop: {}, its compilation included)",
+                             duration(facts->jump_estimate_s), duration(facts->loop_estimate_s));
+    out.line("refused", refused);
     out.line("chose", fmt::format("the loop of {} steps", name(e.integrator())));
     return;
   }
@@ -116,7 +123,7 @@ void explain_evolve(const Node* n, const JumpFacts* facts, Writer& out) {
     out.line("error", error);
   }
   if (facts->h_omega_max > 0) out.line("spectrum", fmt::format("largest h*omega {:.4g}", facts->h_omega_max));
-  if (facts->unstable_modes > 0)
+  if (facts->unstable_modes > 0 && facts->growth_decades > kVisibleGrowth)
     out.line("warns", fmt::format("{} mode{} unstable under this step (h*omega > 2 or K not positive): the "
                                   "motion grows by 10^{:.4g}, "
                                   "as the loop's would",

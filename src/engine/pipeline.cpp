@@ -50,17 +50,28 @@ UOp pass_simplify(const UOp& program, const PipelineOptions&) {
 }
 
 // Gradients of evolutions and scans, by a tape of the carries.
-UOp pass_lower_vjp(const UOp& program, const PipelineOptions&) {
+UOp lower_derivatives(const UOp& program) {
   return with_outputs(program.get(), lower_vjps(outputs_of(program.get()), lower_evolve));
 }
 
+bool contains_evolution(const UOp& program) {
+  for (Node* n : toposort(program))
+    if (n->op == Op::EVOLVE || n->op == Op::EVOLVE_VJP || n->op == Op::SCAN_VJP) return true;
+  return false;
+}
+
+// An energy may itself hold scans and evolutions, whose derivatives appear when the outer evolution is lowered: again
+// until none is left, once a level of nesting.
 UOp pass_evolve(const UOp& program, const PipelineOptions& options) {
-  return replace_evolves(program, [&](Node* n) -> std::vector<UOp> {
-    const bool exact = EvolveView(n).integrator() == IntegratorKind::kExact;
-    if (options.physics || exact)
-      if (const UOp jump = lift_evolve(n)) return {get(jump, 0), get(jump, 1)};
-    return lower_evolve(n);
-  });
+  UOp p = program;
+  while (contains_evolution(p))
+    p = replace_evolves(lower_derivatives(p), [&](Node* n) -> std::vector<UOp> {
+      const bool exact = EvolveView(n).integrator() == IntegratorKind::kExact;
+      if (options.physics || exact)
+        if (const UOp jump = lift_evolve(n)) return {get(jump, 0), get(jump, 1)};
+      return lower_evolve(n);
+    });
+  return p;
 }
 
 // The loop alternative of a jump and the bodies of scans are programs of their own.
@@ -102,8 +113,8 @@ struct Pass {
   UOp (*run)(const UOp&, const PipelineOptions&);
 };
 constexpr std::array kPasses{
-    Pass{"simplify", pass_simplify},   Pass{"lower_vjp", pass_lower_vjp},     Pass{"evolve", pass_evolve},
-    Pass{"check bounds", pass_bounds}, Pass{"simplify again", pass_simplify}, Pass{"bodies", pass_bodies},
+    Pass{"simplify", pass_simplify},       Pass{"evolve", pass_evolve}, Pass{"check bounds", pass_bounds},
+    Pass{"simplify again", pass_simplify}, Pass{"bodies", pass_bodies},
 };
 
 }  // namespace

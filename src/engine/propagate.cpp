@@ -275,6 +275,7 @@ JumpResult try_jump(const Node* propagate, std::span<const Argument> arguments, 
     facts.jump_estimate_s = jump_seconds;
     if (must || jump_seconds <= loop_seconds) return false;
     facts.refused = "the loop is cheaper for this many steps";
+    facts.by_cost = true;
     return true;
   };
   if (!prepared) {

@@ -17,6 +17,7 @@ struct JumpFacts {
   bool jumped = false;
   std::string structure;  // "1000 normal modes, dense couplings"
   std::string refused;    // why it looped
+  bool by_cost = false;   // and whether the reason is the cost
   std::int64_t steps = 0;
   double dt = 0;
   double build_s = 0;  // making the modes; 0 when they were ready

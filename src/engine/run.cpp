@@ -110,13 +110,20 @@ StorageRef ReadyPlan::output(int i) {
   return current;
 }
 
+void ReadyPlan::compile(Device& device) {
+  for (std::size_t i = 0; i < plan_->steps.size(); ++i)
+    if (plan_->steps[i].kind == PlanOp::kKernel && !state_->kernels[i])
+      state_->kernels[i] = device.compile(plan_->steps[i].code);
+}
+
 std::vector<StorageRef> ReadyPlan::run(std::span<const Argument> arguments, RunContext& context) {
   state_->facts.assign(plan_->slots.size(), nullptr);
   for (std::size_t i = 0; i < plan_->params.size(); ++i) {
     const Operand& p = plan_->params[i];
     if (p.index < 0) continue;
     if (p.scalar)
-      state_->scalars[static_cast<std::size_t>(p.index)] = number_bits(plan_->scalars[static_cast<std::size_t>(p.index)].dtype, arguments[i]);
+      state_->scalars[static_cast<std::size_t>(p.index)] =
+          number_bits(plan_->scalars[static_cast<std::size_t>(p.index)].dtype, arguments[i]);
     else
       state_->slots[static_cast<std::size_t>(p.index)] = arguments[i].data;
   }
@@ -288,6 +295,12 @@ void ReadyPlan::run_propagate(std::size_t i, RunContext& context) {
   std::vector<Argument> arguments;
   for (const Operand& o : step.inputs) arguments.push_back(argument(o));
   const std::int64_t steps = integer(arguments[0]);
+  const Argument& dt = arguments[1];
+  if (const double h = dt.data ? *dt.data.as<double>() : from_bits(dt.scalar); !std::isfinite(h)) {
+    const auto where = locations(step.code.get());
+    throw Error("evolve", "dt is " + std::to_string(h) + ", it must be finite",
+                where.empty() ? "" : where[0].file.c_str(), where.empty() ? 0 : where[0].line);
+  }
   const double compile = state_->inner[i] ? 0 : kCompileSeconds;
   JumpResult jump =
       try_jump(step.code.get(), arguments, compile + loop_seconds(view.loop(), steps, context.schedule));
@@ -303,6 +316,10 @@ void ReadyPlan::run_propagate(std::size_t i, RunContext& context) {
     loop.release();
   }
   const auto facts = std::make_shared<const JumpFacts>(std::move(jump.facts));
+  if (debug_enabled(1))
+    debug_print(1, "physics",
+                "evolve, " + std::to_string(steps) +
+                    " steps: " + (facts->jumped ? "jump, " + facts->structure : "loop, " + facts->refused));
   for (std::size_t k = 0; k < step.outputs.size(); ++k)
     if (step.outputs[k] >= 0) {
       state_->slots[static_cast<std::size_t>(step.outputs[k])] = values[k];
@@ -329,7 +346,7 @@ void ReadyPlan::run_check(std::size_t i) {
       case CheckKind::kMidpointConverged:
         throw Error("evolve",
                     "ImplicitMidpoint did not converge: the step is too long for this H (h * omega must stay "
-                    "well below 2 where H is not quadratic); take a smaller dt",
+                    "well below 2 in a loop); take a smaller dt",
                     file, line);
       case CheckKind::kIndexInRange:
         throw Error("gather", "an index is out of range for an axis of " + std::to_string(step.code->arg(1)),

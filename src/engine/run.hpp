@@ -36,6 +36,8 @@ class ReadyPlan {
   // What the jump that made result i has to tell; null where none did. Of the last run.
   std::shared_ptr<const JumpFacts> facts(std::size_t i) const;
   void release();
+  // Compiles every kernel of the plan itself, and runs nothing.
+  void compile(Device& device);
 
  private:
   struct State;

@@ -111,8 +111,8 @@ UOp lift_evolve(const Node* evolve) {
   for (Node* c : e.captured()) src.push_back(UOp::share(c));
   std::vector<UOp> params;
   for (std::size_t i = 2; i < src.size(); ++i)
-    params.push_back(param(static_cast<std::int64_t>(i) - 2, src[i]->dtype, src[i]->shape(),
-                           is_number(src[i].get())));
+    params.push_back(
+        param(static_cast<std::int64_t>(i) - 2, src[i]->dtype, src[i]->shape(), is_number(src[i].get())));
   std::vector<UOp> outputs;
   if (!exact) {
     std::vector<UOp> inner{UOp::share(e.energy()), params[1], params[0]};

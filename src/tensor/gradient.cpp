@@ -121,6 +121,7 @@ class Reverse {
     Node* x = n->src(0);
     switch (n->op) {
       case Op::RESHAPE: return give(x, reshape(ct, x->shape()));
+      case Op::CHECK: return give(x, ct);  // the value itself; what it checks is no function of it to vary
       case Op::EXPAND: return give(x, sum_to_shape(ct, x->shape()));
       case Op::SLICE: return give(x, unslice(n, ct));
       case Op::PERMUTE: {

@@ -88,10 +88,11 @@ int precedence(Op op) {
   }
 }
 
-// Movement that only fits shapes says nothing to the reader of a formula, nor does a change of precision.
+// Movement that only fits shapes says nothing to the reader of a formula, nor does a widening cast.
 const Node* see_through(const Node* n) {
   while (n->op == Op::EXPAND || n->op == Op::RESHAPE ||
-         (n->op == Op::CAST && is_float(n->dtype) == is_float(n->src(0)->dtype)))
+         (n->op == Op::CAST && is_float(n->dtype) == is_float(n->src(0)->dtype) &&
+          item_size(n->dtype) >= item_size(n->src(0)->dtype)))
     n = n->src(0);
   return n;
 }

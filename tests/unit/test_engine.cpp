@@ -130,6 +130,11 @@ TEST_CASE("interp is the oracle of cpu") {
   for (std::size_t i = 0; i < cpu.size(); ++i) CHECK(cpu[i] == doctest::Approx(interp[i]).epsilon(1e-12));
 }
 
+TEST_CASE("the null device gives no values") {
+  tp::env::ScopedOverride device("TINYPHYS_DEVICE", "null");
+  CHECK_THROWS_WITH_AS((void)(ramp(4) * 3.25).sum().item<double>(), doctest::Contains("null"), tp::Error);
+}
+
 TEST_CASE("item inside a trace is an error at that place, and the engine goes on") {
   CHECK_THROWS_WITH_AS(
       (void)tp::grad([](const Tensor& x) { return x * x.item<double>(); })(Tensor::full({}, 2.0)),
@@ -158,11 +163,15 @@ TEST_CASE("gradients run through evolve by the tape") {
 
 TEST_CASE("derivatives of every order and mode agree with the closed form of a jumped oscillator") {
   const double h = 0.01, steps = 100;
-  const tp::System system([](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 2.0 * (q * q).sum(); });
+  const tp::System system(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 2.0 * (q * q).sum(); });
   const auto end = [&](const Tensor& x) {
     return system.evolve({x, tp::zeros_like(x)}, {.dt = h, .steps = static_cast<std::int64_t>(steps)}).q;
   };
-  const auto loss = [&](const Tensor& x) { const Tensor q = end(x); return (q * q).sum(); };
+  const auto loss = [&](const Tensor& x) {
+    const Tensor q = end(x);
+    return (q * q).sum();
+  };
   const double c = std::cos(2 * steps * std::asin(h * 2.0 / 2));  // d q_N / d q_0
   const Tensor x = Tensor::from({1.0, 0.5});
   const auto [value, tangent] = tp::jvp(end, {x}, {Tensor::from({3.0, -1.0})});
