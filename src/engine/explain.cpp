@@ -108,8 +108,8 @@ void explain_evolve(const Node* n, const JumpFacts* facts, Writer& out) {
     out.line("chose", fmt::format("the loop of {} steps", name(e.integrator())));
     return;
   }
-  std::string chose = fmt::format("{} (class exact): ",
-                                  proof->separable.separable ? "normal-mode jump" : "powered step matrix");
+  std::string chose =
+      fmt::format("{} (class exact): ", facts->powered ? "powered step matrix" : "normal-mode jump");
   if (facts->build_s > 0)
     chose += fmt::format("{} once, then {} a jump", duration(facts->build_s), duration(facts->apply_s));
   else

@@ -10,6 +10,7 @@
 #include "support/debug.hpp"
 #include "support/env.hpp"
 #include "tensor/scan_tape.hpp"
+#include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
 #include "uop/scan_layout.hpp"
 #include "uop/spec.hpp"
@@ -51,7 +52,17 @@ UOp pass_simplify(const UOp& program, const PipelineOptions&) {
 
 // Gradients of evolutions and scans, by a tape of the carries.
 UOp lower_derivatives(const UOp& program) {
-  return with_outputs(program.get(), lower_vjps(outputs_of(program.get()), lower_evolve));
+  const auto loop_of = [](const Node* evolve) {
+    if (EvolveView(evolve).integrator() == IntegratorKind::kExact) {
+      const auto where = locations(evolve);
+      throw Error("gradient",
+                  "there is no gradient through Integrator::Exact, which has no loop of steps to walk back; "
+                  "LeapfrogKDK, LeapfrogDKD and ImplicitMidpoint have one, and jvp goes through all",
+                  where.empty() ? "" : where[0].file.c_str(), where.empty() ? 0 : where[0].line);
+    }
+    return lower_evolve(evolve);
+  };
+  return with_outputs(program.get(), lower_vjps(outputs_of(program.get()), loop_of));
 }
 
 bool contains_evolution(const UOp& program) {

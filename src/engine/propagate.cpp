@@ -161,7 +161,7 @@ void build_modes(Prepared& prepared, std::int64_t n) {
                          offset.subspan(split), pool_for(prepared.blocks, n));
   prepared.reason = built.reason;
   prepared.modes = std::move(built.modes);
-  prepared.form = {};
+  if (prepared.modes) prepared.form = {};
 }
 
 // Those used last come first. One realize runs at a time, so that no lock is needed.
@@ -249,8 +249,7 @@ void power_jump(const PropagateView& view, const Prepared& prepared, double h, s
   std::memcpy(out.q->data, z_out.data(), bytes);
   std::memcpy(out.p->data, z_out.data() + n, bytes);
   out.jumped = true;
-  out.facts.structure =
-      "q and p coupled: the step matrix of " + std::to_string(d) + " coordinates, powered in double-double";
+  out.facts.structure = "the step matrix of " + std::to_string(d) + " coordinates, powered in double-double";
 }
 
 }  // namespace
@@ -295,12 +294,17 @@ JumpResult try_jump(const Node* propagate, std::span<const Argument> arguments, 
       facts.build_s += seconds_since(start);
     }
   }
-  if (!prepared->reason.empty()) {
+  // An indefinite mass matrix (the tangent of an evolution has one) has no normal modes of this kind, but the step
+  // matrix of a linear flow has powers.
+  const bool linear_flow =
+      view.integrator() == IntegratorKind::kExact || view.integrator() == IntegratorKind::kImplicitMidpoint;
+  facts.powered = !prepared->modes && prepared->form.reason.empty() && linear_flow && 2 * n <= kPoweringLimit;
+  if (!prepared->reason.empty() && !facts.powered) {
     facts.refused = prepared->reason;
     return out;
   }
   const auto start = std::chrono::steady_clock::now();
-  if (!view.separable()) {
+  if (facts.powered) {
     power_jump(view, *prepared, h, steps, arguments, out);
     facts.apply_s = seconds_since(start);
     facts.jumped = out.jumped;

@@ -17,6 +17,7 @@ struct JumpFacts {
   bool jumped = false;
   std::string structure;  // "1000 normal modes, dense couplings"
   std::string refused;    // why it looped
+  bool powered = false;   // by powers of the step matrix, not by modes
   bool by_cost = false;   // and whether the reason is the cost
   std::int64_t steps = 0;
   double dt = 0;
