@@ -9,7 +9,7 @@
 #include "rewrite/rewrite.hpp"
 #include "support/debug.hpp"
 #include "support/env.hpp"
-#include "tensor/scan_tape.hpp"
+#include "derive/scan_tape.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
 #include "uop/scan_layout.hpp"

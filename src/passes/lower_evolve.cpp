@@ -1,6 +1,6 @@
 #include "passes/lower_evolve.hpp"
 
-#include "tensor/gradient.hpp"
+#include "derive/gradient.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/build.hpp"
 #include "uop/graph.hpp"

@@ -3,10 +3,10 @@
 #include <numeric>
 #include <string>
 
-#include "tensor/gradient.hpp"
-#include "tensor/jvp.hpp"
+#include "derive/gradient.hpp"
+#include "derive/jvp.hpp"
 #include "tensor/ops.hpp"
-#include "tensor/vmap.hpp"
+#include "derive/vmap.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/build.hpp"
 #include "uop/graph.hpp"

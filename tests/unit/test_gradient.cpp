@@ -6,8 +6,8 @@
 
 #include <doctest/doctest.h>
 
-#include "tensor/gradient.hpp"
-#include "tensor/jvp.hpp"
+#include "derive/gradient.hpp"
+#include "derive/jvp.hpp"
 
 using namespace tinyphys;
 using namespace tinyphys::testing;

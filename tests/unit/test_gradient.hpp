@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-#include "tensor/scan_tape.hpp"
+#include "derive/scan_tape.hpp"
 #include "uop/build.hpp"
 #include "uop/evaluate.hpp"
 #include "uop/graph.hpp"

@@ -1,7 +1,7 @@
-#include "tensor/jvp.hpp"
+#include "derive/jvp.hpp"
 
-#include "tensor/gradient.hpp"
-#include "tensor/gradient_rules.hpp"
+#include "derive/gradient.hpp"
+#include "derive/gradient_rules.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/build.hpp"
 #include "uop/graph.hpp"

@@ -1,4 +1,4 @@
-#include "tensor/gradient_rules.hpp"
+#include "derive/gradient_rules.hpp"
 
 #include <algorithm>
 #include <numbers>

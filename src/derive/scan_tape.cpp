@@ -1,7 +1,7 @@
-#include "tensor/scan_tape.hpp"
+#include "derive/scan_tape.hpp"
 
-#include "tensor/gradient.hpp"
-#include "tensor/gradient_rules.hpp"
+#include "derive/gradient.hpp"
+#include "derive/gradient_rules.hpp"
 #include "uop/build.hpp"
 #include "uop/graph.hpp"
 #include "uop/scan_layout.hpp"
