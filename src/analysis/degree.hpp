@@ -1,5 +1,4 @@
-// Polynomial degree of a graph in its state, as an abstract interpretation (an upper bound), and the exact test by
-// polynomial identity in a prime field that decides where the bound is not tight. PHYSICS section 1.
+// Polynomial degree of a graph in its state, as an abstract interpretation: an upper bound. PHYSICS section 1.
 #pragma once
 
 #include <cstdint>
@@ -38,36 +37,16 @@ struct DegreeBound {
 DegreeBound bound_degree(const Node* body, std::span<const StateGroup> params, int limit,
                          std::span<const std::string> names = {});
 
-// Does node i of the body depend on the state at all; index by toposort order of the body.
+// Does a node of the body depend on the state at all.
 NodeMap<char> state_dependence(const Node* body, std::span<const StateGroup> params);
-
-struct IdentityTest {
-  bool holds = false;
-  bool needed_values = false;  // the verdict rests on the values of captured constants
-  int lines = 0;
-  double error_probability = 0;  // that `holds` is wrong
-  std::string reason;            // when it does not hold or could not be decided
-};
-
-// Is every output of the body a polynomial of degree <= `degree` in the state? Evaluated exactly in F_p,
-// p = 2^61 - 1, along random lines z0 + t v. `bound` comes from bound_degree and must be finite.
-// captured_constants[i] (may be null) is the CONST behind PARAM i.
-IdentityTest test_degree(const Node* body, std::span<const StateGroup> params, const DegreeBound& bound,
-                         int degree, std::span<const Node* const> captured_constants);
-
-// Is the (scalar) energy additively separable, H(q, p) = T(p) + V(q)? Decided by structure where products of q and p
-// are absent, else by the identity H(q,p) - H(q,0) - H(0,p) + H(0,0) = 0 in F_p.
-struct Separability {
-  bool separable = false;
-  bool needed_values = false;
-  const Node* culprit = nullptr;  // the node that joins q and p
-  std::string reason;             // "q * p at main.cpp:12"
-};
-Separability test_separable(const Node* body, std::span<const StateGroup> params,
-                            std::span<const Node* const> captured_constants,
-                            std::span<const std::string> names = {});
 
 // Elements evaluated in one pass over the body: the cost of an identity test before it is run.
 double evaluation_work(const Node* body);
+
+// A cast between floats that loses nothing.
+bool is_widening(const Node* cast);
+
+// "q * p at main.cpp:12".
+std::string located_infix(const Node* n, std::span<const std::string> names);
 
 }  // namespace tinyphys

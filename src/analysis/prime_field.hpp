@@ -1,8 +1,11 @@
-// The prime field of 2^61 - 1 elements, as a number type of the evaluator.
+// Prime fields as number types of the evaluator: the modulus is chosen at run time, at random.
+//
+// With one fixed p, two coefficients that are equal mod p are taken for equal numbers: 2^61 = 1 in the field of
+// 2^61 - 1. A prime drawn among 1.6e17 divides a given non-zero coefficient with a probability that can be stated.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
+#include <random>
 #include <stdexcept>
 #include <string>
 
@@ -10,29 +13,77 @@
 
 namespace tinyphys {
 
+// The field of p elements, p < 2^63 an odd prime (any odd p makes a ring). Elements are kept in Montgomery form, x * 2^64 mod p.
+class PrimeField {
+ public:
+  explicit PrimeField(std::uint64_t p);
+
+  // The field that Fp computes in on this thread.
+  static const PrimeField& current() { return *current_; }
+
+  std::uint64_t prime() const { return p_; }
+  std::uint64_t one() const { return one_; }
+  std::uint64_t from_residue(std::uint64_t x) const { return multiply(x, r2_); }  // x < 2^63
+  std::uint64_t to_residue(std::uint64_t x) const { return reduce(x); }
+  std::uint64_t add(std::uint64_t a, std::uint64_t b) const {
+    const std::uint64_t s = a + b;  // < 2^64
+    return s >= p_ ? s - p_ : s;
+  }
+  std::uint64_t subtract(std::uint64_t a, std::uint64_t b) const { return a >= b ? a - b : a + (p_ - b); }
+  std::uint64_t multiply(std::uint64_t a, std::uint64_t b) const { return reduce(static_cast<Wide>(a) * b); }
+
+ private:
+  friend class FieldScope;
+  __extension__ using Wide = unsigned __int128;
+  // t / 2^64 mod p, t < p 2^64.
+  std::uint64_t reduce(Wide t) const {
+    const std::uint64_t m = static_cast<std::uint64_t>(t) * minus_inverse_;
+    const auto r = static_cast<std::uint64_t>((t + static_cast<Wide>(m) * p_) >> 64);
+    return r >= p_ ? r - p_ : r;
+  }
+
+  static inline thread_local constinit const PrimeField* current_ = nullptr;
+  std::uint64_t p_, minus_inverse_ /* -1 / p mod 2^64 */, r2_ /* 2^128 mod p */, one_;
+};
+
+// Fp computes in `field` while the scope lives.
+class FieldScope {
+ public:
+  explicit FieldScope(const PrimeField& field) : before_(PrimeField::current_) {
+    PrimeField::current_ = &field;
+  }
+  ~FieldScope() { PrimeField::current_ = before_; }
+  FieldScope(const FieldScope&) = delete;
+  FieldScope& operator=(const FieldScope&) = delete;
+
+ private:
+  const PrimeField* before_;
+};
+
+// Deterministic Miller-Rabin; n < 2^63.
+bool is_prime(std::uint64_t n);
+
+// Primes are drawn uniformly from 2^61 < p < 2^63; there are at least this many (Dusart's bounds of pi(x)).
+inline constexpr double kPrimesDrawnFrom = 1.6e17;
+inline constexpr double kPrimeBits = 61;  // log2 of the smallest
+std::uint64_t random_prime(std::mt19937_64& random);
+
+// The generator that proofs draw from, one a thread, seeded with entropy; a test may seed it.
+std::mt19937_64& proof_random();
+
+// An element of PrimeField::current().
 struct Fp {
-  static constexpr std::uint64_t kPrime = (std::uint64_t{1} << 61) - 1;
   std::uint64_t v = 0;
 
-  static constexpr std::uint64_t reduce(std::uint64_t x) {
-    x = (x & kPrime) + (x >> 61);
-    return x >= kPrime ? x - kPrime : x;
-  }
-  static Fp from_integer(std::int64_t x) {
-    const Fp r{reduce(x < 0 ? ~static_cast<std::uint64_t>(x) + 1 : static_cast<std::uint64_t>(x))};
-    return x < 0 ? -r : r;
-  }
-  friend Fp operator+(Fp a, Fp b) { return {reduce(a.v + b.v)}; }
-  friend Fp operator-(Fp a, Fp b) { return {reduce(a.v + kPrime - b.v)}; }
-  friend Fp operator-(Fp a) { return {a.v == 0 ? 0 : kPrime - a.v}; }
-  friend Fp operator*(Fp a, Fp b) {
-    __extension__ using Wide = unsigned __int128;
-    const Wide w = static_cast<Wide>(a.v) * b.v;
-    return {reduce((static_cast<std::uint64_t>(w) & kPrime) + static_cast<std::uint64_t>(w >> 61))};
-  }
+  static Fp from_integer(std::int64_t x);
+  static Fp one() { return {PrimeField::current().one()}; }
+  friend Fp operator+(Fp a, Fp b) { return {PrimeField::current().add(a.v, b.v)}; }
+  friend Fp operator-(Fp a, Fp b) { return {PrimeField::current().subtract(a.v, b.v)}; }
+  friend Fp operator-(Fp a) { return {PrimeField::current().subtract(0, a.v)}; }
+  friend Fp operator*(Fp a, Fp b) { return {PrimeField::current().multiply(a.v, b.v)}; }
   friend bool operator==(Fp a, Fp b) = default;
   static Fp power(Fp x, std::uint64_t k) {
-    Fp r{1};
+    Fp r = one();
     for (; k; k >>= 1, x = x * x)
       if (k & 1) r = r * x;
     return r;
@@ -45,27 +96,20 @@ struct NotInField : std::runtime_error {
 };
 
 template <> struct Number<Fp> {
-  // A double is m * 2^e with an integer m, and 2^61 = 1 in this field.
-  static Fp from_double(double v) {
-    if (!std::isfinite(v)) throw NotInField("a constant is not finite");
-    int e = 0;
-    const auto m = static_cast<std::int64_t>(std::ldexp(std::frexp(v, &e), 53));
-    e = ((e - 53) % 61 + 61) % 61;
-    return Fp::from_integer(m) * Fp{std::uint64_t{1} << e};
-  }
+  static Fp from_double(double v);  // m * 2^e with integers m and e: exact, 2 has an inverse
   static Fp from_int(std::int64_t v) { return Fp::from_integer(v); }
   static double to_double(const Fp&) { throw NotInField("a field element has no size"); }
   static Fp round_to(DType, const Fp& v) { return v; }
   static Fp divide(Fp a, Fp b) {
     if (b.v == 0) throw NotInField("division by zero");
-    return a * Fp::power(b, Fp::kPrime - 2);
+    return a * Fp::power(b, PrimeField::current().prime() - 2);
   }
   static Fp unary(const Node* n, const Fp& x) {
     if (n->op == Op::NEG) return -x;
     if (n->op == Op::POWI) {
       const std::int64_t k = n->arg(0);
       const Fp r = Fp::power(x, static_cast<std::uint64_t>(k < 0 ? -k : k));
-      return k < 0 ? divide(Fp{1}, r) : r;
+      return k < 0 ? divide(Fp::one(), r) : r;
     }
     throw NotInField(std::string(name(n->op)) + " is not a field operation");
   }

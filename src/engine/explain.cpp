@@ -75,9 +75,9 @@ void explain_evolve(const Node* n, const JumpFacts* facts, Writer& out) {
   proved += proof->bound.worst.joint <= 2
                 ? fmt::format("degree bound {}", proof->bound.worst.joint)
                 : fmt::format("degree bound {}, lowered to 2", proof->bound.worst.joint);
-  if (proof->identity.lines > 0)
-    proved += fmt::format("{} identity test in F_p on {} lines, error < {:.0e}",
-                          proof->bound.worst.joint <= 2 ? ";" : " by the", proof->identity.lines,
+  if (proof->identity.primes > 0)
+    proved += fmt::format("{} identity test in F_p for {} random primes p, error < {:.0e}",
+                          proof->bound.worst.joint <= 2 ? ";" : " by the", proof->identity.primes,
                           std::max(proof->identity.error_probability, 1e-300));
   out.line("proved", proved);
   const bool exact = e.integrator() == IntegratorKind::kExact;
@@ -91,7 +91,10 @@ void explain_evolve(const Node* n, const JumpFacts* facts, Writer& out) {
     out.line("chose", fmt::format("the loop of {} steps", name(e.integrator())));
     return;
   }
-  const std::string kind = proof->separable.separable ? "separable, H = T(p) + V(q)" : "q and p coupled";
+  std::string kind = proof->separable.separable ? "separable, H = T(p) + V(q)" : "q and p coupled";
+  if (proof->separable.separable && proof->separable.error_probability > 0)
+    kind += fmt::format(" by the identity test, error < {:.0e}",
+                        std::max(proof->separable.error_probability, 1e-300));
   if (!facts) {
     out.line("found", kind);
     out.line("offers", fmt::format("{} (class exact); jump or loop is decided by cost when it runs",

@@ -3,13 +3,13 @@
 #include <array>
 #include <string_view>
 
+#include "derive/scan_tape.hpp"
 #include "passes/check_bounds.hpp"
 #include "passes/loop_lift.hpp"
 #include "passes/lower_evolve.hpp"
 #include "rewrite/rewrite.hpp"
 #include "support/debug.hpp"
 #include "support/env.hpp"
-#include "derive/scan_tape.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
 #include "uop/scan_layout.hpp"

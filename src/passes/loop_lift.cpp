@@ -22,31 +22,50 @@ std::vector<StateGroup> groups_of(const Node* energy) {
   return g;
 }
 
-std::vector<const Node*> constants_of(const EvolveView& e) {
-  std::vector<const Node*> c{nullptr, nullptr};
-  for (Node* n : e.captured()) c.push_back(is_const(n) ? n : nullptr);
+// The numbers behind the PARAMs of an energy, those of the subgraphs that were taken out included.
+Constants constants_of(const EvolveView& e, std::span<const UOp> taken_out) {
+  Constants c(2);
+  for (Node* n : e.captured())
+    c.push_back(is_const(n) ? std::optional(evaluate<double>(UOp::share(n))) : std::nullopt);
+  std::vector<Node*> roots, known_roots;
+  for (const UOp& v : taken_out) roots.push_back(v.get());
+  const NodeMap<char> known = known_nodes(roots, {}, c);
+  for (Node* n : roots)
+    if (known.at(n)) known_roots.push_back(n);
+  auto folded = fold(known_roots, c);
+  for (std::size_t i = 0, k = 0; i < roots.size(); ++i)
+    c.push_back(known.at(roots[i]) ? std::optional(std::move(folded[k++])) : std::nullopt);
   return c;
 }
 
 // A number when the plan runs: the loop takes it as one.
 bool is_number(const Node* n) { return n->op == Op::CONST || (n->op == Op::PARAM && n->arg(2) != 0); }
 
-const std::vector<std::string>& state_names() {
-  static const std::vector<std::string> names{"q", "p"};
+// For messages: what was taken out of the energy reads as the user wrote it.
+std::vector<std::string> names_of(const Node* energy, std::span<const UOp> taken_out) {
+  std::vector<std::string> names{"q", "p"};
+  if (taken_out.empty()) return names;
+  for (std::int64_t i = 2; i < energy->arg(0); ++i) names.push_back("x" + std::to_string(i));
+  for (const UOp& v : taken_out) names.push_back("(" + to_infix(v.get(), 30, names) + ")");
   return names;
 }
 
 EnergyProof prove(const Node* evolve) {
   const EvolveView e(evolve);
   EnergyProof proof;
-  const UOp simplified = with_outputs(e.energy(), simplify_for_recognition(outputs_of(e.energy())));
+  // State-independent subgraphs are taken out before any rule of the real numbers could look at them.
+  const Independent split = take_out_independent(e.energy(), groups_of(e.energy()));
+  proof.taken_out = split.values;
+  const UOp simplified =
+      with_outputs(split.body.get(), simplify_for_recognition(outputs_of(split.body.get())));
   const Node* energy = simplified.get();
   const auto groups = groups_of(energy);
-  const auto constants = constants_of(e);
-  const auto& names = state_names();
+  const Constants constants = constants_of(e, split.values);
+  const auto names = names_of(e.energy(), split.values);
 
   proof.separable = test_separable(energy, groups, constants, names);
   proof.needs_values = proof.separable.needed_values;
+  proof.values_decide = proof.separable.values_decide;
   proof.bound = bound_degree(energy, groups, 2, names);
   if (!proof.bound.worst.finite()) {
     proof.refused = proof.bound.reason;
@@ -58,6 +77,7 @@ EnergyProof prove(const Node* evolve) {
   else
     proof.identity.holds = true;
   proof.needs_values |= proof.identity.needed_values;
+  proof.values_decide |= proof.identity.values_decide;
   if (!proof.identity.holds) {
     proof.refused = proof.identity.reason;
     return proof;
@@ -70,8 +90,8 @@ EnergyProof prove(const Node* evolve) {
 }  // namespace
 
 std::shared_ptr<const EnergyProof> prove_energy(const Node* evolve) {
-  // Proofs are kept per energy and captured constants. A proof that did not look at values is stored without them,
-  // so that other constants find it too.
+  // Proofs are kept per energy and captured constants. One that no value can change is stored without them, so that
+  // other constants find it too.
   struct Cache {
     std::mutex mutex;
     std::unordered_map<const Node*, std::pair<UOp, std::shared_ptr<const EnergyProof>>> proofs;
@@ -92,7 +112,7 @@ std::shared_ptr<const EnergyProof> prove_energy(const Node* evolve) {
   auto proof = std::make_shared<const EnergyProof>(prove(evolve));
   std::lock_guard lock(cache->mutex);
   if (cache->proofs.size() >= kMaxProofs) cache->proofs.clear();
-  const UOp& key = proof->needs_values ? exact : plain;
+  const UOp& key = proof->values_decide ? exact : plain;
   cache->proofs.try_emplace(key.get(), key, proof);
   return proof;
 }
@@ -109,6 +129,13 @@ UOp lift_evolve(const Node* evolve) {
   std::vector<UOp> src{
       UOp(), proof->forces, UOp::share(e.steps()), UOp::share(e.dt()), UOp::share(e.q()), UOp::share(e.p())};
   for (Node* c : e.captured()) src.push_back(UOp::share(c));
+  const std::size_t n_loop_params = src.size() - 2;
+  // What was taken out of the energy is computed by the runtime, once, and comes in as data.
+  const std::vector<UOp> arguments(src.begin() + 4, src.end());
+  for (const UOp& v : proof->taken_out)
+    src.push_back(substitute(v, [&](Node* n) {
+      return n->op == Op::PARAM ? arguments[static_cast<std::size_t>(n->arg(0))] : UOp();
+    }));
   std::vector<UOp> params;
   for (std::size_t i = 2; i < src.size(); ++i)
     params.push_back(
@@ -116,7 +143,8 @@ UOp lift_evolve(const Node* evolve) {
   std::vector<UOp> outputs;
   if (!exact) {
     std::vector<UOp> inner{UOp::share(e.energy()), params[1], params[0]};
-    inner.insert(inner.end(), params.begin() + 2, params.end());
+    inner.insert(inner.end(), params.begin() + 2,
+                 params.begin() + static_cast<std::ptrdiff_t>(n_loop_params));
     outputs = lower_evolve(make(Op::EVOLVE, std::span<const UOp>(inner), evolve->arg()).get());
   }
   const std::int64_t n_params = static_cast<std::int64_t>(params.size());

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "analysis/degree.hpp"
+#include "analysis/identity.hpp"
 #include "uop/uop.hpp"
 
 namespace tinyphys {
@@ -19,9 +19,14 @@ struct EnergyProof {
   IdentityTest identity;
   Separability separable;
   bool quadratic = false;
-  bool needs_values = false;  // the plan may be used only for the same captured constants
-  UOp forces;                 // dH/dq, dH/dp of the energy as simplified for recognition (quadratic only)
-  std::string refused;        // why it is not quadratic
+  bool values_decide = false;  // other captured constants may lead to another verdict
+  bool needs_values = false;   // and these lead to a jump: its plan is for them only
+  // The energy's largest state-independent subgraphs that round, over its PARAMs: to recognition and to the jump they
+  // are numbers, those that the runtime makes of them.
+  std::vector<UOp> taken_out;
+  // dH/dq, dH/dp of the energy as simplified for recognition (quadratic only), over [q, p, captured..., taken out...]
+  UOp forces;
+  std::string refused;  // why it is not quadratic
 };
 std::shared_ptr<const EnergyProof> prove_energy(const Node* evolve);
 

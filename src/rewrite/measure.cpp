@@ -28,6 +28,7 @@ std::int64_t weight(Op op) {
     case Op::NEG:
     case Op::NOT: return 16;
     case Op::DIV: return 48;
+    case Op::POW:
     case Op::POWI: return 96;
     case Op::REDUCE: return 64;
     default: return 32;
@@ -50,7 +51,8 @@ std::int64_t measure(const Node* root) {
   for (const Node* n : toposort(std::span<Node* const>(&r, 1))) {
     std::int64_t m = work(n);
     if (n->op != Op::LAMBDA)
-      for (const Node* s : n->src()) m = add(m, multiply(done.at(s), n->op == Op::POWI ? 2 : 1));
+      for (const Node* s : n->src())
+        m = add(m, multiply(done.at(s), n->op == Op::POW || n->op == Op::POWI ? 2 : 1));
     done.insert(n, m);
   }
   return done.at(root);

@@ -13,6 +13,12 @@ template <class A> constexpr bool rules_recognise(A& r) {
   const auto even = when("k even", [](const Node* n) { return n->arg(0) != 0 && n->arg(0) % 2 == 0; });
 
   return
+      // an exponent that is a tensor: pow(x, 1) = x
+      r(op<Op::POW>(x, 1), x) ||
+      // pow(x, 2) = x x
+      r(op<Op::POW>(x, 2), x * x) ||
+      // pow(x, 0.5) = sqrt(x)
+      r(op<Op::POW>(x, 0.5), sqrt(x), nonnegative) ||
       // sqrt(x) sqrt(x) = x
       r(sqrt(x) * sqrt(x), x, nonnegative) ||
       // (y sqrt(x)) sqrt(x) = y x

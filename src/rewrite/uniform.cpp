@@ -12,7 +12,8 @@ bool all_ones(std::span<const std::int64_t> shape) {
   return std::all_of(shape.begin(), shape.end(), [](std::int64_t d) { return d == 1; });
 }
 
-// Ops whose rounding IEEE 754 fixes: every device gives the same bits.
+}  // namespace
+
 bool rounds_the_same_everywhere(Op op) {
   switch (op) {
     case Op::NEG:
@@ -39,8 +40,6 @@ bool rounds_the_same_everywhere(Op op) {
     default: return false;
   }
 }
-
-}  // namespace
 
 UOp uniform(const UOp& c, std::span<const std::int64_t> shape) {
   if (shape.empty()) return c;

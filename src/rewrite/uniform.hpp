@@ -24,6 +24,9 @@ UOp uniform(double v, DType d, std::span<const std::int64_t> shape);
 // n is exactly what uniform() makes for its constant and shape.
 bool is_canonical_uniform(const Node* n);
 
+// Ops whose rounding IEEE 754 fixes: every device gives the same bits.
+bool rounds_the_same_everywhere(Op op);
+
 // The value of an elementwise node over uniform sources, computed by the evaluator, hence with the rounding that
 // the node has at run time; null where it is not folded:
 // - functions that a device may round differently (sin, pow, ...);

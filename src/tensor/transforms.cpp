@@ -5,8 +5,8 @@
 
 #include "derive/gradient.hpp"
 #include "derive/jvp.hpp"
-#include "tensor/ops.hpp"
 #include "derive/vmap.hpp"
+#include "tensor/ops.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/build.hpp"
 #include "uop/graph.hpp"

@@ -1,8 +1,8 @@
 #include <doctest/doctest.h>
 
-#include "tensor/access.hpp"
 #include "derive/gradient.hpp"
 #include "derive/jvp.hpp"
+#include "tensor/access.hpp"
 #include "test_gradient.hpp"
 #include "tinyphys/error.hpp"
 #include "tinyphys/scan.hpp"

@@ -1,7 +1,7 @@
 #include <doctest/doctest.h>
 
-#include "tensor/access.hpp"
 #include "derive/gradient.hpp"
+#include "tensor/access.hpp"
 #include "tensor/system.hpp"
 #include "test_gradient.hpp"
 #include "tinyphys/error.hpp"

@@ -1,7 +1,7 @@
 #include <doctest/doctest.h>
 
-#include "tensor/access.hpp"
 #include "derive/vmap.hpp"
+#include "tensor/access.hpp"
 #include "test_gradient.hpp"
 #include "tinyphys/error.hpp"
 #include "tinyphys/scan.hpp"

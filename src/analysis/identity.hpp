@@ -1,0 +1,40 @@
+// What holds for a body exactly: polynomial identity tests in prime fields drawn at random. They decide where the
+// degree bound is not tight. PHYSICS section 1.
+#pragma once
+
+#include "analysis/degree.hpp"
+#include "analysis/independent.hpp"
+
+namespace tinyphys {
+
+struct IdentityTest {
+  bool holds = false;
+  bool values_decide =
+      false;  // it does not hold for all numbers behind PARAMs: the given ones were looked at
+  bool needed_values = false;  // and for these it holds
+  int primes = 0;  // random primes, one random line in the field of each; 0: the bound alone decides
+  double error_probability = 0;  // that `holds` is wrong
+  std::string reason;            // when it does not hold or could not be decided
+};
+
+// Is every output of the body a polynomial of degree <= `degree` in the state? Evaluated exactly in F_p along a random
+// line z0 + t v, for two random primes p; a non-zero coefficient above `degree` in one of them refuses.
+// `bound` comes from bound_degree and must be finite. constants[i]: the value of PARAM i, where it is a number.
+// State-independent subgraphs count as their folded values where they are known, as random elements elsewhere; a
+// caller that simplifies the body for recognition takes them out before (take_out_independent).
+IdentityTest test_degree(const Node* body, std::span<const StateGroup> params, const DegreeBound& bound,
+                         int degree, const Constants& constants);
+
+// Is the (scalar) energy additively separable, H(q, p) = T(p) + V(q)? Decided by structure where products of q and p
+// are absent, else by the identity H(q,p) - H(q,0) - H(0,p) + H(0,0) = 0 at a random point, for two random primes.
+struct Separability {
+  bool separable = false;
+  bool values_decide = false, needed_values = false;  // as above
+  double error_probability = 0;                       // that `separable` is wrong; 0 where structure decides
+  const Node* culprit = nullptr;                      // the node that joins q and p
+  std::string reason;                                 // "q * p at main.cpp:12"
+};
+Separability test_separable(const Node* body, std::span<const StateGroup> params, const Constants& constants,
+                            std::span<const std::string> names = {});
+
+}  // namespace tinyphys
