@@ -11,7 +11,16 @@ std::string where_text(const Node* n) {
 }
 
 Degree constant_degree() { return {}; }
-Degree infinite_degree() { return {kInfiniteDegree, kInfiniteDegree, kInfiniteDegree}; }
+// No polynomial in those variables that occur.
+Degree infinite_degree(std::span<const Degree> sources) {
+  Degree d;
+  for (const Degree& s : sources) {
+    if (s.q > 0) d.q = kInfiniteDegree;
+    if (s.p > 0) d.p = kInfiniteDegree;
+    if (s.joint > 0) d.joint = kInfiniteDegree;
+  }
+  return d;
+}
 Degree clamp(Degree d) {
   for (int* x : {&d.q, &d.p, &d.joint}) *x = std::min(*x, kInfiniteDegree);
   return d;
@@ -37,11 +46,11 @@ Degree node_degree(const Node* n, std::span<const Degree> s) {
     case Op::MUL:
     case Op::MATMUL: return product(s[0], s[1]);
     case Op::FMA: return join(product(s[0], s[1]), s[2]);
-    case Op::DIV: return s[1].joint == 0 ? s[0] : infinite_degree();
-    case Op::POWI: return n->arg(0) >= 0 ? times(s[0], n->arg(0)) : infinite_degree();
-    case Op::WHERE: return s[0].joint == 0 ? join(s[1], s[2]) : infinite_degree();
+    case Op::DIV: return s[1].joint == 0 ? s[0] : infinite_degree(s);
+    case Op::POWI: return n->arg(0) >= 0 ? times(s[0], n->arg(0)) : infinite_degree(s);
+    case Op::WHERE: return s[0].joint == 0 ? join(s[1], s[2]) : infinite_degree(s);
     // To a narrower float is a rounding that was asked for: a step function, not the identity.
-    case Op::CAST: return is_widening(n) ? s[0] : infinite_degree();
+    case Op::CAST: return is_widening(n) ? s[0] : infinite_degree(s);
     case Op::RESHAPE:
     case Op::PERMUTE:
     case Op::EXPAND:
@@ -54,16 +63,16 @@ Degree node_degree(const Node* n, std::span<const Degree> s) {
       for (const Degree& x : s) d = join(d, x);
       return d;
     }
-    case Op::GATHER: return s[1].joint == 0 ? s[0] : infinite_degree();
-    case Op::SCATTER_ADD: return s[1].joint == 0 ? join(s[0], s[2]) : infinite_degree();
+    case Op::GATHER: return s[1].joint == 0 ? s[0] : infinite_degree(s);
+    case Op::SCATTER_ADD: return s[1].joint == 0 ? join(s[0], s[2]) : infinite_degree(s);
     case Op::REDUCE: {
       const auto kind = static_cast<Reduction>(n->arg(0));
       if (kind == Reduction::kSum) return s[0];
       const std::int64_t count = n->size() == 0 ? 0 : n->src(0)->size() / n->size();
       if (count == 1) return s[0];
-      return kind == Reduction::kProd ? times(s[0], count) : infinite_degree();
+      return kind == Reduction::kProd ? times(s[0], count) : infinite_degree(s);
     }
-    default: return infinite_degree();
+    default: return infinite_degree(s);
   }
 }
 
@@ -97,19 +106,17 @@ std::string located_infix(const Node* n, std::span<const std::string> names) {
   return to_infix(n, 60, names) + where_text(n);
 }
 
-DegreeBound bound_degree(const Node* body, std::span<const StateGroup> params, int limit,
-                         std::span<const std::string> names) {
-  DegreeBound out;
+NodeMap<Degree> node_degrees(std::span<Node* const> order, std::span<const StateGroup> params) {
   NodeMap<Degree> degrees;
   std::vector<Degree> s;
-  for (Node* n : toposort(body->src())) {
+  for (Node* n : order) {
     Degree d = constant_degree();
     if (n->op == Op::PARAM) {
       const StateGroup g = group_of(n, params);
       if (g != StateGroup::kNone) {
         d = {g == StateGroup::kQ, g == StateGroup::kP, 1};
         // Integers of the state (counters, generators) live in modular arithmetic, not in the reals.
-        if (!is_float(n->dtype)) d = infinite_degree();
+        if (!is_float(n->dtype)) d = infinite_degree(std::span(&d, 1));
       }
     } else if (n->op != Op::LAMBDA) {
       s.clear();
@@ -121,16 +128,24 @@ DegreeBound bound_degree(const Node* body, std::span<const StateGroup> params, i
       }
       if (depends) d = node_degree(n, s);
     }
-    if (d.joint > limit && !out.culprit) {
-      out.culprit = n;
-      out.reason = culprit_text(n, d, names);
-    }
-    // A node without a finite degree says more than one of high degree.
-    if (!d.finite() && out.culprit && degrees.contains(out.culprit) && degrees.at(out.culprit).finite()) {
-      out.culprit = n;
-      out.reason = culprit_text(n, d, names);
-    }
     degrees.insert(n, d);
+  }
+  return degrees;
+}
+
+DegreeBound bound_degree(const Node* body, std::span<const StateGroup> params, int limit,
+                         std::span<const std::string> names) {
+  DegreeBound out;
+  const auto order = toposort(body->src());
+  const NodeMap<Degree> degrees = node_degrees(order, params);
+  for (Node* n : order) {
+    const Degree& d = degrees.at(n);
+    // The lowest node beyond the limit; one without a finite degree says more than one of high degree.
+    const bool beyond = d.joint > limit && !out.culprit;
+    const bool worse = !d.finite() && out.culprit && degrees.at(out.culprit).finite();
+    if (!beyond && !worse) continue;
+    out.culprit = n;
+    out.reason = culprit_text(n, d, names);
   }
   for (Node* o : body->src()) {
     out.outputs.push_back(degrees.at(o));

@@ -24,6 +24,9 @@ struct Degree {
 // Which PARAMs of a body are state, and in which group.
 enum class StateGroup : std::int8_t { kNone, kQ, kP };
 
+// Degrees of all nodes of a list in which sources come before users.
+NodeMap<Degree> node_degrees(std::span<Node* const> order, std::span<const StateGroup> params);
+
 struct DegreeBound {
   std::vector<Degree> outputs;  // one per output of the body
   Degree worst;
