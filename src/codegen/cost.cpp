@@ -54,12 +54,16 @@ constexpr double kGatherCycles = 10, kScatterCycles = 18;
 
 double estimate_cycles(const LoopNest& nest, IndexMath& math, const Dependence& dependence) {
   double total = 0;
+  std::vector<Node*> ranges;
+  for (Node* n : dependence.order())
+    if (n->op == Op::RANGE) ranges.push_back(n);
+  count_visited(dependence.order().size() * ranges.size());
   for (Node* n : dependence.order()) {
     const std::uint64_t loops = dependence.loops(n);
     double times = 1;
     Node* lane = nullptr;
-    for (Node* r : dependence.order())
-      if (r->op == Op::RANGE && (loops & dependence.bit(r))) {
+    for (Node* r : ranges)
+      if (loops & dependence.bit(r)) {
         const auto it = nest.lanes.find(r);
         if (it == nest.lanes.end()) {
           times *= static_cast<double>(r->arg(1));

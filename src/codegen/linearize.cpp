@@ -185,6 +185,7 @@ class Linearizer {
       int& seen = visited_[item.node][item.base];
       if (seen == visit_ || has(item)) continue;
       seen = visit_;
+      count_visited(1);
       stack.push_back({item, true});
       const std::vector<Item> src = sources(item);
       for (std::size_t i = src.size(); i-- > 0;) stack.push_back({src[i], false});

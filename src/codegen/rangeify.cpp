@@ -91,6 +91,7 @@ UOp Rangeify::lower(Node* n, std::vector<UOp> index) {
       }
     if (waiting || !ready) continue;
     const Task task = stack.back().task;
+    count_visited(1);
     UOp result = finish(stack.back());
     done_.emplace(task, std::move(result));
     stack.pop_back();

@@ -170,7 +170,7 @@ class Engine final : public EngineHook {
   }
 
   ReadyPlan& plan_of(const UOp& program) {
-    constexpr std::size_t kMaxPlans = 4096;
+    constexpr std::size_t kMaxPlans = 4096, kMaxPlannedNodes = std::size_t{1} << 19;
     const Key key{program.get(), env::optimize(), env::device()};
     if (auto it = plans_.find(key); it != plans_.end()) {
       ++counts_.reused;
@@ -181,7 +181,13 @@ class Engine final : public EngineHook {
     const UOp lowered = run_passes(program, {env::optimize()});
     std::shared_ptr<Plan> plan = schedule(lowered.get(), schedule_options());
     if (debug_enabled(2)) debug_print(2, "schedule", to_text(*plan));
-    if (plans_.size() >= kMaxPlans) plans_.clear();
+    // The plans of graphs of 10^6 nodes are large, and such a graph seldom comes again: they are few.
+    const std::size_t nodes = toposort(program).size();
+    if (plans_.size() >= kMaxPlans || planned_nodes_ + nodes > kMaxPlannedNodes) {
+      plans_.clear();
+      planned_nodes_ = 0;
+    }
+    planned_nodes_ += nodes;
     Entry& e = plans_[key];
     e.program = program;
     e.ready = std::make_unique<ReadyPlan>(std::move(plan));
@@ -207,6 +213,7 @@ class Engine final : public EngineHook {
 
   std::mutex mutex_;  // one realize at a time
   std::unordered_map<Key, Entry, KeyHash> plans_;
+  std::size_t planned_nodes_ = 0;  // of all programs in plans_
   PlanCounts counts_;
 };
 

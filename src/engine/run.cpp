@@ -41,6 +41,47 @@ std::int64_t number_bits(DType d, const Argument& a) {
   }
 }
 
+void write_number(DType d, std::int64_t number, char* to) {
+  auto put = [&](auto v) { std::memcpy(to, &v, sizeof v); };
+  switch (d) {
+    case DType::kFloat64: return put(number);
+    case DType::kFloat32: return put(static_cast<float>(from_bits(number)));
+    case DType::kInt64: return put(number);
+    case DType::kInt32: return put(static_cast<std::int32_t>(number));
+    default: return put(static_cast<unsigned char>(number != 0));
+  }
+}
+
+// Element by element along the last axis, or as one piece where the step there is 1.
+void copy_slice(const Node* n, const char* from, char* to) {
+  const std::size_t rank = n->n_dim, item = item_size(n->dtype);
+  const auto extent = n->src(0)->shape(), shape = n->shape();
+  std::vector<std::int64_t> stride(
+      rank);  // of the source, in bytes, from one element of the slice to the next
+  auto bytes = static_cast<std::int64_t>(item);
+  for (std::size_t d = rank; d-- > 0; bytes *= extent[d]) {
+    from += n->arg(3 * d) * bytes;
+    stride[d] = n->arg(3 * d + 2) * bytes;
+  }
+  const std::int64_t last = rank == 0 ? 1 : shape[rank - 1];
+  const bool together = rank == 0 || n->arg(3 * rank - 1) == 1;
+  std::vector<std::int64_t> at(rank, 0);
+  for (std::int64_t row = n->size() / last; row-- > 0;) {
+    const char* p = from;
+    for (std::size_t d = 0; d + 1 < rank; ++d) p += at[d] * stride[d];
+    if (together) {
+      std::memcpy(to, p, static_cast<std::size_t>(last) * item);
+      to += static_cast<std::size_t>(last) * item;
+    } else {
+      for (std::int64_t k = 0; k < last; ++k, to += item) std::memcpy(to, p + k * stride[rank - 1], item);
+    }
+    for (std::size_t d = rank < 1 ? 0 : rank - 1; d-- > 0;) {
+      if (++at[d] < shape[d]) break;
+      at[d] = 0;
+    }
+  }
+}
+
 // Predicted seconds of the loop alternative of a PROPAGATE.
 double loop_seconds(const Node* loop, std::int64_t steps, const ScheduleOptions& options) {
   double t = 0;
@@ -113,7 +154,7 @@ StorageRef ReadyPlan::output(int i) {
 void ReadyPlan::compile(Device& device) {
   for (std::size_t i = 0; i < plan_->steps.size(); ++i)
     if (plan_->steps[i].kind == PlanOp::kKernel && !state_->kernels[i])
-      state_->kernels[i] = device.compile(plan_->steps[i].code);
+      state_->kernels[i] = executable(device, plan_->steps[i].code);
 }
 
 std::vector<StorageRef> ReadyPlan::run(std::span<const Argument> arguments, RunContext& context) {
@@ -132,6 +173,7 @@ std::vector<StorageRef> ReadyPlan::run(std::span<const Argument> arguments, RunC
       case PlanOp::kKernel:
       case PlanOp::kHost: run_kernel(i, context); break;
       case PlanOp::kMatmul: run_matmul(i); break;
+      case PlanOp::kCopy: run_copy(i); break;
       case PlanOp::kLoop: run_loop(i, context); break;
       case PlanOp::kPropagate: run_propagate(i, context); break;
       case PlanOp::kCheck: run_check(i); break;
@@ -155,7 +197,7 @@ void ReadyPlan::run_kernel(std::size_t i, RunContext& context) {
   }
   if (empty) return;
   Device& device = step.kind == PlanOp::kHost ? tinyphys::device("interp") : context.device;
-  if (!s.kernels[i]) s.kernels[i] = device.compile(step.code);
+  if (!s.kernels[i]) s.kernels[i] = executable(device, step.code);
   s.inputs.clear();
   s.numbers.clear();
   for (const Operand& o : step.inputs) {
@@ -233,6 +275,31 @@ void ReadyPlan::run_matmul(std::size_t i) {
   for (std::int64_t k = 0; k < batch; ++k)
     gemm(rows, cols, inner, a + k * rows * inner, inner, false, b + k * inner * cols, cols, false,
          c + k * rows * cols, cols, false, pool);
+}
+
+void ReadyPlan::run_copy(std::size_t i) {
+  const PlanStep& step = plan_->steps[i];
+  const Node* n = step.code.get();
+  auto* to = output(step.outputs[0]).as<char>();
+  if (n->size() == 0) return;
+  if (n->op == Op::SLICE) return copy_slice(n, static_cast<const char*>(data(step.inputs[0])), to);
+  // CAT: row after row of every part, where a row is what lies together in both.
+  std::int64_t rows = 1;
+  for (std::int64_t d = 0; d < n->arg(0); ++d) rows *= n->shape()[static_cast<std::size_t>(d)];
+  const auto row_bytes = [&](const Node* x) {
+    return static_cast<std::size_t>(x->size() / rows) * item_size(n->dtype);
+  };
+  std::size_t offset = 0;
+  for (std::size_t k = 0; k < step.inputs.size(); ++k) {
+    const std::size_t bytes = row_bytes(n->src(k));
+    const Operand& from = step.inputs[k];
+    if (from.scalar)
+      write_number(n->dtype, state_->scalars[static_cast<std::size_t>(from.index)], to + offset);
+    else if (bytes != 0)
+      for (std::size_t r = 0; r < static_cast<std::size_t>(rows); ++r)
+        std::memcpy(to + r * row_bytes(n) + offset, static_cast<const char*>(data(from)) + r * bytes, bytes);
+    offset += bytes;
+  }
 }
 
 void ReadyPlan::run_loop(std::size_t i, RunContext& context) {

@@ -44,6 +44,7 @@ class ReadyPlan {
   void run_kernel(std::size_t i, RunContext& context);
   void run_in_pieces(std::size_t i, RunContext& context);
   void run_matmul(std::size_t i);
+  void run_copy(std::size_t i);
   void run_loop(std::size_t i, RunContext& context);
   void run_propagate(std::size_t i, RunContext& context);
   void run_check(std::size_t i);

@@ -87,6 +87,7 @@ class Driver {
   }
 
   void finish(Node* n, Node* result) {
+    count_visited(1);
     done_.insert(n, result);
     last_ = n;
     last_result_ = result;

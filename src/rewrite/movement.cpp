@@ -21,6 +21,12 @@ void push_range(Dims& arg, std::int64_t start, std::int64_t count, std::int64_t 
   arg.push_back(step);
 }
 
+// A slice of a slice becomes one: inside another PAD or CAT it would sink a level further at each level of a chain like
+// x = cat({x[1:], y}), and every link would sink through all links before it.
+bool sinks_on(const Node* n) {
+  return n->op == Op::SLICE && (n->src(0)->op == Op::PAD || n->src(0)->op == Op::CAT);
+}
+
 }  // namespace
 
 bool is_identity_movement(const Node* n) {
@@ -87,6 +93,7 @@ bool permutes_only_ones(const Node* permute) {
 
 UOp slice_inside_pad(const Node* slice, const Node* pad) {
   const Node* x = pad->src(0);
+  if (sinks_on(x)) return {};
   Dims arg;
   for (std::size_t i = 0; i < slice->n_dim; ++i) {
     const std::int64_t count = slice->shape()[i], before = pad->arg(1 + 2 * i);
@@ -110,6 +117,7 @@ UOp slice_inside_cat(const Node* slice, const Node* cat) {
   for (const Node* part : cat->src()) {
     const std::int64_t end = begin + part->shape()[axis];
     if (std::min(first, last) >= begin && std::max(first, last) < end) {
+      if (sinks_on(part)) return {};
       Dims arg;
       for (std::size_t i = 0; i < slice->n_dim; ++i)
         push_range(arg, slice->arg(3 * i) - (i == axis ? begin : 0), slice->shape()[i],

@@ -1,7 +1,10 @@
 #include "runtime/device.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <map>
+#include <mutex>
 
 #include "tinyphys/error.hpp"
 #include "uop/scan_layout.hpp"
@@ -38,6 +41,31 @@ void* Device::alloc(std::size_t bytes) {
 void Device::free(void* p) { std::free(p); }
 void Device::copy(void* to, const void* from, std::size_t bytes) {
   if (bytes) std::memcpy(to, from, bytes);
+}
+
+std::shared_ptr<Executable> executable(Device& device, const UOp& lambda) {
+  struct Table {
+    std::mutex mutex;
+    // An Executable holds its LAMBDA: as long as it lives the address is no other node's.
+    std::map<std::pair<const Device*, const Node*>, std::weak_ptr<Executable>> known;
+    std::size_t sweep_at = 1024;
+  };
+  static Table* table = new Table;  // leaked on purpose, as the devices
+  const auto key =
+      std::make_pair(static_cast<const Device*>(&device), static_cast<const Node*>(lambda.get()));
+  {
+    std::lock_guard lock(table->mutex);
+    if (const auto it = table->known.find(key); it != table->known.end())
+      if (auto ready = it->second.lock()) return ready;
+  }
+  std::shared_ptr<Executable> made = device.compile(lambda);
+  std::lock_guard lock(table->mutex);
+  table->known[key] = made;
+  if (table->known.size() >= table->sweep_at) {
+    std::erase_if(table->known, [](const auto& entry) { return entry.second.expired(); });
+    table->sweep_at = std::max<std::size_t>(1024, 2 * table->known.size());
+  }
+  return made;
 }
 
 std::int64_t kernels_compiled() { return compiled.load(std::memory_order_relaxed); }

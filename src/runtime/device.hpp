@@ -90,6 +90,9 @@ class Device {
   }
 };
 
+// The code of a LAMBDA, made once as long as somebody holds it: the kernels of a long chain are one.
+std::shared_ptr<Executable> executable(Device& device, const UOp& lambda);
+
 // "cpu", "interp" or "null"; throws tp::Error for another name.
 Device& device(std::string_view name);
 

@@ -1,16 +1,22 @@
 #include "schedule/fusion.hpp"
 
 #include <algorithm>
-#include <map>
+#include <array>
 
 namespace tinyphys {
 namespace {
 
 constexpr int kMaxKernelOps = 256;  // beyond it, compile time grows faster than memory traffic saves
+constexpr int kMaxKernelNodes =
+    2048;  // movement counted too, by what it adds to the indices and loads below it
 constexpr std::size_t kMaxOutputs = 16;
 constexpr std::int64_t kSmallMatmul = 4096;    // multiply-adds that a kernel does itself
 constexpr std::int64_t kLongReduction = 4096;  // elements worth a kernel of their own
 constexpr int kCheapOps = 8;                   // recomputing fewer costs less than a round trip to memory
+constexpr std::int64_t kCatTests = 4096;       // of a CAT in a kernel, where each element asks for every part
+constexpr std::int64_t kFewParts = 8;          // so few are worth it at any size
+constexpr int kManySlices =
+    64;  // of one value: beyond it they are copied, as a kernel knows where its slice begins
 
 bool is_leaf(const Node* n) { return n->op == Op::PARAM || n->op == Op::CONST || n->op == Op::LAMBDA; }
 
@@ -49,81 +55,199 @@ bool computes(const Node* n) {
   return !is_leaf(n) && !is_movement(n->op) && n->op != Op::GET && n->op != Op::IOTA;
 }
 
+int burden(const Node* n) {
+  switch (n->op) {
+    case Op::CAT: return 8 * static_cast<int>(n->n_src);
+    case Op::PAD:
+    case Op::ROLL: return 8;
+    default: return 1;
+  }
+}
+
+// Positions in the topological order name the nodes here: every question about a node is a look-up in an array, and the
+// whole is linear in the graph (the walk of count() is bounded by the size of a kernel).
 class Fuser {
  public:
-  Fuser(std::span<Node* const> roots, bool fuse) : roots_(roots), fuse_(fuse), order_(toposort(roots)) {}
+  Fuser(std::span<Node* const> roots, bool fuse) : fuse_(fuse), order_(toposort(roots)) {
+    const std::size_t n = order_.size();
+    NodeMap<int> position(n);
+    for (std::size_t i = 0; i < n; ++i) position.insert(order_[i], static_cast<int>(i));
+    first_source_.push_back(0);
+    computes_before_.push_back(0);
+    burden_before_.push_back(0);
+    std::vector<int> count(n + 1, 0);
+    for (std::size_t i = 0; i < n; ++i) {
+      // A LAMBDA's body is a graph of its own, and nobody asks for its place.
+      if (order_[i]->op != Op::LAMBDA)
+        for (Node* s : order_[i]->src())
+          if (s->op != Op::LAMBDA) {
+            sources_.push_back(position.at(s));
+            ++count[static_cast<std::size_t>(sources_.back()) + 1];
+          }
+      first_source_.push_back(sources_.size());
+      computes_before_.push_back(computes_before_.back() + computes(order_[i]));
+      burden_before_.push_back(burden_before_.back() + burden(order_[i]));
+    }
+    first_user_.assign(n + 1, 0);
+    for (std::size_t i = 0; i < n; ++i)
+      first_user_[i + 1] = first_user_[i] + static_cast<std::size_t>(count[i + 1]);
+    users_.resize(sources_.size());
+    std::vector<std::size_t> next(first_user_.begin(), first_user_.end() - 1);
+    for (std::size_t i = 0; i < n; ++i)
+      for (int s : sources(i)) users_[next[static_cast<std::size_t>(s)]++] = static_cast<int>(i);
+    whole_.resize(n);
+    for (std::size_t i = 0; i < n; ++i) whole_[i] = is_whole(order_[i], fuse_);
+    cuts_.assign(n, 0);
+    weights_.resize(n);
+    seen_.assign(n, 0);
+    for (std::size_t i = 0; i < n; ++i) copy_slices(static_cast<int>(i));
+    std::vector<char> wanted(n, 0);
+    for (Node* r : roots) wanted[static_cast<std::size_t>(position.at(r))] = 1;
+    copy_parts(wanted);
+    for (Node* r : roots) cut(position.at(r));
+  }
 
   Fusion run() {
-    for (Node* n : order_) {
-      if (n->op == Op::LAMBDA) continue;
-      for (Node* s : n->src())
-        if (s->op != Op::LAMBDA) users_[s].push_back(n);
-    }
-    for (Node* r : roots_) cut(r);
-    for (Node* n : order_) cut_forward(n);
+    for (std::size_t i = 0; i < order_.size(); ++i) cut_forward(static_cast<int>(i));
     if (fuse_) cut_shared();
     return group();
   }
 
  private:
-  bool has_slot(const Node* n) const {
-    return is_leaf(n) || n->op == Op::GET || is_whole(n, fuse_) || cuts_.contains(n);
+  Node* at(int i) const { return order_[static_cast<std::size_t>(i)]; }
+  std::span<const int> sources(std::size_t i) const {
+    return std::span(sources_).subspan(first_source_[i], first_source_[i + 1] - first_source_[i]);
   }
-  void cut(Node* n) {
-    if (!is_leaf(n) && n->op != Op::GET && !is_whole(n, fuse_)) cuts_.insert(n, 1);
+  std::span<const int> sources(int i) const { return sources(static_cast<std::size_t>(i)); }
+  std::span<const int> users(int i) const {
+    const auto k = static_cast<std::size_t>(i);
+    return std::span(users_).subspan(first_user_[k], first_user_[k + 1] - first_user_[k]);
+  }
+  void copy_slices(int i) {
+    const auto is_slice = [&](int user) { return at(user)->op == Op::SLICE; };
+    if (at(i)->op == Op::CONST || std::count_if(users(i).begin(), users(i).end(), is_slice) <= kManySlices)
+      return;
+    for (int user : users(i))
+      if (is_slice(user)) whole_[static_cast<std::size_t>(user)] = 1;
+  }
+  // A CAT of CATs is one CAT of all their parts; one of many parts is copied together from their buffers.
+  void copy_parts(std::span<const char> wanted) {
+    std::vector<std::int64_t> parts(order_.size(), 0);
+    const auto inner = [&](int s, const Node* n) {
+      const bool joins = at(s)->op == Op::CAT && at(s)->arg(0) == n->arg(0);
+      return joins && users(s).size() == 1 && !wanted[static_cast<std::size_t>(s)];
+    };
+    for (int i = 0; i < static_cast<int>(order_.size()); ++i)
+      if (at(i)->op == Op::CAT)
+        for (int s : sources(i))
+          parts[static_cast<std::size_t>(i)] += inner(s, at(i)) ? parts[static_cast<std::size_t>(s)] : 1;
+    inside_copy_.assign(order_.size(), 0);
+    for (int i = static_cast<int>(order_.size()); i-- > 0;) {
+      if (at(i)->op != Op::CAT) continue;
+      const std::int64_t count = parts[static_cast<std::size_t>(i)];
+      if (!inside_copy_[static_cast<std::size_t>(i)]) {
+        if (count <= kFewParts || at(i)->size() <= kCatTests / count) continue;
+        whole_[static_cast<std::size_t>(i)] = 1;
+      }
+      for (int s : sources(i))
+        if (inner(s, at(i))) inside_copy_[static_cast<std::size_t>(s)] = 1;
+    }
+  }
+  bool inside_copy(int i) const { return inside_copy_[static_cast<std::size_t>(i)] != 0; }
+  bool whole(int i) const { return whole_[static_cast<std::size_t>(i)] != 0; }
+  bool is_cut(int i) const { return cuts_[static_cast<std::size_t>(i)] != 0; }
+  bool has_slot(int i) const {
+    const Node* n = at(i);
+    return is_leaf(n) || n->op == Op::GET || is_cut(i) || whole(i);
+  }
+  void cut(int i) {
+    const Node* n = at(i);
+    if (!is_leaf(n) && n->op != Op::GET && !whole(i)) cuts_[static_cast<std::size_t>(i)] = 1;
   }
 
-  // Distinct ops of n's kernel so far, and whether one of them is dear; counted again where the quick sum is high.
+  // What a kernel that ends in a node holds: never less than there is, and exact where it comes near a limit.
   struct Weight {
-    int ops = 0;
+    int ops = 0, nodes = 0;  // distinct ones; ops: those that compute
+    int first = 0;           // lowest position
     bool costly = false;
   };
-  Weight weight(Node* n) const {
-    Weight w{computes(n) ? 1 : 0, is_costly(n)};
-    for (Node* s : n->src())
-      if (!has_slot(s)) {
-        w.ops += weights_.at(s).ops;
-        w.costly |= weights_.at(s).costly;
-      }
-    if (w.ops <= kMaxKernelOps) return w;
-    w.ops = 0;
-    NodeMap<char> seen;
-    std::vector<Node*> stack{n};
-    seen.insert(n, 1);
-    while (!stack.empty() && w.ops <= kMaxKernelOps) {
-      Node* x = stack.back();
-      stack.pop_back();
-      w.ops += computes(x);
-      for (Node* s : x->src())
-        if (!has_slot(s) && seen.insert(s, 1)) stack.push_back(s);
+  Weight& weight(int i) { return weights_[static_cast<std::size_t>(i)]; }
+  const Weight& weight(int i) const { return weights_[static_cast<std::size_t>(i)]; }
+
+  // Two upper bounds: the sum over the sources, which counts what they share again and again, and all that stands in
+  // the order between the kernel's first node and this one, which counts strangers. Where both are high, a count.
+  void weigh(int i) {
+    Weight w{computes(at(i)), burden(at(i)), i, is_costly(at(i))};
+    int last = -1;
+    for (int s : sources(i)) {
+      if (has_slot(s) || s == last) continue;
+      const Weight& below = weight(s);
+      w.ops += below.ops;
+      w.nodes += below.nodes;
+      w.first = std::min(w.first, below.first);
+      w.costly |= below.costly;
+      last = s;
     }
-    return w;
+    const auto between = [&](const auto& before) {
+      return before[static_cast<std::size_t>(i) + 1] - before[static_cast<std::size_t>(w.first)];
+    };
+    w.ops = static_cast<int>(std::min<std::int64_t>(w.ops, between(computes_before_)));
+    w.nodes = static_cast<int>(std::min<std::int64_t>(w.nodes, between(burden_before_)));
+    if (w.ops > kMaxKernelOps || w.nodes > kMaxKernelNodes) count(i, w);
+    weight(i) = w;
+  }
+  void count(int i, Weight& w) {
+    std::size_t looked_at = 0;
+    w.ops = w.nodes = 0;
+    w.first = i;
+    ++visit_;
+    stack_.assign(1, i);
+    seen_[static_cast<std::size_t>(i)] = visit_;
+    while (!stack_.empty() && w.ops <= kMaxKernelOps && w.nodes <= kMaxKernelNodes) {
+      const int x = stack_.back();
+      stack_.pop_back();
+      w.ops += computes(at(x));
+      w.nodes += burden(at(x));
+      w.first = std::min(w.first, x);
+      for (int s : sources(x)) {
+        int& seen = seen_[static_cast<std::size_t>(s)];
+        if (has_slot(s) || seen == visit_) continue;
+        seen = visit_;
+        stack_.push_back(s);
+      }
+      ++looked_at;
+    }
+    count_visited(looked_at);
   }
 
-  void cut_forward(Node* n) {
+  void cut_forward(int i) {
+    const Node* n = at(i);
     if (is_leaf(n) || n->op == Op::GET) return;
-    if (is_whole(n, fuse_) || is_host_only(n))
-      for (Node* s : n->src()) cut(s);
-    if (is_whole(n, fuse_)) return;
-    if (is_host_only(n)) cut(n);
+    if (whole(i) || inside_copy(i) || is_host_only(n))
+      for (int s : sources(i))
+        if (!inside_copy(s)) cut(is_movement(n->op) ? storage_of(s) : s);
+    if (whole(i) || inside_copy(i)) return;
+    if (is_host_only(n)) cut(i);
     if (n->op == Op::MATMUL || n->op == Op::CUMSUM)  // each source element is read many times
-      for (Node* s : n->src())
+      for (int s : sources(i))
         if (computes_below(s)) cut(s);
-    weights_.insert(n, weight(n));
-    const Weight& w = weights_.at(n);
+    weigh(i);
+    if (weight(i).ops > kMaxKernelOps || weight(i).nodes > kMaxKernelNodes) {
+      const int share = kMaxKernelNodes / static_cast<int>(sources(i).size());
+      const bool many_ops = weight(i).ops > kMaxKernelOps;
+      for (int s : sources(i))
+        if ((many_ops && computes_below(s)) || (!has_slot(s) && weight(s).nodes >= share)) cut(s);
+      weigh(i);
+    }
     if (!fuse_) {
-      if (computes(n)) cut(n);
+      if (computes(n)) cut(i);
       return;
     }
-    if (w.ops > kMaxKernelOps) {
-      for (Node* s : n->src())
-        if (computes_below(s)) cut(s);
-      weights_[n] = weight(n);
-    }
-    const auto* users = users_.find(n);
-    if (!users) return;
+    const Weight& w = weight(i);
+    if (users(i).empty()) return;
     bool moved = false, enlarged = false, resized = false;
-    for (Node* u : *users) {
+    for (int user : users(i)) {
+      const Node* u = at(user);
       const bool enlarges = u->size() > n->size() && u->op != Op::PAD && u->op != Op::CAT;
       enlarged |= enlarges && u->op != Op::RESHAPE;
       moved |= (is_movement(u->op) && u->op != Op::RESHAPE) || u->op == Op::GATHER;
@@ -132,91 +256,110 @@ class Fuser {
     if (n->op == Op::REDUCE) {
       // A reduction is walked again for each element that asks for it.
       const std::int64_t length = n->size() == 0 ? 0 : n->src(0)->size() / n->size();
-      if (length > 1 && (users->size() > 1 || resized || n->src(0)->size() >= kLongReduction)) cut(n);
+      if (length > 1 && (users(i).size() > 1 || resized || n->src(0)->size() >= kLongReduction)) cut(i);
       return;
     }
-    if (enlarged && (w.costly || w.ops > 2)) cut(n);
-    if (moved && users->size() > 1 && (w.costly || w.ops > kCheapOps)) cut(n);
+    if (enlarged && (w.costly || w.ops > 2)) cut(i);
+    if (moved && users(i).size() > 1 && (w.costly || w.ops > kCheapOps)) cut(i);
   }
 
-  bool computes_below(Node* s) const {
-    if (has_slot(s)) return false;
-    return weights_.contains(s) && weights_.at(s).ops > 0;
+  bool computes_below(int s) const { return !has_slot(s) && weight(s).ops > 0; }
+
+  // The node whose bytes are those of i.
+  int storage_of(int i) const {
+    while (at(i)->op == Op::RESHAPE && !is_cut(i)) i = sources(i)[0];
+    return i;
   }
 
   // A value that several kernels would recompute gets a buffer when that is dearer than reading it.
   void cut_shared() {
-    NodeMap<std::vector<const Node*>> kernels;  // which kernels ask for a node; at most two are kept
-    for (std::size_t i = order_.size(); i-- > 0;) {
-      Node* n = order_[i];
-      if (is_leaf(n) || n->op == Op::GET) continue;
-      if (const auto* k = kernels.find(n); k && k->size() > 1 && !has_slot(n)) {
-        const Weight& w = weights_.at(n);
-        if (w.costly || w.ops > kCheapOps) cut(n);
+    constexpr int kNone = -1;
+    std::vector<std::array<int, 2>> kernels(order_.size(), {kNone, kNone});  // two that ask for a node
+    for (int i = static_cast<int>(order_.size()); i-- > 0;) {
+      if (is_leaf(at(i)) || at(i)->op == Op::GET) continue;
+      std::array<int, 2>& asking = kernels[static_cast<std::size_t>(i)];
+      if (asking[1] != kNone && !has_slot(i)) {
+        const Weight& w = weight(i);
+        if (w.costly || w.ops > kCheapOps) cut(i);
       }
-      std::vector<const Node*> mine;
-      if (has_slot(n))
-        mine = {n};
-      else if (const auto* k = kernels.find(n))
-        mine = *k;
-      for (Node* s : n->src()) {
-        if (is_leaf(s)) continue;
-        auto& list = kernels[s];
-        for (const Node* k : mine)
-          if (list.size() < 2 && std::find(list.begin(), list.end(), k) == list.end()) list.push_back(k);
+      if (has_slot(i)) asking = {i, kNone};
+      for (int s : sources(i)) {
+        if (is_leaf(at(s))) continue;
+        std::array<int, 2>& below = kernels[static_cast<std::size_t>(s)];
+        for (int k : asking) {
+          if (k == kNone || k == below[0] || k == below[1]) continue;
+          if (below[0] == kNone)
+            below[0] = k;
+          else if (below[1] == kNone)
+            below[1] = k;
+        }
       }
     }
   }
 
+  // Groups of one level wait for no other of it.
+  struct Level {
+    std::vector<FusionGroup> groups;
+    std::vector<std::pair<std::size_t, int>> open;  // groups that may take another output, and their ops
+  };
+
   Fusion group() {
-    NodeMap<int> level;
-    std::map<int, std::vector<FusionGroup>> levels;
+    std::vector<int> level(order_.size(), 0);
+    std::vector<Level> levels(1);
     NodeMap<std::vector<Node*>> gets;
     for (Node* n : order_)
       if (n->op == Op::GET && (n->src(0)->op == Op::SCAN || n->src(0)->op == Op::PROPAGATE))
         gets[n->src(0)].push_back(n);
-    for (Node* n : order_) {
+    for (int i = 0; i < static_cast<int>(order_.size()); ++i) {
       int l = 0;
-      if (n->op != Op::LAMBDA)
-        for (Node* s : n->src())
-          if (const int* below = level.find(s)) l = std::max(l, *below);
-      const bool whole = is_whole(n, fuse_);
-      if (whole || cuts_.contains(n)) ++l;
-      level.insert(n, l);
-      if (whole) {
-        const auto* g = gets.find(n);
-        levels[l].push_back({n, g ? *g : std::vector<Node*>{}});
-      } else if (cuts_.contains(n)) {
-        join(levels[l], n);
+      for (int s : sources(i)) l = std::max(l, level[static_cast<std::size_t>(s)]);
+      if (whole(i) || is_cut(i)) ++l;
+      level[static_cast<std::size_t>(i)] = l;
+      if (static_cast<std::size_t>(l) >= levels.size()) levels.resize(static_cast<std::size_t>(l) + 1);
+      Level& mine = levels[static_cast<std::size_t>(l)];
+      if (whole(i)) {
+        const auto* g = gets.find(at(i));
+        mine.groups.push_back({at(i), g ? *g : std::vector<Node*>{}});
+      } else if (is_cut(i)) {
+        join(mine, i);
       }
     }
     Fusion out;
-    for (auto& [l, groups] : levels)
-      for (FusionGroup& g : groups) out.groups.push_back(std::move(g));
+    for (Level& l : levels)
+      for (FusionGroup& g : l.groups) out.groups.push_back(std::move(g));
     return out;
   }
 
-  void join(std::vector<FusionGroup>& groups, Node* n) {
-    if (fuse_ && !is_host_only(n))
-      for (FusionGroup& g : groups) {
-        if (g.whole || g.roots.size() >= kMaxOutputs || is_host_only(g.roots[0]) ||
-            !same_shape(g.roots[0], n))
-          continue;
-        int ops = weights_.at(n).ops;
-        for (Node* r : g.roots) ops += weights_.at(r).ops;
-        if (ops > kMaxKernelOps) continue;
-        g.roots.push_back(n);
-        return;
-      }
-    groups.push_back({nullptr, {n}});
+  void join(Level& level, int i) {
+    constexpr std::size_t kMaxOpen = 16;  // tried for each node: the latest
+    Node* n = at(i);
+    const int ops = weight(i).ops;
+    if (!fuse_ || is_host_only(n)) {
+      level.groups.push_back({nullptr, {n}});
+      return;
+    }
+    for (auto it = level.open.begin(); it != level.open.end(); ++it) {
+      FusionGroup& g = level.groups[it->first];
+      if (!same_shape(g.roots[0], n) || it->second + ops > kMaxKernelOps) continue;
+      g.roots.push_back(n);
+      it->second += ops;
+      if (g.roots.size() >= kMaxOutputs) level.open.erase(it);
+      return;
+    }
+    level.groups.push_back({nullptr, {n}});
+    level.open.emplace_back(level.groups.size() - 1, ops);
+    if (level.open.size() > kMaxOpen) level.open.erase(level.open.begin());
   }
 
-  std::span<Node* const> roots_;
   bool fuse_;
   std::vector<Node*> order_;
-  NodeMap<std::vector<Node*>> users_;
-  NodeMap<char> cuts_;
-  NodeMap<Weight> weights_;
+  std::vector<int> sources_, users_;                           // of all nodes, one after the other ...
+  std::vector<std::size_t> first_source_, first_user_;         // ... and where each node's begin
+  std::vector<std::int64_t> computes_before_, burden_before_;  // sums over the order
+  std::vector<char> whole_, inside_copy_, cuts_;
+  std::vector<Weight> weights_;
+  std::vector<int> seen_, stack_;  // of count()
+  int visit_ = 0;
 };
 
 }  // namespace

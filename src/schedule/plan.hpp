@@ -18,6 +18,7 @@ enum class PlanOp : std::uint8_t {
   kKernel,     // code: LAMBDA compiled by the device
   kHost,       // code: LAMBDA evaluated on the host: fills, and ops that no kernel has
   kMatmul,     // two operands, [batch..., m, k] x [batch..., k, n]: BLAS
+  kCopy,       // CAT of many parts, where a part may be a number; SLICE
   kLoop,       // body plan, n times, carries double-buffered
   kPropagate,  // jump or loop, decided at each run
   kCheck       // a condition that must hold, else tp::Error
@@ -28,6 +29,7 @@ constexpr std::string_view name(PlanOp k) {
     case PlanOp::kKernel: return "kernel";
     case PlanOp::kHost: return "host";
     case PlanOp::kMatmul: return "matmul";
+    case PlanOp::kCopy: return "copy";
     case PlanOp::kLoop: return "loop";
     case PlanOp::kPropagate: return "propagate";
     case PlanOp::kCheck: return "check";
@@ -49,7 +51,7 @@ struct Slot {
 
 struct PlanStep {
   PlanOp kind = PlanOp::kKernel;
-  UOp code;  // LAMBDA (kernel, host), SCAN (loop, propagate's own node), CHECK, MATMUL
+  UOp code;  // LAMBDA (kernel, host), SCAN (loop, propagate's own node), CHECK, MATMUL, CAT, SLICE
   std::vector<Operand>
       inputs;                // one per LAMBDA param; for whole nodes one per source (LAMBDA sources left out)
   std::vector<int> outputs;  // slots; -1 where an output of a loop is not wanted

@@ -13,24 +13,15 @@ namespace {
 // Values up to this size that no data enters (fills, h / 2) are made by the host: that costs less than a kernel.
 constexpr std::int64_t kHostFill = 1 << 14, kHostScalars = 16;
 
-// Made of numbers alone: constants and scalar arguments.
-bool is_host_value(const Node* root) {
-  if (root->size() > kHostFill) return false;
-  for (Node* n : toposort(UOp::share(const_cast<Node*>(root)))) {
-    const bool number = n->op == Op::CONST || n->op == Op::IOTA || (n->op == Op::PARAM && n->arg(2));
-    const bool small = is_elementwise(n->op) && n->size() <= kHostScalars;
-    if (!number && !small && !is_movement(n->op)) return false;
-  }
-  return true;
-}
-
 class Scheduler {
  public:
   Scheduler(const Node* program, const ScheduleOptions& options) : program_(program), options_(options) {}
 
   std::shared_ptr<Plan> run() {
     const auto roots = program_->src();
-    number_params();
+    const std::vector<Node*> order = toposort(roots);
+    number_params(order);
+    find_numbers(order);
     const Fusion fusion = fuse(roots, options_.fuse);
     // Steps in order of level: whole ops and kernels whose inputs are ready.
     for (const FusionGroup& g : fusion.groups) emit(g);
@@ -40,9 +31,9 @@ class Scheduler {
   }
 
  private:
-  void number_params() {
+  void number_params(std::span<Node* const> order) {
     plan_->params.resize(static_cast<std::size_t>(program_->arg(0)));
-    for (Node* n : toposort(program_->src())) {
+    for (Node* n : order) {
       if (n->op != Op::PARAM) continue;
       const auto i = static_cast<std::size_t>(n->arg(0));
       const Slot s{n->dtype, shape_of(n)};
@@ -62,6 +53,19 @@ class Scheduler {
       if (!std::binary_search(seen_.begin(), seen_.end(), static_cast<std::int64_t>(i)))
         plan_->params[i] = {-1, false};
   }
+
+  // What is made of numbers alone: constants, scalar arguments, and a little arithmetic on them.
+  void find_numbers(std::span<Node* const> order) {
+    for (Node* n : order) {
+      const bool number = n->op == Op::CONST || n->op == Op::IOTA || (n->op == Op::PARAM && n->arg(2));
+      const bool small = is_elementwise(n->op) && n->size() <= kHostScalars;
+      if (number ||
+          ((small || is_movement(n->op)) &&
+           std::all_of(n->src().begin(), n->src().end(), [&](Node* s) { return numbers_.contains(s); })))
+        numbers_.insert(n, 1);
+    }
+  }
+  bool is_host_value(const Node* root) const { return root->size() <= kHostFill && numbers_.contains(root); }
 
   int new_slot(const Node* n) {
     plan_->slots.push_back({n->dtype, shape_of(n)});
@@ -102,7 +106,8 @@ class Scheduler {
     PlanStep step;
     std::vector<UOp> outputs;
     for (Node* r : roots) outputs.push_back(UOp::share(r));
-    const bool on_host = std::all_of(roots.begin(), roots.end(), is_host_value) || is_host_only(roots[0]);
+    const bool on_host = std::all_of(roots.begin(), roots.end(), [&](Node* r) { return is_host_value(r); }) ||
+                         is_host_only(roots[0]);
     NodeMap<UOp> params;
     const auto body = substitute(outputs, [&](Node* n) -> UOp {
       if (std::find(roots.begin(), roots.end(), n) != roots.end() && n->op != Op::PARAM) return {};
@@ -138,20 +143,47 @@ class Scheduler {
         plan_->steps.push_back(std::move(step));
         return;
       }
+      case Op::CAT:
+      case Op::SLICE: {
+        PlanStep step;
+        step.kind = PlanOp::kCopy;
+        step.code = UOp::share(n);
+        // A CAT takes the parts of those inside it; a RESHAPE has the same bytes.
+        std::vector<UOp> parts;
+        std::vector<Node*> todo(n->src().rbegin(), n->src().rend());
+        while (!todo.empty()) {
+          Node* s = todo.back();
+          todo.pop_back();
+          if (s->op == Op::CAT && n->op == Op::CAT && !slots_.contains(s)) {
+            todo.insert(todo.end(), s->src().rbegin(), s->src().rend());
+            continue;
+          }
+          parts.push_back(UOp::share(s));
+          while (s->op == Op::RESHAPE && !slots_.contains(s)) s = s->src(0);
+          step.inputs.push_back(operand_of(s, n->op == Op::CAT));
+        }
+        if (parts.size() != n->n_src) step.code = make(Op::CAT, parts, n->arg());
+        place_output(std::move(step), n);
+        return;
+      }
       case Op::CHECK:
       case Op::MATMUL: {
         PlanStep step;
         step.kind = n->op == Op::CHECK ? PlanOp::kCheck : PlanOp::kMatmul;
         step.code = UOp::share(n);
         for (Node* s : n->src()) step.inputs.push_back({slot_of(s), false});
-        const int slot = new_slot(n);
-        slots_.insert(n, slot);
-        step.outputs.push_back(slot);
-        plan_->steps.push_back(std::move(step));
+        place_output(std::move(step), n);
         return;
       }
       default: throw Error("schedule", "no way to run " + std::string(name(n->op)), "", 0);
     }
+  }
+
+  void place_output(PlanStep step, const Node* n) {
+    const int slot = new_slot(n);
+    slots_.insert(n, slot);
+    step.outputs.push_back(slot);
+    plan_->steps.push_back(std::move(step));
   }
 
   void place_outputs(PlanStep& step, const std::vector<Node*>& gets, std::size_t n_outputs) {
@@ -234,6 +266,7 @@ class Scheduler {
   ScheduleOptions options_;
   std::shared_ptr<Plan> plan_ = std::make_shared<Plan>();
   NodeMap<int> slots_;
+  NodeMap<char> numbers_;
   std::vector<std::int64_t> seen_;
 };
 

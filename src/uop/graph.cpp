@@ -8,6 +8,13 @@
 
 namespace tinyphys {
 
+namespace {
+thread_local std::int64_t visited = 0;
+}  // namespace
+
+std::int64_t nodes_visited() { return visited; }
+void count_visited(std::size_t nodes) { visited += static_cast<std::int64_t>(nodes); }
+
 std::vector<Node*> toposort(std::span<Node* const> roots, const std::function<bool(const Node*)>& stop) {
   struct Frame {
     Node* node;
@@ -34,6 +41,7 @@ std::vector<Node*> toposort(std::span<Node* const> roots, const std::function<bo
       }
     }
   }
+  count_visited(order.size());
   return order;
 }
 std::vector<Node*> toposort(const UOp& root, const std::function<bool(const Node*)>& stop) {

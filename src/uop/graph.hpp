@@ -70,6 +70,11 @@ template <class V> class NodeMap {
 std::vector<Node*> toposort(std::span<Node* const> roots, const std::function<bool(const Node*)>& stop = {});
 std::vector<Node*> toposort(const UOp& root, const std::function<bool(const Node*)>& stop = {});
 
+// Nodes looked at by walks on this thread since it began: what a test counts in place of time. A walk that looks at nodes
+// without toposort() reports them itself.
+std::int64_t nodes_visited();
+void count_visited(std::size_t nodes);
+
 // The roots with each node n for which `replace(n)` gives a node put in its place (its own sources are then not
 // visited). Bodies are not entered. Nodes whose sources did not change stay the same node.
 std::vector<UOp> substitute(std::span<const UOp> roots, const std::function<UOp(Node*)>& replace);

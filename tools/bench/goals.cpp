@@ -13,6 +13,12 @@ constexpr auto kGoals = std::to_array<Goal>({
     {.row = "dense/second", .words = "compiles nothing, <= 5 ms", .max_seconds = 5e-3},
     {.row = "kernel/first", .words = "<= 15 ms after start-up", .max_seconds = 15e-3},
     {.row = "graph/build", .words = "<= 300 ns a node", .max_seconds = 300e-9},
+    {.row = "long/chain", .words = "<= 10 us a step of x = x c + d", .max_seconds = 10e-6},
+    {.row = "long/chain-1e6", .words = "<= 10 us a step of x = x c + d", .max_seconds = 10e-6},
+    {.row = "long/numbers", .words = "<= 10 us a node, each step with its own c and d", .max_seconds = 10e-6},
+    {.row = "long/gradient", .words = "<= 10 us a node", .max_seconds = 10e-6},
+    {.row = "long/cat", .words = "<= 10 us a piece", .max_seconds = 10e-6},
+    {.row = "long/stack", .words = "<= 10 us a piece", .max_seconds = 10e-6},
     {.row = "three-body", .words = "speed >= 0.5 x C++ -O3", .min_ratio = 0.5},
 });
 

@@ -11,11 +11,13 @@
 #include "runtime/device.hpp"
 #include "tinyphys/system.hpp"
 #include "tinyphys/tensor.hpp"
+#include "tinyphys/transforms.hpp"
 
 namespace tinyphys::bench {
 namespace {
 
-constexpr long kSmall = 64, kTiny = 8, kNodes = 1'000'000;
+constexpr long kSmall = 64, kTiny = 8, kNodes = 1'000'000, kLong = 100'000, kPieces = 20'000,
+               kScalars = 3'200;
 
 // --- the first kernel ---
 
@@ -86,6 +88,78 @@ Bench cached_realize() {
   return b;
 }
 
+// --- long graphs, never seen before: recorded, planned, compiled where something is new, run ---
+
+// Each pass has another length, so that no plan is found ready. n: steps of the first pass.
+Bench long_graph(std::function<Tensor(long n)> record, long n, double units) {
+  const auto next = std::make_shared<long>(n);
+  Bench b;
+  b.units = units;
+  b.work = [=, record = std::move(record)](long) {
+    const auto start = Clock::now();
+    const Tensor x = record(++*next).realize();
+    const double seconds = seconds_since(start);
+    consume(x);
+    return seconds;
+  };
+  b.sampling = {.warm_up = 1, .min_samples = 3, .max_samples = 11, .budget_s = 3, .min_sample_s = 0};
+  return b;
+}
+
+Bench long_chain(long n) {
+  const Tensor x0 = Tensor::from(Random(8).vector(3, 0, 1));
+  const auto record = [=](long steps) {
+    Tensor x = x0;
+    for (long i = 0; i < steps; ++i) x = x * 0.99 + 0.01;
+    return x;
+  };
+  return long_graph(record, n, static_cast<double>(n));
+}
+
+Bench long_numbers() {
+  constexpr long kNodesOfStep = 8;  // two operations, two numbers, each reshaped and expanded
+  const Tensor x0 = Tensor::from(Random(9).vector(3, 0, 1));
+  const auto record = [=](long steps) {
+    Tensor x = x0;
+    for (long i = 0; i < steps; ++i) {
+      const auto t = static_cast<double>(i);
+      x = x * (0.99 + 1e-9 * t) + (0.01 + 1e-9 * t);
+    }
+    return x;
+  };
+  return long_graph(record, kLong, static_cast<double>(kLong * kNodesOfStep));
+}
+
+Bench long_gradient() {
+  constexpr long kNodesOfStep = 12;  // four operations forward, eight back
+  const Tensor x0 = Tensor::from(Random(10).vector(3, 0, 1));
+  const auto record = [=](long steps) {
+    Tensor x = x0;
+    for (long i = 0; i < steps; ++i) x = x * 0.99 + 0.005 * (x * x);
+    return gradient(x.sum(), std::vector<Tensor>{x0})[0];
+  };
+  return long_graph(record, kLong, static_cast<double>(kLong * kNodesOfStep));
+}
+
+Bench long_cat() {
+  const Tensor x = Tensor::from(Random(11).vector(kPieces + 100, 0, 1));
+  const auto record = [=](long n) {
+    std::vector<Tensor> pieces;
+    for (long i = 0; i < n; ++i) pieces.push_back(x.slice(0, i, i + 1) * 2.0);
+    return cat(pieces, 0);
+  };
+  return long_graph(record, kPieces, static_cast<double>(kPieces));
+}
+
+Bench long_stack() {
+  const auto record = [=](long n) {
+    std::vector<Tensor> numbers;
+    for (long i = 0; i < n; ++i) numbers.push_back(Tensor::full({}, 0.5 * static_cast<double>(i)));
+    return stack(numbers, 0);
+  };
+  return long_graph(record, kScalars, static_cast<double>(kScalars));
+}
+
 }  // namespace
 
 void first_kernel_child(Clock::time_point main_start) {
@@ -114,6 +188,29 @@ void add_overhead_rows(std::vector<Row>& rows) {
                   .work = "record, plan, run and read (x x + 1) x, summed, in a loop: all seen before",
                   .n = kTiny,
                   .set_up = cached_realize});
+  rows.push_back({.name = "long/chain",
+                  .work = "a step of x = x c + d, a chain of 10^5 never seen before, recorded and realized",
+                  .n = kLong,
+                  .set_up = [] { return long_chain(kLong); }});
+  rows.push_back({.name = "long/chain-1e6", .work = "the same, a chain of 10^6", .n = kNodes, .set_up = [] {
+                    return long_chain(kNodes);
+                  }});
+  rows.push_back({.name = "long/numbers",
+                  .work = "a node of a chain of 10^5 steps x = x c + d, where each step has its own c and d",
+                  .n = kLong,
+                  .set_up = long_numbers});
+  rows.push_back({.name = "long/gradient",
+                  .work = "a node of the gradient of a chain of 10^5 steps x = c x + d x x",
+                  .n = kLong,
+                  .set_up = long_gradient});
+  rows.push_back({.name = "long/cat",
+                  .work = "a piece of cat of 20,000 pieces, each a computed element of one tensor",
+                  .n = kPieces,
+                  .set_up = long_cat});
+  rows.push_back({.name = "long/stack",
+                  .work = "a piece of stack of 3,200 numbers",
+                  .n = kScalars,
+                  .set_up = long_stack});
 }
 
 }  // namespace tinyphys::bench
