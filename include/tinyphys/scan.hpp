@@ -4,6 +4,7 @@
 //   auto [q1, p1] = scan([](Tensor q, Tensor p) { ...; return std::tuple{q, p}; }, std::tuple{q0, p0}, n);
 //   Tensor x1     = scan([](Index i, Tensor x) { return x + 0.1 * i; }, x0, n);
 //   auto [x1, ys] = scan([](Tensor x, Tensor a) { ...; return std::pair{x, y}; }, x0, n, {.xs = {as}});
+//   Tensor x1     = scan(step, x0, n, {.until = [](Tensor x) { return x > 1.0; }});   // n is the bound
 //
 // step takes
 //   Index                 first, when it declares one: the number of the step, an int64 scalar
@@ -48,8 +49,50 @@ class StepInputs {
   std::vector<Tensor> list_;
 };
 
+namespace detail {
+
+// A function of structures of tensors as one of the list of all their tensors.
+template <class R, class... A, class F> std::function<Tensor(const std::vector<Tensor>&)> of_list(F f) {
+  static_assert(std::is_convertible_v<R, Tensor>, ".until must return a Tensor: a bool scalar");
+  return [f = std::move(f)](const std::vector<Tensor>& all) -> Tensor {
+    const Tensor* next = all.data();
+    [[maybe_unused]] const auto take = [&]<class S>(const S& like) {
+      if constexpr (std::is_same_v<S, std::vector<Tensor>>)
+        return all;
+      else
+        return Structure<S>::rebuild(like, next);
+    };
+    // Braces evaluate from left to right.
+    return std::apply(f, std::tuple<std::remove_cvref_t<A>...>{take(std::remove_cvref_t<A>{})...});
+  };
+}
+template <class F, class R, class C, class... A> auto of_list_member(F f, R (C::*)(A...) const) {
+  return of_list<R, A...>(std::move(f));
+}
+
+}  // namespace detail
+
+// When a loop ends before its n steps: a function of the carry that a step leaves, a bool scalar. Its parameters are
+// those of step without Index and xs, with their types written out (Tensor, State, ...).
+class Until {
+ public:
+  Until() = default;
+  template <class F>
+  requires(!std::same_as<std::remove_cvref_t<F>, Until>) Until(F f) {
+    static_assert(
+        requires { &F::operator(); }, ".until: a lambda with the types of its parameters written out");
+    f_ = detail::of_list_member(std::move(f), &F::operator());
+  }
+  explicit operator bool() const { return static_cast<bool>(f_); }
+  Tensor operator()(const std::vector<Tensor>& carry) const { return f_(carry); }
+
+ private:
+  std::function<Tensor(const std::vector<Tensor>&)> f_;
+};
+
 struct ScanOptions {
   StepInputs xs = {};  // each of shape [n, ...]
+  Until until = {};    // the step after which it is true is the last one
 };
 
 namespace detail {
@@ -60,7 +103,7 @@ struct StepResult {
 using StepFunction = std::function<StepResult(const Tensor& index, const std::vector<Tensor>& carry,
                                               const std::vector<Tensor>& xs)>;
 StepResult scan(const StepFunction& step, const std::vector<Tensor>& carry, std::int64_t n,
-                const std::vector<Tensor>& xs, Where where);
+                const std::vector<Tensor>& xs, const Until& until, Where where);
 [[noreturn]] void wrong_number_of_xs(std::size_t taken, std::size_t given, Where where);
 
 template <class T> struct FirstParameter { using type = void; };
@@ -155,7 +198,7 @@ concept CarryAndOut = (!std::is_convertible_v<R, C>)&&requires(const R& r) {
 
 }  // namespace detail
 
-// n steps from init; see above. n = 0 gives init.
+// n steps from init; see above. n = 0 gives init. With .until fewer: the rows of outs that no step made are 0.
 // Throws when n < 0; when step changes the shape or dtype of its carry (the message names which); when the
 // number of .xs is not what step takes or the first axis of one is not n.
 template <class Step, class Init>
@@ -180,7 +223,7 @@ auto scan(Step step, const Init& init, std::int64_t n, const ScanOptions& option
           like.emplace(as_structure(std::get<1>(next)));
           return detail::StepResult{leaves(next_carry), leaves(*like)};
         },
-        leaves(start), n, xs, where);
+        leaves(start), n, xs, options.until, where);
     return std::pair<C, Out>{rebuild(start, r.carry), rebuild(*like, r.outs)};
   } else {
     static_assert(std::is_convertible_v<R, C>, "scan: step must return its carry, or {carry, out}");
@@ -189,7 +232,7 @@ auto scan(Step step, const Init& init, std::int64_t n, const ScanOptions& option
           const C next = detail::call_step_with(step, index, rebuild(start, carry), rows);
           return detail::StepResult{leaves(next), {}};
         },
-        leaves(start), n, xs, where);
+        leaves(start), n, xs, options.until, where);
     return rebuild(start, r.carry);
   }
 }

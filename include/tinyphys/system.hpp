@@ -7,38 +7,30 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <string>
+#include <type_traits>
 #include <vector>
 
+#include "tinyphys/integrator.hpp"
 #include "tinyphys/structure.hpp"
 #include "tinyphys/tensor.hpp"
 
 namespace tinyphys {
 
-// Coordinates and momenta: float64, of one shape.
+// Coordinates and momenta: float64, of one shape; and the time, a float64 scalar.
 struct State {
   Tensor q, p;
+  Tensor t = Tensor::zeros({});
 };
 
 template <> struct Structure<State> {
-  static void flatten(const State& s, std::vector<Tensor>& to) { to.insert(to.end(), {s.q, s.p}); }
+  static void flatten(const State& s, std::vector<Tensor>& to) { to.insert(to.end(), {s.q, s.p, s.t}); }
   static State rebuild(const State&, const Tensor*& next) {
-    State s{next[0], next[1]};
-    next += 2;
+    State s{next[0], next[1], next[2]};
+    next += 3;
     return s;
   }
 };
-
-// How a step follows from H; h is dt.
-//   LeapfrogKDK       p -= h/2 dH/dq, q += h dH/dp, p -= h/2 dH/dq: order 2, symplectic; H = T(p) + V(q)
-//   LeapfrogDKD       q += h/2 dH/dp, p -= h dH/dq, q += h/2 dH/dp: order 2, symplectic; H = T(p) + V(q)
-//   Exact             the flow itself, for H quadratic in (q, p)
-//   ImplicitMidpoint  z += h J dH/dz((z + z') / 2): order 2, symplectic; any H
-enum class Integrator : std::int64_t { LeapfrogKDK, LeapfrogDKD, Exact, ImplicitMidpoint };
-
-// What the compiler may do.
-//   Default  replace the loop by what gives the same result up to rounding
-//   Loop     run the steps one by one
-enum class Method : std::int64_t { Default, Loop };
 
 // How far a long run is.
 struct Progress {
@@ -58,22 +50,45 @@ struct EvolveOptions {
   std::function<void(const Progress&)> progress = {};
 };
 
+// One of the terms that H is the sum of.
+struct Term {
+  std::string name;
+  std::function<Tensor(const Tensor& q, const Tensor& p)> h;
+};
+
 class System {
  public:
-  // H(q, p): a float64 scalar, the energy. It is called with symbols and may do anything with them but read
-  // their values; q or p may be ignored. What it captures (masses, couplings) is data of the system.
-  explicit System(std::function<Tensor(const Tensor& q, const Tensor& p)> h);
+  using Energy = std::function<Tensor(const Tensor& q, const Tensor& p)>;
+  using TimedEnergy = std::function<Tensor(const Tensor& q, const Tensor& p, const Tensor& t)>;
 
-  // The state after `steps` steps: lazy, one node however many steps. Throws when q or p is not float64,
-  // their shapes differ, H is not a float64 scalar, dt is missing or not finite, steps < 0, or the integrator
-  // is not defined for H.
+  // H(q, p) or H(q, p, t): a float64 scalar, the energy. It is called with symbols and may do anything with them but
+  // read their values; q, p or t may be ignored. What it captures (masses, couplings) is data of the system.
+  // Throws for an empty std::function.
+  template <class F>
+  requires std::is_invocable_r_v<Tensor, const F&, const Tensor&, const Tensor&>
+  explicit System(F h, Where where = Where::current())
+      : System(std::vector<Term>{{"", Energy(std::move(h))}}, where) {}
+  template <class F>
+  requires std::is_invocable_r_v<Tensor, const F&, const Tensor&, const Tensor&, const Tensor&>
+  explicit System(F h, Where where = Where::current()) : timed_(std::move(h)) { check(where); }
+  // H as the sum of named terms: System({{"fast", Hf}, {"slow", Hs}}). Throws when two have one name.
+  explicit System(std::vector<Term> terms, Where where = Where::current());
+
+  // The state after `steps` steps: lazy, one node however many steps; its time is s.t + steps dt. Throws when q or p
+  // is not float64, their shapes differ, t is no float64 scalar, H is not a float64 scalar, dt is missing or not
+  // finite, steps < 0, or the integrator is unknown or not defined for H.
   State evolve(const State& s, const EvolveOptions& options, Where where = Where::current()) const;
 
-  // H(q, p), a scalar. Throws as evolve does for the state and H.
+  // H(q, p, t), a scalar. Throws as evolve does for the state and H.
   Tensor energy(const State& s, Where where = Where::current()) const;
 
  private:
-  std::function<Tensor(const Tensor&, const Tensor&)> h_;
+  void check(Where where) const;
+  // The energies of the terms.
+  std::vector<Tensor> terms_at(const Tensor& q, const Tensor& p, const Tensor& t) const;
+
+  std::vector<Term> terms_;
+  TimedEnergy timed_;  // in place of terms_
 };
 
 }  // namespace tinyphys

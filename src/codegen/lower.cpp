@@ -215,6 +215,7 @@ bool fits_scan_kernel(const Node* scan, long& scalar_ops) {
   for (std::size_t next = 0; next < todo.size(); ++next) {
     const Level at = todo[next];
     const ScanView view(at.scan);
+    if (view.has_until) return false;  // a kernel's loop runs to its end
     for (Node* c : view.carry()) carry += static_cast<long>(c->size());
     for (Node* n : toposort(std::span<Node* const>(view.body()->src()))) {
       auto sources = [&] {

@@ -191,19 +191,26 @@ class Reverse {
 
   void whole(Node* n, const std::vector<UOp>& cts) {
     switch (n->op) {
-      case Op::SCAN:
-      case Op::EVOLVE: {
-        const UOp pulled = vjp_node(UOp::share(n), cts);
-        const std::size_t first = n->op == Op::SCAN ? 2 : 1;
-        for (std::size_t i = first; i < n->n_src; ++i)
-          if (is_float(n->src(i)->dtype) && leads_.contains(n->src(i)))
-            give(n->src(i), get(pulled, static_cast<std::int64_t>(i - first)));
-        return;
+      case Op::SCAN: {
+        const ScanView scan(n);
+        if (!scan.has_until) return pull_back(UOp::share(n), cts);
+        std::vector<UOp> with_flag = cts;
+        with_flag.insert(with_flag.begin() + static_cast<std::ptrdiff_t>(scan.n_carry), UOp());
+        return pull_back(make_scan(without_until(open_scan(n))), with_flag);
       }
+      case Op::EVOLVE: return pull_back(UOp::share(n), cts);
       case Op::SCAN_VJP:
       case Op::EVOLVE_VJP: return derivative_call(VjpCall(n), cts);
       default: throw Error("gradient", "no rule for " + std::string(name(n->op)), "", 0);
     }
+  }
+
+  void pull_back(const UOp& n, const std::vector<UOp>& cts) {
+    const UOp pulled = vjp_node(n, cts);
+    const std::size_t first = n->op == Op::SCAN ? 2 : 1;
+    for (std::size_t i = first; i < n->n_src; ++i)
+      if (is_float(n->src(i)->dtype) && leads_.contains(n->src(i)))
+        give(n->src(i), get(pulled, static_cast<std::int64_t>(i - first)));
   }
 
   // Fresh symbols stand for the inputs while the rule is built: two inputs may be one node.

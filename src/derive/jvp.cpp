@@ -2,6 +2,7 @@
 
 #include "derive/gradient.hpp"
 #include "derive/gradient_rules.hpp"
+#include "derive/lower_evolve.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/build.hpp"
 #include "uop/graph.hpp"
@@ -12,8 +13,6 @@ namespace {
 
 UOp sum_of(const UOp& a, const UOp& b) { return !a ? b : !b ? a : add(a, b); }
 UOp or_zeros(const UOp& t, const UOp& like) { return t ? t : zeros_like(like); }
-UOp symbol_like(const Node* n) { return symbol(n->dtype, n->shape()); }
-UOp symbol_of_row(const Node* n) { return symbol(n->dtype, n->shape().subspan(1)); }
 
 // Tangents of the sources of one node, null where zero.
 using Tangents = std::vector<UOp>;
@@ -21,21 +20,16 @@ using Tangents = std::vector<UOp>;
 // SCAN over (carry, tangents of carry) with xs and captured values beside their tangents.
 class ScanTangent {
  public:
-  ScanTangent(const Node* node, const Tangents& t) : scan_(node), source_tangents_(t) {}
+  // t: tangents of the sources of a SCAN of these parts.
+  ScanTangent(const ScanParts& parts, const Tangents& t) : step_(parts), source_tangents_(t) {}
 
   // Tangents of the outputs.
   std::vector<UOp> run() {
-    index_ = symbol(DType::kInt64, {});
-    for (Node* c : scan_.carry()) carry_.push_back(symbol_like(c));
-    for (Node* x : scan_.xs()) xs_.push_back(symbol_of_row(x));
-    for (Node* c : scan_.captured()) captured_.push_back(symbol_like(c));
-    std::vector<UOp> args{index_};
-    for (const auto* part : {&carry_, &xs_, &captured_}) args.insert(args.end(), part->begin(), part->end());
-    outputs_ = tinyphys::apply(scan_.body(), args);
-
+    outputs_ = step_.next;
+    outputs_.insert(outputs_.end(), step_.outs.begin(), step_.outs.end());
     // A carry that starts without a tangent may get one from another: repeat until no more do.
-    active_.resize(scan_.n_carry);
-    for (std::size_t i = 0; i < scan_.n_carry; ++i) active_[i] = static_cast<bool>(of_carry(i));
+    active_.resize(step_.carry.size());
+    for (std::size_t i = 0; i < active_.size(); ++i) active_[i] = static_cast<bool>(of_carry(i));
     while (trace_body()) {
     }
     return build();
@@ -43,8 +37,10 @@ class ScanTangent {
 
  private:
   const UOp& of_carry(std::size_t i) const { return source_tangents_[2 + i]; }
-  const UOp& of_x(std::size_t i) const { return source_tangents_[2 + scan_.n_carry + i]; }
-  const UOp& of_captured(std::size_t i) const { return source_tangents_[2 + scan_.n_carry + scan_.n_xs + i]; }
+  const UOp& of_x(std::size_t i) const { return source_tangents_[2 + step_.carry.size() + i]; }
+  const UOp& of_captured(std::size_t i) const {
+    return source_tangents_[2 + step_.carry.size() + step_.xs.size() + i];
+  }
 
   // Sets the tangents of the body; true when they make another carry active.
   bool trace_body() {
@@ -55,11 +51,10 @@ class ScanTangent {
       wrt_.push_back(x);
       symbols_.push_back(symbol_like(x.get()));
     };
-    for (std::size_t i = 0; i < carry_.size(); ++i) with(carry_[i], active_[i]);
-    n_active_ = wrt_.size();
-    for (std::size_t i = 0; i < xs_.size(); ++i) with(xs_[i], static_cast<bool>(of_x(i)));
-    n_active_xs_ = wrt_.size() - n_active_;
-    for (std::size_t i = 0; i < captured_.size(); ++i) with(captured_[i], static_cast<bool>(of_captured(i)));
+    for (std::size_t i = 0; i < active_.size(); ++i) with(step_.carry_params[i], active_[i]);
+    for (std::size_t i = 0; i < step_.xs.size(); ++i) with(step_.row_params[i], static_cast<bool>(of_x(i)));
+    for (std::size_t i = 0; i < step_.captured.size(); ++i)
+      with(step_.captured_params[i], static_cast<bool>(of_captured(i)));
     body_tangents_ = jvp(outputs_, wrt_, symbols_);
     bool more = false;
     for (std::size_t i = 0; i < active_.size(); ++i)
@@ -71,62 +66,78 @@ class ScanTangent {
   }
 
   std::vector<UOp> build() const {
-    const std::size_t n = scan_.n_carry;
-    const auto symbols = std::span(symbols_);
-    std::vector<UOp> params{index_}, results, src{UOp(), UOp::share(scan_.steps())};
-    auto append = [](std::vector<UOp>& to, auto&& from) { to.insert(to.end(), from.begin(), from.end()); };
-    append(params, carry_);
-    append(params, symbols.first(n_active_));
-    append(params, xs_);
-    append(params, symbols.subspan(n_active_, n_active_xs_));
-    append(params, captured_);
-    append(params, symbols.subspan(n_active_ + n_active_xs_));
-
-    append(results, std::span(outputs_).first(n));
+    const std::size_t n = step_.carry.size();
+    ScanParts lifted = step_;
+    auto symbol_of = symbols_.begin();
     for (std::size_t i = 0; i < n; ++i)
-      if (active_[i]) results.push_back(or_zeros(body_tangents_[i], carry_[i]));
-    append(results, std::span(outputs_).subspan(n));
+      if (active_[i]) {
+        lifted.carry_params.push_back(*symbol_of++);
+        lifted.carry.push_back(or_zeros(of_carry(i), step_.carry[i]));
+        lifted.next.push_back(or_zeros(body_tangents_[i], step_.carry_params[i]));
+      }
+    for (std::size_t i = 0; i < step_.xs.size(); ++i)
+      if (of_x(i)) {
+        lifted.row_params.push_back(*symbol_of++);
+        lifted.xs.push_back(of_x(i));
+      }
+    for (std::size_t i = 0; i < step_.captured.size(); ++i)
+      if (of_captured(i)) {
+        lifted.captured_params.push_back(*symbol_of++);
+        lifted.captured.push_back(of_captured(i));
+      }
     for (std::size_t j = n; j < outputs_.size(); ++j)
-      if (body_tangents_[j]) results.push_back(body_tangents_[j]);
+      if (body_tangents_[j]) lifted.outs.push_back(body_tangents_[j]);
 
-    for (Node* c : scan_.carry()) src.push_back(UOp::share(c));
-    for (std::size_t i = 0; i < n; ++i)
-      if (active_[i]) src.push_back(or_zeros(of_carry(i), UOp::share(scan_.carry()[i])));
-    for (Node* x : scan_.xs()) src.push_back(UOp::share(x));
-    for (std::size_t i = 0; i < scan_.n_xs; ++i)
-      if (of_x(i)) src.push_back(of_x(i));
-    for (Node* c : scan_.captured()) src.push_back(UOp::share(c));
-    for (std::size_t i = 0; i < captured_.size(); ++i)
-      if (of_captured(i)) src.push_back(of_captured(i));
-    std::vector<UOp> extra;
-    src[0] = close_lambda(results, params, extra);
-    append(src, extra);
-
-    const std::int64_t counts[] = {static_cast<std::int64_t>(n + n_active_),
-                                   static_cast<std::int64_t>(scan_.n_xs + n_active_xs_)};
-    const UOp lifted = make(Op::SCAN, std::span<const UOp>(src), counts);
+    const UOp scan = make_scan(lifted);
     std::vector<UOp> tangents(outputs_.size());
     auto next = static_cast<std::int64_t>(n);
     for (std::size_t i = 0; i < n; ++i)
-      if (active_[i]) tangents[i] = get(lifted, next++);
-    next += static_cast<std::int64_t>(scan_.n_out);
+      if (active_[i]) tangents[i] = get(scan, next++);
+    next += static_cast<std::int64_t>(step_.outs.size());
     for (std::size_t j = n; j < outputs_.size(); ++j)
-      if (body_tangents_[j]) tangents[j] = get(lifted, next++);
+      if (body_tangents_[j]) tangents[j] = get(scan, next++);
     return tangents;
   }
 
-  ScanView scan_;
+  ScanParts step_;
   const Tangents& source_tangents_;
-  UOp index_;
-  std::vector<UOp> carry_, xs_, captured_, outputs_;
+  std::vector<UOp> outputs_;
   std::vector<char> active_;
   std::vector<UOp> wrt_, symbols_, body_tangents_;
-  std::size_t n_active_ = 0, n_active_xs_ = 0;
 };
 
+std::vector<UOp> scan_tangent(const Node* node, Tangents t) {
+  const ScanView scan(node);
+  ScanParts parts = open_scan(node);
+  if (!scan.has_until) return ScanTangent(parts, t).run();
+  // The carry that says that the loop is done has no tangent.
+  const auto flag = static_cast<std::ptrdiff_t>(scan.n_carry);
+  t.insert(t.begin() + 2 + flag, UOp());
+  std::vector<UOp> tangents = ScanTangent(without_until(parts), t).run();
+  tangents.erase(tangents.begin() + flag);
+  return tangents;
+}
+
 // Tangents of (q, p) after an EVOLVE: see jvp.hpp. The state is packed as Q = [q, dq], P = [dp, p].
-std::vector<UOp> evolve_tangent(Node* node, const Tangents& t) {
+std::vector<UOp> evolve_tangent(const Node* node, const Tangents& t) {
   const EvolveView evolve(node);
+  if (!evolve.row().commutes_with_tangent) {
+    const LoweredEvolve lowered(node);
+    std::vector<UOp> wrt, moves;
+    for (std::size_t i = 0; i < t.size(); ++i)
+      if (t[i] && lowered.symbols[i]) {
+        wrt.push_back(lowered.symbols[i]);
+        moves.push_back(t[i]);
+      }
+    return lowered.at_sources(jvp(lowered.outputs, wrt, moves));
+  }
+  if (evolve.record().timed && t[1]) {
+    const UOp unit = by_unit_steps(node);
+    Tangents moved{UOp(), UOp(), UOp(), t[3], t[4], UOp(), t[5], t[1]};
+    moved.insert(moved.end(), t.begin() + 6, t.end());
+    moved.resize(unit->n_src);
+    return evolve_tangent(unit.get(), moved);
+  }
   const UOp q = symbol_like(evolve.q()), p = symbol_like(evolve.p());
   std::vector<UOp> args{q, p}, wrt{q, p}, d_captured, captured, captured_tangents;
   for (std::size_t i = 0; i < evolve.captured().size(); ++i) {
@@ -138,19 +149,21 @@ std::vector<UOp> evolve_tangent(Node* node, const Tangents& t) {
     d_captured.push_back(symbol_like(c));
     captured_tangents.push_back(t[5 + i]);
   }
-  const UOp energy = tinyphys::apply(evolve.energy(), args).front();
-  const UOp one = ones_like(energy);
-  const std::vector<UOp> slopes = vjp(std::span(&energy, 1), std::span(&one, 1), wrt);
-
+  const std::vector<UOp> terms = tinyphys::apply(evolve.energy(), args);
   Dims packed = shape_of(q.get());
   packed.insert(packed.begin(), 2);
   const UOp big_q = symbol(q->dtype, packed), big_p = symbol(p->dtype, packed);
   std::vector<UOp> moves{index_axis(big_q, 0, 1), index_axis(big_p, 0, 0)};
   moves.insert(moves.end(), d_captured.begin(), d_captured.end());
-  UOp lifted;
-  for (std::size_t i = 0; i < wrt.size(); ++i)
-    if (slopes[i]) lifted = sum_of(lifted, dot(slopes[i], moves[i]));
-  if (!lifted) lifted = zeros_like(energy);
+  std::vector<UOp> lifted;  // each term by itself
+  for (const UOp& energy : terms) {
+    const UOp one = ones_like(energy);
+    const std::vector<UOp> slopes = vjp(std::span(&energy, 1), std::span(&one, 1), wrt);
+    UOp sum;
+    for (std::size_t i = 0; i < wrt.size(); ++i)
+      if (slopes[i]) sum = sum_of(sum, dot(slopes[i], moves[i]));
+    lifted.push_back(sum ? sum : zeros_like(energy));
+  }
 
   std::vector<UOp> params{big_q, big_p}, values = captured;
   params.insert(params.end(), args.begin() + 2, args.end());
@@ -159,18 +172,18 @@ std::vector<UOp> evolve_tangent(Node* node, const Tangents& t) {
   UOp dt = UOp::share(evolve.dt());
   if (t[1]) {
     const UOp h = symbol(dt->dtype, {}), dh = symbol(dt->dtype, {});
-    lifted = add(mul(h, lifted), mul(dh, energy));
+    for (std::size_t k = 0; k < terms.size(); ++k) lifted[k] = add(mul(h, lifted[k]), mul(dh, terms[k]));
     params.insert(params.end(), {h, dh});
     values.insert(values.end(), {dt, t[1]});
     dt = ones_like(dt);
   }
   const UOp first_q = index_axis(big_q, 0, 0), second_p = index_axis(big_p, 0, 1);
-  lifted = substitute(lifted, [&](Node* n) {
+  const auto h_lifted = substitute(lifted, [&](Node* n) {
     return n == q.get() ? first_q : n == p.get() ? second_p : UOp();
   });
 
   const UOp q0 = UOp::share(evolve.q()), p0 = UOp::share(evolve.p());
-  std::vector<UOp> src{close_lambda(std::span(&lifted, 1), params, values), dt, UOp::share(evolve.steps()),
+  std::vector<UOp> src{close_lambda(h_lifted, params, values), dt, UOp::share(evolve.steps()),
                        stack(std::vector<UOp>{q0, or_zeros(t[3], q0)}, 0),
                        stack(std::vector<UOp>{or_zeros(t[4], p0), p0}, 0)};
   src.insert(src.end(), values.begin(), values.end());
@@ -282,7 +295,7 @@ class Forward {
 
   static std::vector<UOp> whole(Node* n, const Tangents& t) {
     switch (n->op) {
-      case Op::SCAN: return ScanTangent(n, t).run();
+      case Op::SCAN: return scan_tangent(n, t);
       case Op::EVOLVE: return evolve_tangent(n, t);
       case Op::SCAN_VJP:
       case Op::EVOLVE_VJP: return derivative_call_tangent(VjpCall(n), t);

@@ -1,7 +1,11 @@
 #include "derive/scan_tape.hpp"
 
+#include <algorithm>
+
 #include "derive/gradient.hpp"
 #include "derive/gradient_rules.hpp"
+#include "derive/lower_evolve.hpp"
+#include "tinyphys/error.hpp"
 #include "uop/build.hpp"
 #include "uop/graph.hpp"
 #include "uop/scan_layout.hpp"
@@ -9,8 +13,6 @@
 namespace tinyphys {
 namespace {
 
-UOp symbol_like(const Node* n) { return symbol(n->dtype, n->shape()); }
-UOp symbol_of_row(const Node* n) { return symbol(n->dtype, n->shape().subspan(1)); }
 void append(std::vector<UOp>& to, std::span<const UOp> from) {
   to.insert(to.end(), from.begin(), from.end());
 }
@@ -37,25 +39,26 @@ bool holds_vjp(Node* lambda) {
 
 // The same SCAN or EVOLVE with a body that holds no derivative call. Numbers that the lowering brings in are
 // captured, as in any body.
-UOp with_lowered_body(const UOp& whole, const EvolveLowering& lower) {
-  Node* body = whole->src(0);
-  std::vector<UOp> params(static_cast<std::size_t>(body->arg(0)));
+UOp with_lowered_body(const UOp& whole) {
   if (whole->op == Op::SCAN) {
-    const ScanView scan(whole.get());
-    params[0] = symbol(DType::kInt64, {});
-    for (std::size_t i = 1; i < params.size(); ++i) {
-      const bool is_x = i > scan.n_carry && i <= scan.n_carry + scan.n_xs;
-      params[i] = is_x ? symbol_of_row(whole->src(i + 1)) : symbol_like(whole->src(i + 1));
-    }
-  } else {
-    for (std::size_t i = 0; i < params.size(); ++i) params[i] = symbol_like(whole->src(i + 3));
+    ScanParts s = open_scan(whole.get());
+    std::vector<UOp> outputs = s.next;
+    append(outputs, s.outs);
+    if (s.until) outputs.push_back(s.until);
+    outputs = lower_vjps(outputs);
+    if (s.until) s.until = outputs.back();
+    const auto outs = outputs.begin() + static_cast<std::ptrdiff_t>(s.next.size());
+    std::copy(outs, outs + static_cast<std::ptrdiff_t>(s.outs.size()), s.outs.begin());
+    std::copy(outputs.begin(), outs, s.next.begin());
+    return make_scan(s);
   }
-  const std::vector<UOp> outputs = lower_vjps(tinyphys::apply(body, params), lower);
-  std::vector<UOp> extra, src;
-  src.push_back(close_lambda(outputs, params, extra));
+  Node* energy = whole->src(0);
+  std::vector<UOp> params(static_cast<std::size_t>(energy->arg(0))), extra, src;
+  for (std::size_t i = 0; i < params.size(); ++i) params[i] = symbol_like(whole->src(i + 3));
+  src.push_back(close_lambda(lower_vjps(tinyphys::apply(energy, params)), params, extra));
   append(src, whole->src().subspan(1));
   append(src, extra);
-  return make(whole->op, std::span<const UOp>(src), whole->arg());
+  return make(Op::EVOLVE, std::span<const UOp>(src), whole->arg());
 }
 
 // Reverses the steps of a tape.
@@ -63,8 +66,8 @@ UOp reversed(const UOp& x) { return flip(x, 0); }
 
 class Tape {
  public:
-  Tape(const Node* n, const std::vector<bool>& wanted, const EvolveLowering& lower)
-      : scan_(n), lower_(lower), results_(output_count(n)), wanted_(wanted) {
+  Tape(const Node* n, const std::vector<bool>& wanted)
+      : scan_(n), step_(open_scan(n)), results_(output_count(n)), wanted_(wanted) {
     if (wanted_.empty()) wanted_.assign(results_.size(), true);
   }
 
@@ -77,120 +80,111 @@ class Tape {
   }
 
  private:
-  bool wanted_x(std::size_t i) const { return wanted_[scan_.n_carry + i]; }
-  bool wanted_captured(std::size_t i) const { return wanted_[scan_.n_carry + scan_.n_xs + i]; }
-
-  // One step and its vjp, over symbols.
+  // The vjp of one step, over symbols.
   void trace() {
-    index_ = symbol(DType::kInt64, {});
-    for (Node* c : scan_.carry()) carry_.push_back(symbol_like(c));
-    for (Node* x : scan_.xs()) xs_.push_back(symbol_of_row(x));
-    for (Node* c : scan_.captured()) captured_.push_back(symbol_like(c));
-    std::vector<UOp> args{index_};
-    for (const auto* part : {&carry_, &xs_, &captured_}) append(args, *part);
-    outputs_ = tinyphys::apply(scan_.body(), args);
+    outputs_ = step_.next;
+    append(outputs_, step_.outs);
     for (const UOp& o : outputs_) cotangents_.push_back(is_float(o->dtype) ? symbol_like(o.get()) : UOp());
-    std::vector<UOp> wrt = carry_;
-    append(wrt, xs_);
-    append(wrt, captured_);
+    std::vector<UOp> wrt = step_.carry_params;
+    append(wrt, step_.row_params);
+    append(wrt, step_.captured_params);
     pulled_ = vjp(outputs_, cotangents_, wrt);
     for (std::size_t i = 0; i < pulled_.size(); ++i)
-      if (!is_float(wrt[i]->dtype) || (i >= carry_.size() && !wanted_[i])) pulled_[i] = UOp();
+      if (!is_float(wrt[i]->dtype) || (i >= scan_.n_carry && !wanted_[i])) pulled_[i] = UOp();
   }
-  const UOp& pulled_x(std::size_t i) const { return pulled_[carry_.size() + i]; }
-  const UOp& pulled_captured(std::size_t i) const { return pulled_[carry_.size() + xs_.size() + i]; }
+  const UOp& pulled_x(std::size_t i) const { return pulled_[scan_.n_carry + i]; }
+  const UOp& pulled_captured(std::size_t i) const { return pulled_[scan_.n_carry + scan_.n_xs + i]; }
 
   std::vector<UOp> stacked_carries() const {
-    if (carry_.empty()) return {};
-    std::vector<UOp> body(outputs_.begin(), outputs_.begin() + static_cast<std::ptrdiff_t>(carry_.size()));
-    append(body, carry_);
-    body = lower_vjps(body, lower_);
-    std::vector<UOp> params{index_};
-    for (const auto* part : {&carry_, &xs_, &captured_}) append(params, *part);
-    std::vector<UOp> extra, src{UOp(), UOp::share(scan_.steps())};
-    append(src, scan_.carry());
-    append(src, scan_.xs());
-    append(src, scan_.captured());
-    src[0] = close_lambda(body, params, extra);
-    append(src, extra);
-    const UOp forward = make(Op::SCAN, std::span<const UOp>(src), scan_.node->arg());
+    if (scan_.n_carry == 0) return {};
+    ScanParts forward = step_;
+    forward.outs = step_.carry_params;
+    std::vector<UOp> body = forward.next;
+    append(body, forward.outs);
+    body = lower_vjps(body);
+    const auto outs = body.begin() + static_cast<std::ptrdiff_t>(scan_.n_carry);
+    forward.next.assign(body.begin(), outs);
+    forward.outs.assign(outs, body.end());
+    const UOp scan = make_scan(forward);
     std::vector<UOp> tape;
-    for (std::size_t i = 0; i < carry_.size(); ++i)
-      tape.push_back(get(forward, static_cast<std::int64_t>(carry_.size() + i)));
+    for (std::size_t i = 0; i < scan_.n_carry; ++i)
+      tape.push_back(get(scan, static_cast<std::int64_t>(scan_.n_carry + i)));
     return tape;
   }
 
   void reverse_scan(const std::vector<UOp>& tape) {
-    std::vector<UOp> new_carry, params{UOp()}, row_params, outs, src{UOp(), UOp::share(scan_.steps())}, xs;
+    ScanParts back;
+    back.index = symbol(DType::kInt64, {});
+    back.steps = step_.steps;
     const auto given = scan_.cotangents();
-    const UOp position = symbol(DType::kInt64, {});
-    params[0] = position;
-    for (std::size_t i = 0; i < carry_.size(); ++i) {
+    for (std::size_t i = 0; i < scan_.n_carry; ++i) {
       if (!cotangents_[i]) continue;
-      params.push_back(cotangents_[i]);
-      src.push_back(UOp::share(given[i]));
-      new_carry.push_back(pulled_[i] ? pulled_[i] : zeros_like(carry_[i]));
+      back.carry_params.push_back(cotangents_[i]);
+      back.carry.push_back(UOp::share(given[i]));
+      back.next.push_back(pulled_[i] ? pulled_[i] : zeros_like(step_.carry_params[i]));
     }
-    for (std::size_t i = 0; i < captured_.size(); ++i) {
+    for (std::size_t i = 0; i < step_.captured.size(); ++i) {
       if (!pulled_captured(i)) continue;
-      const UOp sum = symbol_like(captured_[i].get());
-      params.push_back(sum);
-      src.push_back(zeros_like(UOp::share(scan_.captured()[i])));
-      new_carry.push_back(add(sum, pulled_captured(i)));
+      const UOp sum = symbol_like(step_.captured[i].get());
+      back.carry_params.push_back(sum);
+      back.carry.push_back(zeros_like(step_.captured[i]));
+      back.next.push_back(add(sum, pulled_captured(i)));
     }
-    const std::size_t n_carry = new_carry.size();
-
     auto row = [&](const UOp& param, const UOp& values) {
-      params.push_back(param);
-      xs.push_back(reversed(values));
+      back.row_params.push_back(param);
+      back.xs.push_back(reversed(values));
     };
-    for (std::size_t i = 0; i < carry_.size(); ++i) row(carry_[i], tape[i]);
-    for (std::size_t i = 0; i < xs_.size(); ++i) row(xs_[i], UOp::share(scan_.xs()[i]));
-    for (std::size_t j = carry_.size(); j < outputs_.size(); ++j)
+    for (std::size_t i = 0; i < scan_.n_carry; ++i) row(step_.carry_params[i], tape[i]);
+    for (std::size_t i = 0; i < scan_.n_xs; ++i) row(step_.row_params[i], step_.xs[i]);
+    for (std::size_t j = scan_.n_carry; j < outputs_.size(); ++j)
       if (cotangents_[j]) row(cotangents_[j], UOp::share(given[j]));
-    append(params, captured_);
-    append(src, xs);
-    append(src, scan_.captured());
+    back.captured_params = step_.captured_params;
+    back.captured = step_.captured;
 
-    std::vector<UOp> body = new_carry;
-    for (std::size_t i = 0; i < xs_.size(); ++i)
+    std::vector<UOp> body = back.next;
+    for (std::size_t i = 0; i < scan_.n_xs; ++i)
       if (pulled_x(i)) body.push_back(pulled_x(i));
-    const UOp last = offset(UOp::share(scan_.steps()), -1);
-    const UOp own_index = sub(last, position);
-    for (UOp& b : body) b = substitute(b, [&](Node* n) { return n == index_.get() ? own_index : UOp(); });
-    body = lower_vjps(body, lower_);
-
-    std::vector<UOp> extra;
-    src[0] = close_lambda(body, params, extra);
-    append(src, extra);
-    const std::int64_t counts[] = {static_cast<std::int64_t>(n_carry), static_cast<std::int64_t>(xs.size())};
-    const UOp reverse = make(Op::SCAN, std::span<const UOp>(src), counts);
+    const UOp own_index = sub(offset(step_.steps, -1), back.index);
+    for (UOp& b : body)
+      b = substitute(b, [&](Node* n) { return n == step_.index.get() ? own_index : UOp(); });
+    body = lower_vjps(body);
+    const auto outs = body.begin() + static_cast<std::ptrdiff_t>(back.next.size());
+    back.outs.assign(outs, body.end());
+    back.next.assign(body.begin(), outs);
+    const UOp reverse = make_scan(back);
 
     std::int64_t next = 0;
-    for (std::size_t i = 0; i < carry_.size(); ++i)
+    for (std::size_t i = 0; i < scan_.n_carry; ++i)
       if (cotangents_[i]) results_[i] = get(reverse, next++);
-    for (std::size_t i = 0; i < captured_.size(); ++i)
-      if (pulled_captured(i)) results_[carry_.size() + xs_.size() + i] = get(reverse, next++);
-    for (std::size_t i = 0; i < xs_.size(); ++i)
-      if (pulled_x(i)) results_[carry_.size() + i] = reversed(get(reverse, next++));
+    for (std::size_t i = 0; i < step_.captured.size(); ++i)
+      if (pulled_captured(i)) results_[scan_.n_carry + scan_.n_xs + i] = get(reverse, next++);
+    for (std::size_t i = 0; i < scan_.n_xs; ++i)
+      if (pulled_x(i)) results_[scan_.n_carry + i] = reversed(get(reverse, next++));
   }
 
   ScanView scan_;
-  const EvolveLowering& lower_;
+  ScanParts step_;
   std::vector<UOp> results_;
   std::vector<bool> wanted_;
-  UOp index_;
-  std::vector<UOp> carry_, xs_, captured_, outputs_, cotangents_, pulled_;
+  std::vector<UOp> outputs_, cotangents_, pulled_;
 };
 
 }  // namespace
 
 std::vector<UOp> lower_scan_vjp(const Node* scan_vjp, const std::vector<bool>& wanted) {
-  return Tape(scan_vjp, wanted, {}).run();
+  return Tape(scan_vjp, wanted).run();
 }
 
-std::vector<UOp> lower_evolve_vjp(const Node* evolve_vjp, const EvolveLowering& lower,
-                                  const std::vector<bool>& wanted) {
+std::vector<UOp> lower_evolve_vjp(const Node* evolve_vjp, const std::vector<bool>& wanted) {
+  if (const IntegratorRow& row = EvolveView(evolve_vjp).row(); !row.has_loop()) {
+    const auto where = locations(evolve_vjp);
+    throw Error("gradient",
+                "there is no gradient through Integrator::" + std::string(row.name) +
+                    ", which has no loop of steps to walk back; " +
+                    integrator_names([](const IntegratorRow& r) { return r.has_loop(); }) +
+                    " have one, and jvp goes through all",
+                where.empty() ? "" : where[0].file.c_str(), where.empty() ? 0 : where[0].line);
+  }
   const VjpCall call(const_cast<Node*>(evolve_vjp));
   // Fresh symbols: two sources may be one node, and a constant dt may occur in the lowered steps.
   NodeMap<UOp> actual;
@@ -206,7 +200,7 @@ std::vector<UOp> lower_evolve_vjp(const Node* evolve_vjp, const EvolveLowering& 
     wrt_at.push_back(i);
   }
   const UOp evolve = call.primal(inputs);
-  const std::vector<UOp> pulled = vjp(lower(evolve.get()), call.cotangents, wrt);
+  const std::vector<UOp> pulled = vjp(lower_evolve(evolve.get()), call.cotangents, wrt);
   std::vector<UOp> out(call.inputs.size());
   for (std::size_t i = 0; i < out.size(); ++i)
     if (wanted.empty() || wanted[i]) out[i] = zeros_like(call.inputs[i]);
@@ -219,14 +213,14 @@ std::vector<UOp> lower_evolve_vjp(const Node* evolve_vjp, const EvolveLowering& 
   std::vector<UOp> present;
   for (const UOp& o : out)
     if (o) present.push_back(o);
-  present = lower_vjps(present, lower);
+  present = lower_vjps(present);
   std::size_t next = 0;
   for (UOp& o : out)
     if (o) o = present[next++];
   return out;
 }
 
-std::vector<UOp> lower_vjps(std::span<const UOp> roots, const EvolveLowering& lower) {
+std::vector<UOp> lower_vjps(std::span<const UOp> roots) {
   std::vector<Node*> starts;
   for (const UOp& r : roots) starts.push_back(r.get());
   const auto order = toposort(starts);
@@ -257,9 +251,9 @@ std::vector<UOp> lower_vjps(std::span<const UOp> roots, const EvolveLowering& lo
       LocationScope at(n->location.load(std::memory_order_relaxed));
       if (changed) now = with_sources(n, src);
       const bool primal = n->op == Op::SCAN || n->op == Op::EVOLVE;
-      if (primal && holds_vjp(now->src(0))) now = with_lowered_body(now, lower);
-      if (n->op == Op::SCAN_VJP) lowered.insert(n, Tape(now.get(), wanted[n], lower).run());
-      if (n->op == Op::EVOLVE_VJP && lower) lowered.insert(n, lower_evolve_vjp(now.get(), lower, wanted[n]));
+      if (primal && holds_vjp(now->src(0))) now = with_lowered_body(now);
+      if (n->op == Op::SCAN_VJP) lowered.insert(n, Tape(now.get(), wanted[n]).run());
+      if (n->op == Op::EVOLVE_VJP) lowered.insert(n, lower_evolve_vjp(now.get(), wanted[n]));
     }
     done.insert(n, std::move(now));
   }

@@ -1,7 +1,6 @@
 // Lowering of SCAN_VJP and EVOLVE_VJP to scans: the tape.
 #pragma once
 
-#include <functional>
 #include <span>
 #include <vector>
 
@@ -20,15 +19,11 @@ namespace tinyphys {
 // scan's own: n - 1 - i.
 std::vector<UOp> lower_scan_vjp(const Node* scan_vjp, const std::vector<bool>& wanted = {});
 
-// The values (q, p) of an EVOLVE as a graph of ordinary ops and SCANs over its sources.
-using EvolveLowering = std::function<std::vector<UOp>(const Node* evolve)>;
+// GET i of an EVOLVE_VJP for each i: the vjp of the lowered EVOLVE, with no derivative call left. Throws where the
+// integrator has no loop.
+std::vector<UOp> lower_evolve_vjp(const Node* evolve_vjp, const std::vector<bool>& wanted = {});
 
-// GET i of an EVOLVE_VJP for each i: the vjp of the lowered EVOLVE, with no SCAN_VJP left.
-std::vector<UOp> lower_evolve_vjp(const Node* evolve_vjp, const EvolveLowering& lower,
-                                  const std::vector<bool>& wanted = {});
-
-// The roots with every SCAN_VJP lowered, in the bodies of scans too, and every EVOLVE_VJP where a lowering is
-// given.
-std::vector<UOp> lower_vjps(std::span<const UOp> roots, const EvolveLowering& lower = {});
+// The roots with every SCAN_VJP and EVOLVE_VJP lowered, in the bodies of scans and evolutions too.
+std::vector<UOp> lower_vjps(std::span<const UOp> roots);
 
 }  // namespace tinyphys

@@ -2,6 +2,7 @@
 
 #include "derive/gradient.hpp"
 #include "derive/gradient_rules.hpp"
+#include "derive/lower_evolve.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/build.hpp"
 #include "uop/graph.hpp"
@@ -10,8 +11,6 @@
 namespace tinyphys {
 namespace {
 
-UOp symbol_like(const Node* n) { return symbol(n->dtype, n->shape()); }
-UOp symbol_of_row(const Node* n) { return symbol(n->dtype, n->shape().subspan(1)); }
 UOp symbol_of_batch(const Node* n, std::int64_t batch) {
   Dims shape = shape_of(n);
   shape.insert(shape.begin(), batch);
@@ -62,7 +61,7 @@ class Batch {
       if (values_.contains(s)) return true;
     return false;
   }
-  UOp everywhere(const Batched& s, Node* n, std::size_t i) const {
+  UOp everywhere(const Batched& s, const Node* n, std::size_t i) const {
     return s[i] ? s[i] : repeat_axis(UOp::share(n->src(i)), 0, batch_);
   }
 
@@ -205,96 +204,127 @@ class Batch {
     }
   }
 
-  std::vector<UOp> scan(Node* n, const Batched& s) const {
-    const ScanView view(n);
-    if (s[1]) throw Error("vmap", "the number of steps of a scan must be the same for all", "", 0);
-    const UOp index = symbol(DType::kInt64, {});
-    std::vector<UOp> plain{index};
-    for (Node* c : view.carry()) plain.push_back(symbol_like(c));
-    for (Node* x : view.xs()) plain.push_back(symbol_of_row(x));
-    for (Node* c : view.captured()) plain.push_back(symbol_like(c));
-    const std::vector<UOp> outputs = tinyphys::apply(view.body(), plain);
+  std::vector<UOp> scan(Node* n, const Batched& given) const {
+    if (given[1]) throw Error("vmap", "the number of steps of a scan must be the same for all", "", 0);
+    Batched s = given;
+    ScanParts step = open_scan(n);
+    const std::size_t flag = step.carry.size();
+    const bool until = static_cast<bool>(step.until);
+    if (until) {  // each example stops by itself: a flag of its own
+      step = without_until(step);
+      s.insert(s.begin() + 2 + static_cast<std::ptrdiff_t>(flag), UOp());
+    }
+    std::vector<UOp> outputs = step.next;
+    outputs.insert(outputs.end(), step.outs.begin(), step.outs.end());
+    // carry, xs and captured in one row: their params, values, and batched values.
+    const std::size_t n_carry = step.carry.size(), n_xs = step.xs.size();
+    std::vector<UOp> plain = step.carry_params, value = step.carry;
+    for (const auto* part : {&step.row_params, &step.captured_params})
+      plain.insert(plain.end(), part->begin(), part->end());
+    for (const auto* part : {&step.xs, &step.captured}) value.insert(value.end(), part->begin(), part->end());
+    const auto batched_value = [&](std::size_t i) {
+      return s[2 + i] ? s[2 + i] : repeat_axis(value[i], 0, batch_);
+    };
 
     // A carry that starts the same for all may become batched by another: repeat until no more do.
     std::vector<char> is_batched(plain.size(), 0);
-    for (std::size_t i = 1; i < plain.size(); ++i) is_batched[i] = static_cast<bool>(s[i + 1]);
+    for (std::size_t i = 0; i < plain.size(); ++i) is_batched[i] = static_cast<bool>(s[2 + i]);
     std::vector<UOp> params, results;
     for (bool more = true; more;) {
       more = false;
       params = plain;
       std::vector<UOp> inputs, values;
-      for (std::size_t i = 1; i < plain.size(); ++i) {
+      for (std::size_t i = 0; i < plain.size(); ++i) {
         if (!is_batched[i]) continue;
         params[i] = symbol_of_batch(plain[i].get(), batch_);
         inputs.push_back(plain[i]);
         values.push_back(params[i]);
       }
       results = Batch().run(outputs, inputs, values);
-      for (std::size_t c = 0; c < view.n_carry; ++c)
-        if (results[c] && !is_batched[1 + c]) {
-          is_batched[1 + c] = 1;
+      for (std::size_t c = 0; c < n_carry; ++c)
+        if (results[c] && !is_batched[c]) {
+          is_batched[c] = 1;
           more = true;
         }
     }
-    std::vector<UOp> src{UOp(), UOp::share(view.steps())}, body = results;
-    for (std::size_t i = 1; i < plain.size(); ++i) {
-      if (!is_batched[i])
-        src.push_back(UOp::share(n->src(i + 1)));
-      else if (i > view.n_carry && i <= view.n_carry + view.n_xs)  // [B, steps, ...] to [steps, B, ...]
-        src.push_back(move_axis(everywhere(s, n, i + 1), 1, 0));
-      else
-        src.push_back(everywhere(s, n, i + 1));
+    ScanParts lifted;
+    lifted.index = step.index;
+    lifted.steps = step.steps;
+    for (std::size_t i = 0; i < plain.size(); ++i) {
+      const bool is_x = i >= n_carry && i < n_carry + n_xs;
+      UOp v = !is_batched[i] ? value[i] : is_x ? move_axis(batched_value(i), 1, 0) : batched_value(i);
+      auto& to_params = i < n_carry ? lifted.carry_params : is_x ? lifted.row_params : lifted.captured_params;
+      auto& to = i < n_carry ? lifted.carry : is_x ? lifted.xs : lifted.captured;
+      to_params.push_back(params[i]);
+      to.push_back(std::move(v));
     }
-    for (std::size_t i = 0; i < body.size(); ++i) {
-      if (body[i]) continue;
-      const bool needed = i < view.n_carry && is_batched[1 + i];
-      body[i] = needed ? repeat_axis(outputs[i], 0, batch_) : outputs[i];
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      UOp body = results[i];
+      if (!body) body = i < n_carry && is_batched[i] ? repeat_axis(outputs[i], 0, batch_) : outputs[i];
+      (i < n_carry ? lifted.next : lifted.outs).push_back(std::move(body));
     }
-    std::vector<UOp> extra;
-    src[0] = close_lambda(body, params, extra);
-    src.insert(src.end(), extra.begin(), extra.end());
-    const UOp batched = make(Op::SCAN, std::span<const UOp>(src), n->arg());
+    const UOp batched = make_scan(lifted);
     std::vector<UOp> out(outputs.size());
     for (std::size_t i = 0; i < out.size(); ++i) {
       const UOp g = get(batched, static_cast<std::int64_t>(i));
-      if (i < view.n_carry ? is_batched[1 + i] : static_cast<bool>(results[i]))
-        out[i] = i < view.n_carry ? g : move_axis(g, 1, 0);
+      if (i < n_carry ? is_batched[i] : static_cast<bool>(results[i]))
+        out[i] = i < n_carry ? g : move_axis(g, 1, 0);
       else
         out[i] = repeat_axis(g, 0, batch_);
     }
+    if (until) out.erase(out.begin() + static_cast<std::ptrdiff_t>(flag));
     return out;
   }
 
-  std::vector<UOp> evolve(Node* n, const Batched& s) const {
+  std::vector<UOp> evolve(const Node* n, const Batched& s) const {
     const EvolveView view(n);
     if (s[2]) throw Error("vmap", "the number of steps of an evolution must be the same for all", "", 0);
+    if (!view.row().commutes_with_batch) {
+      const LoweredEvolve lowered(n);
+      std::vector<UOp> inputs, batched;
+      for (std::size_t i = 0; i < s.size(); ++i)
+        if (s[i] && lowered.symbols[i]) {
+          inputs.push_back(lowered.symbols[i]);
+          batched.push_back(s[i]);
+        }
+      return lowered.at_sources(Batch().run(lowered.outputs, inputs, batched));
+    }
+    if (view.record().timed && (s[1] || s[5])) {
+      const UOp unit = by_unit_steps(n);
+      Batched moved{UOp(), UOp(), UOp(), s[3], s[4], UOp(), s[5], s[1]};
+      moved.insert(moved.end(), s.begin() + 6, s.end());
+      moved.resize(unit->n_src);
+      return evolve(unit.get(), moved);
+    }
     std::vector<UOp> plain{symbol_like(view.q()), symbol_like(view.p())};
     for (Node* c : view.captured()) plain.push_back(symbol_like(c));
-    UOp energy = tinyphys::apply(view.energy(), plain).front(), dt = UOp::share(view.dt());
+    std::vector<UOp> terms = tinyphys::apply(view.energy(), plain);
+    UOp dt = UOp::share(view.dt());
     std::vector<UOp> values;
     for (std::size_t i = 0; i < plain.size(); ++i)
       values.push_back(i < 2 ? everywhere(s, n, 3 + i) : s[3 + i] ? s[3 + i] : UOp::share(n->src(3 + i)));
     if (s[1]) {
       plain.push_back(symbol_like(dt.get()));
       values.push_back(s[1]);
-      energy = mul(plain.back(), energy);
+      for (UOp& term : terms) term = mul(plain.back(), term);
       dt = ones_like(dt);
     }
     std::vector<UOp> params, inputs, batched;
     for (std::size_t i = 0; i < plain.size(); ++i) {
       params.push_back(symbol_like(values[i].get()));
       if (same_shape(plain[i].get(), values[i].get())) {
-        energy = substitute(energy, [&](Node* x) { return x == plain[i].get() ? params[i] : UOp(); });
+        terms = substitute(terms, [&](Node* x) { return x == plain[i].get() ? params[i] : UOp(); });
       } else {
         inputs.push_back(plain[i]);
         batched.push_back(params[i]);
       }
     }
-    const UOp each = Batch().run(std::span(&energy, 1), inputs, batched).front();
-    const UOp total = each ? sum_all(each) : energy;  // a constant moves nothing
+    const std::vector<UOp> each = Batch().run(terms, inputs, batched);
+    for (std::size_t k = 0; k < terms.size(); ++k)
+      if (each[k]) terms[k] = sum_all(each[k]);  // a constant moves nothing
     std::vector<UOp> captured(values.begin() + 2, values.end());
-    const UOp h = close_lambda(std::span(&total, 1), params, captured);
-    std::vector<UOp> src{h, dt, UOp::share(view.steps()), values[0], values[1]};
+    std::vector<UOp> src{close_lambda(terms, params, captured), dt, UOp::share(view.steps()), values[0],
+                         values[1]};
     src.insert(src.end(), captured.begin(), captured.end());
     const UOp all = make(Op::EVOLVE, std::span<const UOp>(src), n->arg());
     return {get(all, 0), get(all, 1)};

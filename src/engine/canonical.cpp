@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "passes/loop_lift.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
 #include "uop/scan_layout.hpp"
@@ -10,7 +9,7 @@
 namespace tinyphys {
 namespace {
 
-// Numbers that the plan may depend on: those an identity test looked at, and step counts that give a shape.
+// Numbers that the plan may depend on: step counts that give a shape.
 NodeMap<char> structural_numbers(std::span<Node* const> order) {
   NodeMap<char> keep;
   auto keep_all = [&](std::span<Node* const> nodes) {
@@ -18,7 +17,6 @@ NodeMap<char> structural_numbers(std::span<Node* const> order) {
       if (is_const(c)) keep.insert(c, 1);
   };
   for (Node* n : order) {
-    if (n->op == Op::EVOLVE && depends_on_values(n)) keep_all(EvolveView(n).captured());
     if (n->op == Op::EVOLVE_VJP) keep_all(n->src().subspan(2, 1));
     if (n->op == Op::SCAN_VJP || (n->op == Op::SCAN && ScanView(n).n_out > 0))
       keep_all(n->src().subspan(1, 1));

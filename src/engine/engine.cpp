@@ -101,8 +101,9 @@ class Engine final : public EngineHook {
       for (const UOp& v : values) debug_print(3, "physics", explain_text(v));
   }
 
-  void check_evolve(const UOp& evolve, const std::source_location& where) override {
+  std::int64_t check_evolve(const UOp& evolve, const std::source_location& where) override {
     check_integrator(evolve.get(), where.file_name(), where.line());
+    return value_verdict(evolve.get());
   }
 
   std::string explain(const UOp& value) override { return explain_text(value); }

@@ -61,14 +61,19 @@ void explain_evolve(const Node* n, const JumpFacts* facts, Writer& out) {
   const EvolveView e(n);
   const std::string steps =
       e.steps()->op == Op::CONST ? with_commas(const_int(e.steps())) + " steps" : "steps given as a tensor";
-  out.line("evolve",
-           fmt::format("{}, {}, dt {}, q and p {}", steps, name(e.integrator()), number_text(e.dt()),
-                       tensor_text(e.q())),
-           location_text(n));
+  out.line(
+      "evolve",
+      fmt::format("{}, {}, dt {}, q and p {}", steps, e.row().name, number_text(e.dt()), tensor_text(e.q())),
+      location_text(n));
+  if (e.record().timed) {
+    out.line("refused", "jump: H depends on the time");
+    out.line("chose", fmt::format("the loop of {} steps", e.row().name));
+    return;
+  }
   const auto proof = prove_energy(n);
   if (!proof->quadratic) {
     out.line("refused", "jump: " + proof->refused);
-    out.line("chose", fmt::format("the loop of {} steps", name(e.integrator())));
+    out.line("chose", fmt::format("the loop of {} steps", e.row().name));
     return;
   }
   std::string proved = "H is quadratic in (q, p): ";
@@ -80,15 +85,15 @@ void explain_evolve(const Node* n, const JumpFacts* facts, Writer& out) {
                           proof->bound.worst.joint <= 2 ? ";" : " by the", proof->identity.primes,
                           std::max(proof->identity.error_probability, 1e-300));
   out.line("proved", proved);
-  const bool exact = e.integrator() == IntegratorKind::kExact;
-  if (!exact && e.method() == MethodKind::kLoop) {
+  const bool exact = !e.row().has_loop();
+  if (!exact && e.record().method == Method::Loop) {
     out.line("refused", "jump: Method::Loop asks for the loop");
-    out.line("chose", fmt::format("the loop of {} steps", name(e.integrator())));
+    out.line("chose", fmt::format("the loop of {} steps", e.row().name));
     return;
   }
   if (!exact && !env::optimize()) {
     out.line("refused", "jump: TINYPHYS_OPT=0");
-    out.line("chose", fmt::format("the loop of {} steps", name(e.integrator())));
+    out.line("chose", fmt::format("the loop of {} steps", e.row().name));
     return;
   }
   std::string kind = proof->separable.separable ? "separable, H = T(p) + V(q)" : "q and p coupled";
@@ -108,7 +113,7 @@ void explain_evolve(const Node* n, const JumpFacts* facts, Writer& out) {
       refused += fmt::format(" (the jump: {}, the loop: {}, its compilation included)",
                              duration(facts->jump_estimate_s), duration(facts->loop_estimate_s));
     out.line("refused", refused);
-    out.line("chose", fmt::format("the loop of {} steps", name(e.integrator())));
+    out.line("chose", fmt::format("the loop of {} steps", e.row().name));
     return;
   }
   std::string chose =
@@ -120,8 +125,8 @@ void explain_evolve(const Node* n, const JumpFacts* facts, Writer& out) {
   if (!exact) chose += fmt::format("; the loop would take about {}", duration(facts->loop_estimate_s));
   out.line("chose", chose);
   if (facts->error_bound > 0) {
-    std::string error = fmt::format("<= {:.1e} relative to the exactly evaluated {} map", facts->error_bound,
-                                    name(e.integrator()));
+    std::string error =
+        fmt::format("<= {:.1e} relative to the exactly evaluated {} map", facts->error_bound, e.row().name);
     if (!exact) error += fmt::format("; the loop's own rounding here ~ {:.0e}", facts->loop_error);
     out.line("error", error);
   }

@@ -3,10 +3,10 @@
 #include <array>
 #include <string_view>
 
+#include "derive/lower_evolve.hpp"
 #include "derive/scan_tape.hpp"
 #include "passes/check_bounds.hpp"
 #include "passes/loop_lift.hpp"
-#include "passes/lower_evolve.hpp"
 #include "rewrite/rewrite.hpp"
 #include "support/debug.hpp"
 #include "support/env.hpp"
@@ -52,17 +52,7 @@ UOp pass_simplify(const UOp& program, const PipelineOptions&) {
 
 // Gradients of evolutions and scans, by a tape of the carries.
 UOp lower_derivatives(const UOp& program) {
-  const auto loop_of = [](const Node* evolve) {
-    if (EvolveView(evolve).integrator() == IntegratorKind::kExact) {
-      const auto where = locations(evolve);
-      throw Error("gradient",
-                  "there is no gradient through Integrator::Exact, which has no loop of steps to walk back; "
-                  "LeapfrogKDK, LeapfrogDKD and ImplicitMidpoint have one, and jvp goes through all",
-                  where.empty() ? "" : where[0].file.c_str(), where.empty() ? 0 : where[0].line);
-    }
-    return lower_evolve(evolve);
-  };
-  return with_outputs(program.get(), lower_vjps(outputs_of(program.get()), loop_of));
+  return with_outputs(program.get(), lower_vjps(outputs_of(program.get())));
 }
 
 bool contains_evolution(const UOp& program) {
@@ -77,8 +67,7 @@ UOp pass_evolve(const UOp& program, const PipelineOptions& options) {
   UOp p = program;
   while (contains_evolution(p))
     p = replace_evolves(lower_derivatives(p), [&](Node* n) -> std::vector<UOp> {
-      const bool exact = EvolveView(n).integrator() == IntegratorKind::kExact;
-      if (options.physics || exact)
+      if (options.physics || !EvolveView(n).row().has_loop())
         if (const UOp jump = lift_evolve(n)) return {get(jump, 0), get(jump, 1)};
       return lower_evolve(n);
     });

@@ -135,16 +135,16 @@ std::vector<long> coupled_blocks(const AffineForm& form, std::int64_t n) {
 std::shared_ptr<Prepared> read_forces(const PropagateView& view, std::span<const Argument> captured,
                                       const Hash128& values) {
   auto out = std::make_shared<Prepared>();
-  out->forces = UOp::share(view.forces());
+  out->forces = UOp::share(view.map());
   out->values = values;
-  std::vector<StateGroup> groups(captured.size() + 2, StateGroup::kNone);
+  std::vector<StateGroup> groups(captured.size() + 3, StateGroup::kNone);
   groups[0] = StateGroup::kQ;
   groups[1] = StateGroup::kP;
-  out->form = extract_affine(view.forces(), groups, [&](std::int64_t i, const Node* n) {
-    return captured_value(n, captured[static_cast<std::size_t>(i) - 2]);
+  out->form = extract_affine(view.map(), groups, [&](std::int64_t i, const Node* n) {
+    return captured_value(n, captured[static_cast<std::size_t>(i) - 3]);
   });
   out->reason = out->form.reason;
-  const std::int64_t n = view.q()->size();
+  const std::int64_t n = view.state()[0]->size();
   if (view.separable())
     out->blocks = coupled_blocks(out->form, n);
   else if (2 * n > kPoweringLimit && out->reason.empty())
@@ -168,7 +168,7 @@ void build_modes(Prepared& prepared, std::int64_t n) {
 std::shared_ptr<Prepared> find_prepared(const PropagateView& view, const Hash128& values,
                                         std::deque<std::shared_ptr<Prepared>>& kept) {
   for (std::size_t i = 0; i < kept.size(); ++i)
-    if (kept[i]->forces.get() == view.forces() && kept[i]->values == values) {
+    if (kept[i]->forces.get() == view.map() && kept[i]->values == values) {
       auto found = kept[i];
       kept.erase(kept.begin() + static_cast<std::ptrdiff_t>(i));
       kept.push_front(found);
@@ -183,16 +183,6 @@ void trim(std::deque<std::shared_ptr<Prepared>>& kept) {
     entries += kept[i]->entries();
     if (i > 0 && (i >= kKept || entries > kKeptEntries)) return kept.resize(i);
   }
-}
-
-StepKind step_kind(IntegratorKind k) {
-  switch (k) {
-    case IntegratorKind::kLeapfrogKDK: return StepKind::kLeapfrogKDK;
-    case IntegratorKind::kLeapfrogDKD: return StepKind::kLeapfrogDKD;
-    case IntegratorKind::kImplicitMidpoint: return StepKind::kImplicitMidpoint;
-    case IntegratorKind::kExact: return StepKind::kExact;
-  }
-  return StepKind::kExact;
 }
 
 double number(const Argument& a) { return a.data ? *a.data.as<double>() : from_bits(a.scalar); }
@@ -214,7 +204,7 @@ std::string modes_text(const std::vector<long>& sizes, std::int64_t n) {
 // z' = G z + g with z = (q, p) from dH/dq, dH/dp.
 void power_jump(const PropagateView& view, const Prepared& prepared, double h, std::int64_t steps,
                 std::span<const Argument> arguments, JumpResult& out) {
-  const std::int64_t n = view.q()->size();
+  const std::int64_t n = view.state()[0]->size();
   const long d = 2 * n;
   DDMatrix g(d, d);
   std::vector<DD> offset(static_cast<std::size_t>(d));
@@ -232,7 +222,7 @@ void power_jump(const PropagateView& view, const Prepared& prepared, double h, s
     offset[static_cast<std::size_t>(to)] = sign * prepared.form.offset[static_cast<std::size_t>(r)];
   }
   const AffineMap step =
-      view.integrator() == IntegratorKind::kExact ? exact_step(g, offset, h) : midpoint_step(g, offset, h);
+      row_of(view.integrator()).has(Part::kFlow) ? exact_step(g, offset, h) : midpoint_step(g, offset, h);
   const AffinePower power = affine_power(step, steps);
   if (!step.reason.empty() || !power.reason().empty()) {
     out.facts.refused = step.reason.empty() ? power.reason() : step.reason;
@@ -240,8 +230,8 @@ void power_jump(const PropagateView& view, const Prepared& prepared, double h, s
   }
   std::vector<double> z(static_cast<std::size_t>(d));
   const auto bytes = static_cast<std::size_t>(n) * sizeof(double);
-  std::memcpy(z.data(), arguments[2].data->data, bytes);
-  std::memcpy(z.data() + n, arguments[3].data->data, bytes);
+  std::memcpy(z.data(), arguments[1].data->data, bytes);
+  std::memcpy(z.data() + n, arguments[2].data->data, bytes);
   std::vector<double> z_out(z.size());
   power.apply(z.data(), z_out.data());
   out.q = StorageRef::allocate(bytes);
@@ -257,10 +247,10 @@ void power_jump(const PropagateView& view, const Prepared& prepared, double h, s
 JumpResult try_jump(const Node* propagate, std::span<const Argument> arguments, double loop_seconds) {
   static auto* kept = new std::deque<std::shared_ptr<Prepared>>;  // outlives static handles
   const PropagateView view(propagate);
-  const bool must = view.loop()->n_src == 0;
+  const bool must = !view.has_loop();
   const std::span<const Argument> captured = arguments.subspan(4);
-  const std::int64_t steps = integer(arguments[0]), n = view.q()->size();
-  const double h = number(arguments[1]);
+  const std::int64_t steps = integer(arguments[0]), n = view.state()[0]->size();
+  const double h = number(arguments[3]);
 
   JumpResult out;
   JumpFacts& facts = out.facts;
@@ -278,7 +268,7 @@ JumpResult try_jump(const Node* propagate, std::span<const Argument> arguments, 
     return true;
   };
   if (!prepared) {
-    if (loop_is_cheaper(evaluation_work(view.forces()) * kExtractionSecondsPerElement)) return out;
+    if (loop_is_cheaper(evaluation_work(view.map()) * kExtractionSecondsPerElement)) return out;
     const auto start = std::chrono::steady_clock::now();
     prepared = read_forces(view, captured, values);
     kept->push_front(prepared);
@@ -296,8 +286,7 @@ JumpResult try_jump(const Node* propagate, std::span<const Argument> arguments, 
   }
   // An indefinite mass matrix (the tangent of an evolution has one) has no normal modes of this kind, but the step
   // matrix of a linear flow has powers.
-  const bool linear_flow =
-      view.integrator() == IntegratorKind::kExact || view.integrator() == IntegratorKind::kImplicitMidpoint;
+  const bool linear_flow = !row_of(view.integrator()).needs_separable();
   facts.powered = !prepared->modes && prepared->form.reason.empty() && linear_flow && 2 * n <= kPoweringLimit;
   if (!prepared->reason.empty() && !facts.powered) {
     facts.refused = prepared->reason;
@@ -311,7 +300,7 @@ JumpResult try_jump(const Node* propagate, std::span<const Argument> arguments, 
     return out;
   }
   facts.structure = modes_text(prepared->blocks, n);
-  const auto jump = prepared->modes->jump(h, steps, step_kind(view.integrator()));
+  const auto jump = prepared->modes->jump(h, steps, view.integrator());
   if (!jump->reason.empty()) {
     facts.refused = jump->reason;
     return out;
@@ -319,7 +308,7 @@ JumpResult try_jump(const Node* propagate, std::span<const Argument> arguments, 
   const auto bytes = static_cast<std::size_t>(n) * sizeof(double);
   out.q = StorageRef::allocate(bytes);
   out.p = StorageRef::allocate(bytes);
-  prepared->modes->apply(*jump, arguments[2].data.as<double>(), arguments[3].data.as<double>(),
+  prepared->modes->apply(*jump, arguments[1].data.as<double>(), arguments[2].data.as<double>(),
                          out.q.as<double>(), out.p.as<double>());
   out.jumped = facts.jumped = true;
   facts.apply_s = seconds_since(start);

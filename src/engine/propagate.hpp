@@ -36,7 +36,7 @@ struct JumpResult {
   JumpFacts facts;
 };
 
-// arguments: steps, dt, q, p, captured... of `propagate`. Jumps when that is possible and predicted to be cheaper
+// arguments: steps, state..., captured... of `propagate`. Jumps when that is possible and predicted to be cheaper
 // than loop_seconds (the whole loop), or when there is no loop.
 JumpResult try_jump(const Node* propagate, std::span<const Argument> arguments, double loop_seconds);
 

@@ -344,7 +344,11 @@ void ReadyPlan::run_loop(std::size_t i, RunContext& context) {
         const std::size_t bytes =
             body.plan().slots[static_cast<std::size_t>(body.plan().results[step.n_carry + o])].bytes();
         std::memcpy(stacked[o].as<char>() + static_cast<std::size_t>(n) * bytes, row->data, bytes);
+        if (step.has_until && *results.back().as<unsigned char>())  // the rows of the steps left out are 0
+          std::memset(stacked[o].as<char>() + static_cast<std::size_t>(n + 1) * bytes, 0,
+                      static_cast<std::size_t>(steps - n - 1) * bytes);
       }
+    if (step.has_until && *results.back().as<unsigned char>()) break;
     if (context.progress)
       if (const auto now = Clock::now(); seconds(now - last_report) > kProgressSeconds || n + 1 == steps) {
         last_report = now;
@@ -362,7 +366,7 @@ void ReadyPlan::run_propagate(std::size_t i, RunContext& context) {
   std::vector<Argument> arguments;
   for (const Operand& o : step.inputs) arguments.push_back(argument(o));
   const std::int64_t steps = integer(arguments[0]);
-  const Argument& dt = arguments[1];
+  const Argument& dt = arguments[1 + view.n_state];
   if (const double h = dt.data ? *dt.data.as<double>() : from_bits(dt.scalar); !std::isfinite(h)) {
     const auto where = locations(step.code.get());
     throw Error("evolve", "dt is " + std::to_string(h) + ", it must be finite",
@@ -373,7 +377,7 @@ void ReadyPlan::run_propagate(std::size_t i, RunContext& context) {
       try_jump(step.code.get(), arguments, compile + loop_seconds(view.loop(), steps, context.schedule));
   std::vector<StorageRef> values{jump.q, jump.p};
   if (!jump.jumped) {
-    if (view.loop()->n_src == 0)
+    if (!view.has_loop())
       throw Error("evolve",
                   "the jump cannot be made, and " + std::string(name(view.integrator())) +
                       " has no loop: " + jump.facts.refused,

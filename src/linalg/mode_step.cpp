@@ -1,6 +1,7 @@
 // The N-th power of one mode's step, stable for every lambda, h and N.
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 
 #include "linalg/propagator.hpp"
 
@@ -79,7 +80,8 @@ ModeCoefficients exact_flow(DD lambda, double h, std::int64_t steps) {
     r.a1 = r.b = time * s1;
     r.a2 = time * time * s2;
     r.a3 = time * time * time * s3;
-    r.t = 1.0 - z * s2;
+    r.t = r.t_p = 1.0 - z * s2;
+    r.a2_p = r.a2;
     return r;
   }
   const DD omega = sqrt(abs(lambda));
@@ -101,19 +103,63 @@ ModeCoefficients exact_flow(DD lambda, double h, std::int64_t steps) {
   r.a1 = r.b = sine / (h < 0.0 ? -omega : omega);
   r.a2 = one_minus_t / lambda;
   r.a3 = ((r.exponent > 0 ? DD(0.0) : time) - r.a1) / lambda;
+  r.t_p = r.t;
+  r.a2_p = r.a2;
   return r;
 }
 
 }  // namespace
 
-ModeCoefficients mode_coefficients(DD lambda, double h, std::int64_t steps, StepKind kind,
+StepMap step_map(const IntegratorRow& row, DD z) {
+  StepMap m;
+  for (const Substep& s : row.substeps) {
+    // The substep's own [[1 + z sa, h sb], [-lambda h sc, 1 + z sd]], and sc = c + z sc2.
+    const double c = s.coefficient;
+    DD sa = 0.0, sb = 0.0, sc = 0.0, sd = 0.0, sc2 = 0.0, forces = 0.0;
+    switch (s.part) {
+      case Part::kKick: sc = forces = c; break;
+      case Part::kDrift: sb = c; break;
+      case Part::kSolve: {
+        const DD c2 = from_product(c, c), x = ldexp(z * c2, -2), denominator = 1.0 + x;
+        if (denominator.hi == 0.0) {
+          m.singular = true;
+          return m;
+        }
+        forces = c;
+        sb = sc = c / denominator;
+        sa = sd = -ldexp(c2 / denominator, -1);
+        sc2 = -ldexp(c2 * sc, -2);
+        break;
+      }
+      case Part::kFlow: throw std::logic_error("a flow has no step map");
+    }
+    const DD top = 1.0 + z * m.a, bottom = 1.0 + z * m.d;
+    const StepMap old = m;
+    m.a = sa + old.a + z * sa * old.a - sb * old.c;
+    m.b = (1.0 + z * sa) * old.b + sb * bottom;
+    m.c = sc * top + (1.0 + z * sd) * old.c;
+    m.d = sd + old.d + z * sd * old.d - sc * old.b;
+    m.c2 = sc2 + sc * old.a + old.c2 + sd * old.c;
+    m.weight = old.weight + forces;
+  }
+  m.s = -ldexp(m.a + m.d, -2);
+  m.sigma = z * m.s;
+  m.co_sigma = 1.0 - m.sigma;
+  // One solve by itself: without the cancellation, for any stiffness.
+  if (row.substeps.size() == 1 && row.substeps[0].part == Part::kSolve)
+    m.co_sigma =
+        1.0 / (1.0 + ldexp(z * from_product(row.substeps[0].coefficient, row.substeps[0].coefficient), -2));
+  return m;
+}
+
+ModeCoefficients mode_coefficients(DD lambda, double h, std::int64_t steps, const IntegratorRow& row,
                                    std::string* reason) {
   const auto undefined = [&](const char* why) {
     if (reason != nullptr) *reason = why;
     return ModeCoefficients{};
   };
   if (steps == 0 || h == 0.0) return {};
-  if (kind == StepKind::kExact) {
+  if (row.has(Part::kFlow)) {
     if (!isfinite(lambda * (DD(steps) * h) * (DD(steps) * h)) &&
         !isfinite(sqrt(abs(lambda)) * (DD(steps) * h))) {
       return undefined("omega t exceeds the range of doubles");
@@ -121,24 +167,13 @@ ModeCoefficients mode_coefficients(DD lambda, double h, std::int64_t steps, Step
     return exact_flow(lambda, h, steps);
   }
 
-  const DD x = ldexp(lambda * h * h, -2);
-  if (!isfinite(x)) return undefined("lambda h^2 exceeds the range of doubles");
-  // sigma = sin^2(theta/2) and 1 - sigma = cos^2(theta/2), both without cancellation; a = lambda a_lambda.
-  DD sigma = x, co_sigma = 1.0 - x, b = h, a_lambda = h, gq = ldexp(from_product(h, h), -1);
-  switch (kind) {
-    case StepKind::kLeapfrogKDK: a_lambda = co_sigma * h; break;
-    case StepKind::kLeapfrogDKD: b = co_sigma * h; break;
-    default: {
-      const DD denominator = 1.0 + x;
-      if (denominator.hi == 0.0)
-        return undefined("the implicit midpoint step is singular: 1 + lambda h^2 / 4 = 0");
-      co_sigma = 1.0 / denominator;
-      sigma = x * co_sigma;
-      b = a_lambda = co_sigma * h;
-      gq = gq * co_sigma;
-      break;
-    }
-  }
+  const DD z = lambda * h * h;
+  if (!isfinite(z)) return undefined("lambda h^2 exceeds the range of doubles");
+  const StepMap m = step_map(row, z);
+  if (m.singular) return undefined("the implicit midpoint step is singular: 1 + lambda h^2 / 4 = 0");
+  if (!isfinite(m.sigma) || !isfinite(m.b) || !isfinite(m.c) || !isfinite(m.c2))
+    return undefined("lambda h^2 exceeds the range of doubles");
+  const DD sigma = m.sigma, co_sigma = m.co_sigma;
 
   const DD n = steps;
   const bool odd = (steps & 1) != 0;
@@ -183,16 +218,23 @@ ModeCoefficients mode_coefficients(DD lambda, double h, std::int64_t steps, Step
     sin2 = (odd ? g.cosh2_half : -g.sinh2_half) / sigma;
   }
   r.exponent = g.exponent;
-  r.b = b * u;
-  r.a1 = a_lambda * u;
-  r.a2 = gq * sin2;
-  // h (N - (a / (lambda h)) U) / lambda, with lambda = 4 sigma / h^2 (KDK, DKD) or 4 sigma / ((1 - sigma)
-  // h^2).
-  const DD h3 = from_product(h, h) * h;
-  DD sum = missing_sum(n, u, sigma, g);
-  if (kind != StepKind::kLeapfrogDKD) sum += ldexp(u, -2);
-  r.a3 = h3 * sum;
-  if (kind == StepKind::kImplicitMidpoint) r.a3 = r.a3 * co_sigma;
+  r.b = m.b * h * u;
+  r.a1 = m.c * h * u;
+  // (1 - T_N) / lambda.
+  const DD h2 = from_product(h, h);
+  r.a2 = ldexp(h2 * m.s, 1) * sin2;
+  r.t_p = r.t;
+  r.a2_p = r.a2;
+  // A step that is not symmetric: M^N = T_N + U_{N-1} (M - tr M / 2).
+  if (const DD skew = ldexp(m.a - m.d, -1); skew.hi != 0.0) {
+    r.t = r.t + z * skew * u;
+    r.t_p = r.t_p - z * skew * u;
+    r.a2 = r.a2 - h2 * skew * u;
+    r.a2_p = r.a2_p + h2 * skew * u;
+  }
+  // (N h w - a1) / lambda, w the sum of the weights of the forces.
+  const DD sum = ldexp(m.s, 2) * m.weight * missing_sum(n, u, sigma, g) - m.c2 * u;
+  r.a3 = h2 * h * sum;
   return r;
 }
 

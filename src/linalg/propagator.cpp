@@ -219,6 +219,47 @@ struct WideBuilder {
 // 0 * inf = 0: a coefficient may have overflowed where the input is zero.
 DD guarded(DD coefficient, DD x) { return x.hi == 0.0 ? DD(0.0) : coefficient * x; }
 
+// What the phase of a mode depends on: sigma = sin^2(theta / 2) and its slope in z = lambda h^2.
+struct ModeAngle {
+  double sine = 0.0, co_sine = 1.0;  // sqrt |sigma|, sqrt |1 - sigma|
+  double gain = 0.25;                // |d sigma / d z|
+  double rounding = 0x1p-101;        // of theta, relative
+  bool unstable = false;
+};
+
+ModeAngle mode_angle(const IntegratorRow& row, DD z) {
+  ModeAngle angle;
+  if (row.has(Part::kFlow)) {
+    angle.sine = 0.5 * std::sqrt(std::fabs(z.hi));
+    angle.unstable = z.hi < 0.0;
+    return angle;
+  }
+  // Coefficients above 1 of both signs cancel: each substep may lose that much.
+  double sum = 0.0;
+  for (const Substep& s : row.substeps) sum += std::fabs(s.coefficient);
+  angle.rounding *= std::max(1.0, 0.5 * sum);
+  const StepMap m = step_map(row, z);
+  if (m.singular || !isfinite(m.sigma)) return angle;
+  angle.sine = std::sqrt(std::fabs(m.sigma.hi));
+  angle.co_sine = std::sqrt(std::fabs(m.co_sigma.hi));
+  angle.unstable = m.sigma.hi < 0.0 || m.co_sigma.hi < 0.0;
+  // A difference quotient; where z vanishes the slope is s itself.
+  constexpr double kStep = 0x1p-20;
+  angle.gain = std::fabs(m.s.hi);
+  if (const DD d = z * kStep; d.hi != 0.0)
+    angle.gain = std::max(angle.gain, std::fabs(((step_map(row, z + d).sigma - m.sigma) / d).hi));
+  return angle;
+}
+
+// The sum of the weights of a step's forces.
+DD force_weight(const IntegratorRow& row) {
+  if (row.has(Part::kFlow)) return 1.0;
+  DD sum = 0.0;
+  for (const Substep& s : row.substeps)
+    if (s.part != Part::kDrift) sum += s.coefficient;
+  return sum;
+}
+
 // Inputs near the end of the range are brought down first, so that no two products overflow to opposite
 // infinities.
 int headroom(DD a, DD b) { return std::fmax(std::fabs(a.hi), std::fabs(b.hi)) > 0x1p400 ? 620 : 0; }
@@ -513,19 +554,20 @@ NormalModesResult NormalModes::build(const SparseDD& k_in, const SparseDD& minv_
 
 long NormalModes::size() const { return impl_->n; }
 
-std::shared_ptr<const Jump> NormalModes::jump(double h, std::int64_t steps, StepKind kind) const {
+std::shared_ptr<const Jump> NormalModes::jump(double h, std::int64_t steps, Integrator integrator) const {
   {
     const std::lock_guard lock(impl_->mutex);
     for (const auto& old : impl_->kept) {
       // Bitwise equality of h, so that NaN finds itself and -0 is told from 0 harmlessly.
-      if (old->steps == steps && old->kind == kind && (old->h == h || (std::isnan(old->h) && std::isnan(h))))
+      if (old->steps == steps && old->integrator == integrator &&
+          (old->h == h || (std::isnan(old->h) && std::isnan(h))))
         return old;
     }
   }
   auto made = std::make_shared<Jump>();
   made->h = h;
   made->steps = steps;
-  made->kind = kind;
+  made->integrator = integrator;
   const long count = static_cast<long>(impl_->lambda.size());
   if (!std::isfinite(h)) {
     made->reason = "step size is not finite";
@@ -538,7 +580,8 @@ std::shared_ptr<const Jump> NormalModes::jump(double h, std::int64_t steps, Step
     std::vector<std::string> reasons(u(blocks));
     run_blocks(impl_->pool, blocks, [&](long block) {
       for (long j = block * kBlock; j < std::min(count, (block + 1) * kBlock); ++j) {
-        made->coefficients[u(j)] = mode_coefficients(impl_->lambda[u(j)], h, steps, kind, &reasons[u(block)]);
+        made->coefficients[u(j)] =
+            mode_coefficients(impl_->lambda[u(j)], h, steps, row_of(integrator), &reasons[u(block)]);
       }
     });
     for (const std::string& r : reasons) {
@@ -565,16 +608,16 @@ JumpReport NormalModes::Impl::report(const Jump& jump) const {
     r.lambda_min = std::numeric_limits<double>::infinity();
     r.lambda_max = -r.lambda_min;
   }
+  const IntegratorRow& row = row_of(jump.integrator);
   double phase = 0.0;
   const auto visit = [&](long j, double d_lambda) {
     const double l = lambda[u(j)].hi;
     r.lambda_min = std::min(r.lambda_min, l);
     r.lambda_max = std::max(r.lambda_max, l);
-    const double omega = std::sqrt(std::fabs(l)), x = 0.25 * l * h * h;
+    const double omega = std::sqrt(std::fabs(l));
     if (l > 0.0) r.max_h_omega = std::max(r.max_h_omega, h * omega);
-    const bool leapfrog = jump.kind == StepKind::kLeapfrogKDK || jump.kind == StepKind::kLeapfrogDKD;
-    const bool unstable = l < 0.0 || (leapfrog && x > 1.0);
-    if (unstable) {
+    const ModeAngle angle = mode_angle(row, lambda[u(j)] * h * h);
+    if (angle.unstable) {
       r.unstable_modes += multiplicity[u(j)];
       const ModeCoefficients& m = jump.coefficients[u(j)];
       if (m.t.hi != 0.0) {
@@ -582,13 +625,11 @@ JumpReport NormalModes::Impl::report(const Jump& jump) const {
                                                       0.30102999566398120 * static_cast<double>(m.exponent));
       }
     }
-    // d theta = h d(lambda) / (2 omega sqrt(1 - sigma)); for slow modes the change of U itself, d(lambda) (N
-    // h)^2 / 2.
-    const double co = leapfrog ? std::sqrt(std::fabs(1.0 - x)) : 1.0;
-    const double slope = std::min(co > 0.0 ? 1.0 / co : count, std::max(count, 1.0));
-    const double lever = std::min(omega > 0.0 ? 1.0 / omega : h * count, h * count);
-    phase =
-        std::max(phase, 0.5 * count * h * d_lambda * lever * slope + count * h * omega * slope * 0x1p-101);
+    // d theta = d sigma / sqrt(sigma (1 - sigma)); for slow modes and near sigma = 1 the change of U itself, N^2.
+    const double slope = std::min(angle.co_sine > 0.0 ? 1.0 / angle.co_sine : count, std::max(count, 1.0));
+    const double lever = std::min(angle.sine > 0.0 ? 1.0 / angle.sine : 2.0 * count, 2.0 * count);
+    phase = std::max(phase, count * h * h * d_lambda * angle.gain * lever * slope +
+                                2.0 * count * angle.sine * slope * angle.rounding);
   };
   const long shared = components.empty() ? static_cast<long>(lambda.size()) : components.front().first_mode;
   for (long j = 0; j < shared; ++j) visit(j, 0x1p-104 * std::fabs(lambda[u(j)].hi));
@@ -617,12 +658,12 @@ void NormalModes::Impl::apply_singles(const Jump& jump, const DD* q, const DD* p
                v = lowered(singles.v[u(s)]);
       const DD x = lowered(q[i]), y = lowered(p[i]);
       DD a = guarded(c.t, x) + guarded(c.b, m * y + v);
-      DD b = guarded(c.t, y) - guarded(c.a1, k * x);
+      DD b = guarded(c.t_p, y) - guarded(c.a1, k * x);
       if (g.hi != 0.0) {
         a -= guarded(c.a2, m * g);
         b -= guarded(c.a1, g);
       }
-      if (v.hi != 0.0) b -= guarded(c.a2, k * v);
+      if (v.hi != 0.0) b -= guarded(c.a2_p, k * v);
       const std::int64_t e = c.exponent + down;
       q_out[i] = e == 0 ? a : scale_exponent(a, e);
       p_out[i] = e == 0 ? b : scale_exponent(b, e);
@@ -647,7 +688,7 @@ void NormalModes::Impl::apply_component(const Component& c, const Jump& jump, co
       const DD y = ldexp(in_modes[u(j)], -down), pi = ldexp(in_modes[u(modes + j)], -down),
                f = ldexp(c.force[u(j)], -down);
       const DD pull = f - lambda[u(c.first_mode + j)] * y;
-      DD a = guarded(m.t, y) + guarded(m.b, pi), b = guarded(m.t, pi) + guarded(m.a1, pull);
+      DD a = guarded(m.t, y) + guarded(m.b, pi), b = guarded(m.t_p, pi) + guarded(m.a1, pull);
       if (f.hi != 0.0) a += guarded(m.a2, f);
       next.set(0, j, a, m.exponent + down);
       next.set(1, j, b, m.exponent + down);
@@ -676,10 +717,10 @@ void NormalModes::Impl::apply_component(const Component& c, const Jump& jump, co
     pi = ldexp(pi, -down);
     f = ldexp(f, -down);
     next.set(0, j, guarded(m.b, pi) + guarded(m.a2, f), m.exponent + down);
-    next.set(1, j, guarded(m.a2, pi) + guarded(m.a3, f), m.exponent + down);
+    next.set(1, j, guarded(m.a2_p, pi) + guarded(m.a3, f), m.exponent + down);
   }
   const WidePair out = next.transform(c.basis, parallel);
-  const DD time = DD(jump.steps) * jump.h;
+  const DD time = DD(jump.steps) * jump.h * force_weight(row_of(jump.integrator));
   // K times the summed displacement, its huge part apart.
   std::vector<DD> sum(out.moderate.begin() + size, out.moderate.end()), pull(u(size)),
       huge_pull(u(size), DD(0.0));

@@ -3,7 +3,7 @@
 //   H = 1/2 p^T Minv p + v^T p + 1/2 q^T K q + g^T q,   K, Minv symmetric, Minv positive semidefinite
 //
 // Minv = L L^T, S = L^T K L = V diag(lambda) V^T, all in double-double. In the coordinates of a mode every
-// step kind is [[c, b], [-a, c]] with c = 1 - 2 sigma, sigma = sin^2(theta / 2); its N-th power follows from
+// step has a 2 x 2 map with half trace 1 - 2 sigma, sigma = sin^2(theta / 2); its N-th power follows from
 // theta in double-double. No formula divides by lambda or by sin(theta) where they vanish, and growth carries
 // its own exponent.
 //
@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "linalg/dd_matrix.hpp"
+#include "support/integrators.hpp"
 
 namespace tinyphys {
 
@@ -28,21 +29,31 @@ struct SparseDD {
   std::vector<DD> value;
 };
 
-enum class StepKind { kLeapfrogKDK, kLeapfrogDKD, kImplicitMidpoint, kExact };
+// One step of a mode, z = lambda h^2: [[1 + z a, h b], [-lambda h c, 1 + z d]], the product of the maps of the
+// integrator's substeps. Kept with z pulled out, so that nothing cancels as z goes to 0.
+struct StepMap {
+  DD a = 0.0, b = 0.0, c = 0.0, d = 0.0;
+  DD weight = 0.0;  // sum of the weights of the forces: 1 up to the rounding of the coefficients
+  DD c2 = 0.0;      // c = weight + z c2
+  DD s = 0.0, sigma = 0.0, co_sigma = 1.0;  // sigma = z s = sin^2(theta / 2), 1 - sigma
+  bool singular = false;                    // an implicit substep has no solution
+};
+// Of an integrator without a flow.
+StepMap step_map(const IntegratorRow& row, DD z);
 
 // What a mode's (y, pi) becomes, with f the constant force in the mode and pi including the linear term's
 // shift:
-//   y' = t y + b pi + a2 f,   pi' = t pi - lambda a1 y + a1 f,   h sum' y_j = a2 pi + a3 f for y_0 = 0
-// (sum': the positions at which the step kind takes its forces). Every entry is to be multiplied by
-// 2^exponent.
+//   y' = t y + b pi + a2 f,   pi' = t_p pi - lambda a1 y + a1 f,   h sum' y_j = a2_p pi + a3 f for y_0 = 0
+// (sum': the positions at which the step takes its forces, with their weights). Every entry is to be multiplied by
+// 2^exponent. For symmetric steps t = t_p and a2 = a2_p.
 struct ModeCoefficients {
-  DD t = 1.0, b = 0.0, a1 = 0.0, a2 = 0.0, a3 = 0.0;
+  DD t = 1.0, t_p = 1.0, b = 0.0, a1 = 0.0, a2 = 0.0, a2_p = 0.0, a3 = 0.0;
   std::int64_t exponent = 0;
 };
 
 // One mode's N-th power. `reason` is set where the step itself is undefined (implicit midpoint at 1 + lambda
 // h^2/4 = 0, lambda h^2 beyond the range of doubles).
-ModeCoefficients mode_coefficients(DD lambda, double h, std::int64_t steps, StepKind kind,
+ModeCoefficients mode_coefficients(DD lambda, double h, std::int64_t steps, const IntegratorRow& row,
                                    std::string* reason = nullptr);
 
 struct JumpReport {
@@ -61,7 +72,7 @@ struct JumpReport {
 struct Jump {
   double h = 0.0;
   std::int64_t steps = 0;
-  StepKind kind = StepKind::kLeapfrogKDK;
+  Integrator integrator = Integrator::LeapfrogKDK;
   std::string reason;  // empty, or why this jump cannot be taken (the loop must run)
   std::vector<ModeCoefficients> coefficients;
   JumpReport report;
@@ -93,7 +104,7 @@ class NormalModes {
 
   // The coefficients of `steps` >= 0 steps of size h (negative: backward). The last few are kept.
   // Thread-safe.
-  std::shared_ptr<const Jump> jump(double h, std::int64_t steps, StepKind kind) const;
+  std::shared_ptr<const Jump> jump(double h, std::int64_t steps, Integrator integrator) const;
 
   // (q, p) -> (q_out, p_out) for a jump without a reason; size() entries each; outputs may alias inputs. Zero
   // steps copy bits.

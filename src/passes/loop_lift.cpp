@@ -3,7 +3,7 @@
 #include <mutex>
 #include <unordered_map>
 
-#include "passes/lower_evolve.hpp"
+#include "derive/lower_evolve.hpp"
 #include "rewrite/rewrite.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
@@ -59,6 +59,7 @@ EnergyProof prove(const Node* evolve) {
   const UOp simplified =
       with_outputs(split.body.get(), simplify_for_recognition(outputs_of(split.body.get())));
   const Node* energy = simplified.get();
+  proof.energy = simplified;
   const auto groups = groups_of(energy);
   const Constants constants = constants_of(e, split.values);
   const auto names = names_of(e.energy(), split.values);
@@ -83,7 +84,6 @@ EnergyProof prove(const Node* evolve) {
     return proof;
   }
   proof.quadratic = true;
-  proof.forces = force_lambda(energy, e.q(), e.p());
   return proof;
 }
 
@@ -117,21 +117,32 @@ std::shared_ptr<const EnergyProof> prove_energy(const Node* evolve) {
   return proof;
 }
 
-bool depends_on_values(const Node* evolve) { return prove_energy(evolve)->needs_values; }
+std::int64_t value_verdict(const Node* evolve) {
+  const auto proof = prove_energy(evolve);
+  if (!proof->needs_values) return 0;
+  return EvolveRecord::kDecided | (proof->quadratic ? EvolveRecord::kQuadratic : 0) |
+         (proof->separable.separable ? EvolveRecord::kSeparable : 0);
+}
 
 UOp lift_evolve(const Node* evolve) {
   const EvolveView e(evolve);
-  const bool exact = e.integrator() == IntegratorKind::kExact;
+  const EvolveRecord record = e.record();
+  if (record.timed || (record.method == Method::Loop && e.row().has_loop())) return {};
+  // In a plan the numbers of H are arguments: what was decided from them came with the record.
   const auto proof = prove_energy(evolve);
-  if (!proof->quadratic || (e.method() == MethodKind::kLoop && !exact)) return {};
+  const bool told = record.verdict != 0;
+  const bool quadratic = told ? (record.verdict & EvolveRecord::kQuadratic) != 0 : proof->quadratic;
+  const bool separable = told ? (record.verdict & EvolveRecord::kSeparable) != 0 : proof->separable.separable;
+  if (!quadratic) return {};
   LocationScope at(evolve->location.load(std::memory_order_relaxed));
-  // The loop as a closed program over [steps, dt, q, p, captured...].
+  // The state and what is captured, dt first among it; the loop is a closed program over [steps, state, captured...].
   std::vector<UOp> src{
-      UOp(), proof->forces, UOp::share(e.steps()), UOp::share(e.dt()), UOp::share(e.q()), UOp::share(e.p())};
+      UOp(), UOp(), UOp::share(e.steps()), UOp::share(e.q()), UOp::share(e.p()), UOp::share(e.dt())};
   for (Node* c : e.captured()) src.push_back(UOp::share(c));
   const std::size_t n_loop_params = src.size() - 2;
   // What was taken out of the energy is computed by the runtime, once, and comes in as data.
-  const std::vector<UOp> arguments(src.begin() + 4, src.end());
+  std::vector<UOp> arguments{src[3], src[4]};
+  arguments.insert(arguments.end(), src.begin() + 6, src.end());
   for (const UOp& v : proof->taken_out)
     src.push_back(substitute(v, [&](Node* n) {
       return n->op == Op::PARAM ? arguments[static_cast<std::size_t>(n->arg(0))] : UOp();
@@ -141,37 +152,63 @@ UOp lift_evolve(const Node* evolve) {
     params.push_back(
         param(static_cast<std::int64_t>(i) - 2, src[i]->dtype, src[i]->shape(), is_number(src[i].get())));
   std::vector<UOp> outputs;
-  if (!exact) {
-    std::vector<UOp> inner{UOp::share(e.energy()), params[1], params[0]};
-    inner.insert(inner.end(), params.begin() + 2,
-                 params.begin() + static_cast<std::ptrdiff_t>(n_loop_params));
+  if (e.row().has_loop()) {
+    std::vector<UOp> inner{UOp::share(e.energy()), params[3], params[0], params[1], params[2]};
+    inner.insert(inner.end(), params.begin() + 4, params.begin() + static_cast<std::ptrdiff_t>(n_loop_params));
     outputs = lower_evolve(make(Op::EVOLVE, std::span<const UOp>(inner), evolve->arg()).get());
   }
-  const std::int64_t n_params = static_cast<std::int64_t>(params.size());
-  src[0] = make(Op::LAMBDA, std::span<const UOp>(outputs), std::span<const std::int64_t>(&n_params, 1));
-  const std::vector<std::int64_t> arg{static_cast<std::int64_t>(e.integrator()), proof->separable.separable};
+  const auto lambda = [](std::span<const UOp> of, std::size_t n_params) {
+    const auto n = static_cast<std::int64_t>(n_params);
+    return make(Op::LAMBDA, of, std::span<const std::int64_t>(&n, 1));
+  };
+  src[0] = lambda(outputs, params.size());
+  std::vector<UOp> forces_at;
+  for (std::size_t i = 3; i < src.size(); ++i) {
+    if (i == 5) continue;  // the forces do not take dt
+    forces_at.push_back(param(static_cast<std::int64_t>(i) - 3, src[i]->dtype, src[i]->shape()));
+  }
+  src[1] = lambda(tinyphys::apply(force_lambda(proof->energy.get(), e.q(), e.p()).get(), forces_at), src.size() - 3);
+  const std::vector<std::int64_t> arg{static_cast<std::int64_t>(PropagateKind::kHamiltonian), 2,
+                                      static_cast<std::int64_t>(record.integrator), separable};
   return make(Op::PROPAGATE, std::span<const UOp>(src), arg);
 }
 
+namespace {
+
+// The first node of a graph that reads this param, for a message; null when none does.
+bool reads_param(const UOp& graph, std::int64_t index) {
+  for (const Node* n : toposort(graph))
+    if (n->op == Op::PARAM && n->arg(0) == index) return true;
+  return false;
+}
+
+}  // namespace
+
 void check_integrator(const Node* evolve, const char* file, unsigned line) {
   const EvolveView e(evolve);
+  const IntegratorRow& row = e.row();
+  const std::string who(row.name);
+  const auto fail = [&](const std::string& why) { throw Error("evolve", why, file, line); };
+  const EvolveRecord record = e.record();
+  if (!row.has_loop() && record.method == Method::Loop)
+    fail(who + " is the flow itself, it has no loop of steps: leave Method::Loop away");
+  if (!row.has_loop() && record.timed)
+    fail(who + " needs an H that does not depend on the time; " +
+         integrator_names([](const IntegratorRow& r) { return r.has_loop(); }) + " take one that does");
   const auto proof = prove_energy(evolve);
-  const std::string who(name(e.integrator()));
-  if (e.integrator() == IntegratorKind::kExact && e.method() == MethodKind::kLoop)
-    throw Error("evolve", "Exact is the flow itself, it has no loop of steps: leave Method::Loop away", file,
-                line);
-  if (e.integrator() == IntegratorKind::kExact && !proof->quadratic)
-    throw Error("evolve",
-                "Exact needs an H of degree <= 2 in (q, p): " + proof->refused +
-                    "; LeapfrogKDK, LeapfrogDKD and ImplicitMidpoint take any H",
-                file, line);
-  const bool leapfrog =
-      e.integrator() == IntegratorKind::kLeapfrogKDK || e.integrator() == IntegratorKind::kLeapfrogDKD;
-  if (leapfrog && !proof->separable.separable)
-    throw Error("evolve",
-                who + " needs H = T(p) + V(q), but the term " + proof->separable.reason +
-                    " joins q and p; use " + (proof->quadratic ? "Exact or " : "") + "ImplicitMidpoint",
-                file, line);
+  if (!row.has_loop() && !proof->quadratic)
+    fail(who + " needs an H of degree <= 2 in (q, p): " + proof->refused + "; " +
+         integrator_names([](const IntegratorRow& r) { return r.has_loop(); }) + " take others");
+  if (!row.needs_separable()) return;
+  if (!proof->separable.separable)
+    fail(who + " needs H = T(p) + V(q), but the term " + proof->separable.reason + " joins q and p; use " +
+         (proof->quadratic && !record.timed
+              ? integrator_names([](const IntegratorRow& r) { return !r.needs_separable(); }, "or")
+              : integrator_names([](const IntegratorRow& r) { return !r.needs_separable() && r.has_loop(); },
+                                 "or")));
+  if (record.timed && reads_param(outputs_of(force_lambda(proof->energy.get(), e.q(), e.p()).get())[1], 2))
+    fail(who + " needs a T(p) that does not depend on the time, only V may; use " +
+         integrator_names([](const IntegratorRow& r) { return !r.needs_separable() && r.has_loop(); }, "or"));
 }
 
 }  // namespace tinyphys

@@ -20,18 +20,17 @@ struct EnergyProof {
   Separability separable;
   bool quadratic = false;
   bool values_decide = false;  // other captured constants may lead to another verdict
-  bool needs_values = false;   // and these lead to a jump: its plan is for them only
+  bool needs_values = false;   // and these lead to a jump
   // The energy's largest state-independent subgraphs that round, over its PARAMs: to recognition and to the jump they
   // are numbers, those that the runtime makes of them.
   std::vector<UOp> taken_out;
-  // dH/dq, dH/dp of the energy as simplified for recognition (quadratic only), over [q, p, captured..., taken out...]
-  UOp forces;
+  UOp energy;  // as simplified for recognition, over [q, p, captured..., taken out...]
   std::string refused;  // why it is not quadratic
 };
 std::shared_ptr<const EnergyProof> prove_energy(const Node* evolve);
 
-// Does a plan for this EVOLVE depend on the values of its captured constants?
-bool depends_on_values(const Node* evolve);
+// What was decided from the values of captured constants, as EvolveRecord::verdict; 0 where structure alone decides.
+std::int64_t value_verdict(const Node* evolve);
 
 // The PROPAGATE in place of an EVOLVE, or nothing when it stays a loop.
 UOp lift_evolve(const Node* evolve);

@@ -57,6 +57,7 @@ struct PlanStep {
   std::vector<int> outputs;  // slots; -1 where an output of a loop is not wanted
   std::shared_ptr<Plan> body;                    // kLoop
   std::size_t n_carry = 0, n_xs = 0, n_out = 0;  // kLoop
+  bool has_until = false;                        // kLoop: the last result of the body ends it
   bool scan_kernel = false;                      // kKernel: a whole time loop
 };
 

@@ -139,7 +139,7 @@ class Scheduler {
         step.kind = PlanOp::kPropagate;
         step.code = UOp::share(n);
         for (std::size_t i = 2; i < n->n_src; ++i) step.inputs.push_back(operand_of(n->src(i), true));
-        place_outputs(step, gets, 2);
+        place_outputs(step, gets, PropagateView(n).n_state);
         plan_->steps.push_back(std::move(step));
         return;
       }
@@ -241,6 +241,7 @@ class Scheduler {
     step.n_carry = scan.n_carry;
     step.n_xs = scan.n_xs;
     step.n_out = scan.n_out;
+    step.has_until = scan.has_until;
     step.inputs.push_back(operand_of(scan.steps(), true));
     for (std::size_t i = 2; i < n->n_src; ++i) step.inputs.push_back({slot_of(n->src(i)), false});
     step.body = schedule(scan.body(), options_);

@@ -1,6 +1,7 @@
 // The one interface through which the front end reaches the engine, which is a later stage.
 #pragma once
 
+#include <cstdint>
 #include <source_location>
 #include <span>
 #include <string>
@@ -14,8 +15,9 @@ class EngineHook {
   virtual ~EngineHook() = default;
   // Afterwards storage(v.get()) is set for each value, scalars and empty tensors too.
   virtual void realize(std::span<const UOp> values) = 0;
-  // Throws tp::Error when the integrator of an EVOLVE is not defined for its H.
-  virtual void check_evolve(const UOp& evolve, const std::source_location& where) = 0;
+  // Throws tp::Error when the integrator of an EVOLVE is not defined for its H. What an identity test decided that
+  // rests on the values of numbers in H (EvolveRecord::verdict); 0 where none did.
+  virtual std::int64_t check_evolve(const UOp& evolve, const std::source_location& where) = 0;
   virtual std::string explain(const UOp& value) = 0;
 };
 

@@ -19,17 +19,6 @@ using front::describe;
 using front::fail;
 using Callback = std::function<void(const Progress&)>;
 
-static_assert(static_cast<std::int64_t>(Integrator::LeapfrogKDK) ==
-              static_cast<std::int64_t>(IntegratorKind::kLeapfrogKDK));
-static_assert(static_cast<std::int64_t>(Integrator::LeapfrogDKD) ==
-              static_cast<std::int64_t>(IntegratorKind::kLeapfrogDKD));
-static_assert(static_cast<std::int64_t>(Integrator::Exact) ==
-              static_cast<std::int64_t>(IntegratorKind::kExact));
-static_assert(static_cast<std::int64_t>(Integrator::ImplicitMidpoint) ==
-              static_cast<std::int64_t>(IntegratorKind::kImplicitMidpoint));
-static_assert(static_cast<std::int64_t>(Method::Default) == static_cast<std::int64_t>(MethodKind::kDefault));
-static_assert(static_cast<std::int64_t>(Method::Loop) == static_cast<std::int64_t>(MethodKind::kLoop));
-
 // Each entry holds its node, so that the address cannot be taken by another; an entry that nobody else holds
 // is dropped at the next use of the table.
 struct CallbackTable {
@@ -65,6 +54,20 @@ std::pair<UOp, UOp> checked_state(const State& s, std::string_view call, const W
     fail(call, "q and p must have one shape: q is " + describe(q.get()) + ", p is " + describe(p.get()),
          where);
   return {q, p};
+}
+
+UOp checked_time(const Tensor& t, std::string_view call, const Where& where) {
+  const UOp time = front::value(t, call, where);
+  if (time->dtype != DType::kFloat64 || !time->shape().empty())
+    fail(call, "the time of the state must be a float64 scalar, got " + describe(time.get()), where);
+  return time;
+}
+
+bool holds(const UOp& graph, const Node* leaf) {
+  bool found = false;
+  for (const Node* n : toposort(graph, [&](const Node* x) { return found || !(x->flags & Node::kHasSym); }))
+    found |= n == leaf;
+  return found;
 }
 
 UOp checked_energy(const Tensor& h, std::string_view call, const Where& where) {
@@ -116,32 +119,80 @@ void set_progress_callback(const UOp& evolve, std::function<void(const Progress&
   t.entries.push_back({evolve, std::move(callback)});
 }
 
-System::System(std::function<Tensor(const Tensor& q, const Tensor& p)> h) : h_(std::move(h)) {}
+System::System(std::vector<Term> terms, Where where) : terms_(std::move(terms)) { check(where); }
+
+void System::check(Where where) const {
+  constexpr std::string_view kCall = "System";
+  if (timed_) return;
+  if (terms_.empty()) fail(kCall, "H has no terms, or is an empty function", where);
+  for (std::size_t i = 0; i < terms_.size(); ++i) {
+    const std::string which = terms_[i].name.empty() ? "H" : "the term \"" + terms_[i].name + "\"";
+    if (!terms_[i].h) fail(kCall, which + " is an empty function", where);
+    if (terms_.size() > 1 && terms_[i].name.empty()) fail(kCall, "a term of several has no name", where);
+    for (std::size_t k = 0; k < i; ++k)
+      if (terms_[k].name == terms_[i].name)
+        fail(kCall, "two terms are named \"" + terms_[i].name + "\"", where);
+  }
+}
+
+std::vector<Tensor> System::terms_at(const Tensor& q, const Tensor& p, const Tensor& t) const {
+  if (timed_) return {timed_(q, p, t)};
+  std::vector<Tensor> energies;
+  for (const Term& term : terms_) energies.push_back(term.h(q, p));
+  return energies;
+}
 
 State System::evolve(const State& s, const EvolveOptions& options, Where where) const {
   constexpr std::string_view kCall = "evolve";
   const auto [q0, p0] = checked_state(s, kCall, where);
+  const UOp t0 = checked_time(s.t, kCall, where);
   const UOp dt = checked_dt(options.dt, kCall, where);
   if (options.steps < 0) fail(kCall, "steps is " + std::to_string(options.steps), where);
+  if (!is_integrator(options.integrator))
+    fail(kCall,
+         "there is no integrator number " + std::to_string(static_cast<std::int64_t>(options.integrator)) +
+             "; there are " + integrator_names([](const IntegratorRow&) { return true; }),
+         where);
 
-  const UOp q = symbol(q0->dtype, q0->shape()), p = symbol(p0->dtype, p0->shape());
-  const UOp energy = checked_energy(h_(tensor(q), tensor(p)), kCall, where);
+  const UOp q = symbol_like(q0.get()), p = symbol_like(p0.get()), t = symbol_like(t0.get());
+  std::vector<UOp> energies;
+  for (const Tensor& h : terms_at(tensor(q), tensor(p), tensor(t)))
+    energies.push_back(checked_energy(h, kCall, where));
   LocationScope scope(where);
-  std::vector<UOp> captured;
-  const UOp h = close_lambda(std::span(&energy, 1), std::vector<UOp>{q, p}, captured);
+  EvolveRecord record;
+  record.integrator = options.integrator;
+  record.method = options.method;
+  record.timed =
+      std::any_of(energies.begin(), energies.end(), [&](const UOp& e) { return holds(e, t.get()); });
+  std::vector<UOp> captured, params{q, p};
+  if (record.timed) params.push_back(t);
+  const UOp h = close_lambda(energies, params, captured);
   std::vector<UOp> src{h, dt, constant_int(options.steps), q0, p0};
+  if (record.timed) src.push_back(t0);
   src.insert(src.end(), captured.begin(), captured.end());
-  const std::int64_t arg[] = {static_cast<std::int64_t>(options.integrator),
-                              static_cast<std::int64_t>(options.method)};
-  const UOp evolve = make(Op::EVOLVE, std::span<const UOp>(src), arg);
-  if (has_engine()) engine().check_evolve(evolve, where);
+  UOp evolve = make(Op::EVOLVE, std::span<const UOp>(src), record.encode());
+  if (has_engine()) {
+    record.verdict = engine().check_evolve(evolve, where);
+    if (record.verdict != 0) evolve = make(Op::EVOLVE, std::span<const UOp>(src), record.encode());
+  }
   if (options.progress) set_progress_callback(evolve, options.progress);
-  return {tensor(get(evolve, 0)), tensor(get(evolve, 1))};
+  // Numbers give a number: a loop of evolutions leaves no chain of sums behind.
+  const auto n = static_cast<double>(options.steps);
+  const UOp end = is_const(t0.get()) && is_const(dt.get())
+                      ? constant(const_double(t0.get()) + const_double(dt.get()) * n)
+                      : add(t0, mul(dt, constant(n)));
+  return {tensor(get(evolve, 0)), tensor(get(evolve, 1)), tensor(end)};
 }
 
 Tensor System::energy(const State& s, Where where) const {
   checked_state(s, "energy", where);
-  return tensor(checked_energy(h_(s.q, s.p), "energy", where));
+  checked_time(s.t, "energy", where);
+  std::vector<UOp> energies;
+  for (const Tensor& h : terms_at(s.q, s.p, s.t)) energies.push_back(checked_energy(h, "energy", where));
+  LocationScope scope(where);
+  UOp sum = energies[0];
+  for (std::size_t i = 1; i < energies.size(); ++i) sum = add(sum, energies[i]);
+  return tensor(sum);
 }
 
 }  // namespace tinyphys

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <numeric>
 
+#include "uop/graph.hpp"
+#include "uop/scan_layout.hpp"
+
 namespace tinyphys {
 namespace {
 
@@ -155,5 +158,71 @@ UOp sum_all(const UOp& x) {
 }
 UOp dot(const UOp& a, const UOp& b) { return sum_all(mul(a, b)); }
 UOp matmul(const UOp& a, const UOp& b) { return make(Op::MATMUL, {a, b}); }
+
+UOp symbol_like(const Node* n) { return symbol(n->dtype, n->shape()); }
+UOp symbol_of_row(const Node* n) { return symbol(n->dtype, n->shape().subspan(1)); }
+
+UOp make_scan(const ScanParts& s) {
+  const auto append = [](std::vector<UOp>& to, const std::vector<UOp>& from) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
+  std::vector<UOp> params{s.index ? s.index : symbol(DType::kInt64, {})}, outputs = s.next;
+  append(params, s.carry_params);
+  append(params, s.row_params);
+  append(params, s.captured_params);
+  append(outputs, s.outs);
+  if (s.until) outputs.push_back(s.until);
+  std::vector<UOp> extra, src{close_lambda(outputs, params, extra), s.steps};
+  append(src, s.carry);
+  append(src, s.xs);
+  append(src, s.captured);
+  append(src, extra);
+  Dims arg{static_cast<std::int64_t>(s.carry.size()), static_cast<std::int64_t>(s.xs.size())};
+  if (s.until) arg.push_back(1);
+  return make(Op::SCAN, std::span<const UOp>(src), arg);
+}
+
+ScanParts open_scan(const Node* n) {
+  const ScanView scan(n);
+  ScanParts s;
+  s.index = symbol(DType::kInt64, {});
+  s.steps = UOp::share(scan.steps());
+  std::vector<UOp> args{s.index};
+  const auto open = [&](std::span<Node* const> values, std::vector<UOp>& own, std::vector<UOp>& params,
+                        bool row) {
+    for (Node* v : values) {
+      own.push_back(UOp::share(v));
+      params.push_back(row ? symbol_of_row(v) : symbol_like(v));
+      args.push_back(params.back());
+    }
+  };
+  open(scan.carry(), s.carry, s.carry_params, false);
+  open(scan.xs(), s.xs, s.row_params, true);
+  open(scan.captured(), s.captured, s.captured_params, false);
+  std::vector<UOp> outputs = tinyphys::apply(scan.body(), args);
+  if (scan.has_until) {
+    s.until = outputs.back();
+    outputs.pop_back();
+  }
+  const auto outs = outputs.begin() + static_cast<std::ptrdiff_t>(scan.n_carry);
+  s.next.assign(outputs.begin(), outs);
+  s.outs.assign(outs, outputs.end());
+  return s;
+}
+
+ScanParts without_until(const ScanParts& parts) {
+  ScanParts s = parts;
+  s.until = UOp();
+  const UOp done = symbol(DType::kBool, {});
+  const auto choose = [&](const UOp& kept, const UOp& made) {
+    return where(broadcast_to(done, made->shape()), kept, made);
+  };
+  for (std::size_t i = 0; i < s.next.size(); ++i) s.next[i] = choose(s.carry_params[i], s.next[i]);
+  for (UOp& o : s.outs) o = choose(zeros_like(o), o);
+  s.carry_params.push_back(done);
+  s.carry.push_back(constant_bool(false));
+  s.next.push_back(make(Op::OR, {done, parts.until}));
+  return s;
+}
 
 }  // namespace tinyphys

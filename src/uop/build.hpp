@@ -72,4 +72,29 @@ UOp sum_all(const UOp& x);
 UOp dot(const UOp& a, const UOp& b);  // sum of a * b over all elements
 UOp matmul(const UOp& a, const UOp& b);
 
+// --- loops ---------------------------------------------------------------------------------------------
+
+// A SCAN to be made. The params are symbols of the body's own, one for each value beside it.
+struct ScanParts {
+  UOp index;  // int64 scalar symbol; null: the body does not ask for the number of the step
+  UOp steps;  // int64 scalar
+  std::vector<UOp> carry_params, carry;
+  std::vector<UOp> row_params, xs;  // in step i a row param is row i of its xs
+  std::vector<UOp> captured_params, captured;
+  std::vector<UOp> next;  // the carry that leaves the step
+  std::vector<UOp> outs;  // stacked
+  UOp until;  // bool scalar over next and the params: the step is the last one when true; may be null
+};
+
+// Whatever else the body holds (data, numbers, symbols of outer traces) is captured too. GETs as in scan_layout.hpp.
+UOp make_scan(const ScanParts& parts);
+// Symbols for the body of an existing SCAN (or SCAN_VJP) and its outputs at them.
+ScanParts open_scan(const Node* scan);
+// The same loop without `until`: a carry more says that it is done, and a step that is done changes nothing. It takes
+// all steps; for derivatives and batches. Its last carry is that flag.
+ScanParts without_until(const ScanParts& parts);
+
+UOp symbol_like(const Node* n);
+UOp symbol_of_row(const Node* n);  // without the leading axis
+
 }  // namespace tinyphys

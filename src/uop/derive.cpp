@@ -133,7 +133,7 @@ void derive_get(const Node* whole, std::int64_t i, Derived& out) {
       if (k + 3 < whole->n_src) return as(whole->src(1 + k));
       break;
     case Op::PROPAGATE:
-      if (k < 2) return as(whole->src(4 + k));
+      if (i < whole->arg(1)) return as(whole->src(3 + k));
       break;
     case Op::LAMBDA:
       if (k < whole->n_src) return as(whole->src(k));
@@ -147,10 +147,12 @@ void derive_get(const Node* whole, std::int64_t i, Derived& out) {
 }
 
 void check_scan(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
-  if (src.size() < 2 || arg.size() != 2 || src[0]->op != Op::LAMBDA) malformed(op, "needs a body and steps");
+  if (src.size() < 2 || arg.size() < 2 || arg.size() > 3 || src[0]->op != Op::LAMBDA)
+    malformed(op, "needs a body and steps");
   const Node* body = src[0];
   const std::int64_t inputs = body->arg(0) - 1;
-  if (inputs < arg[0] + arg[1] || static_cast<std::int64_t>(src.size()) < 2 + inputs || body->n_src < arg[0])
+  if (inputs < arg[0] + arg[1] || static_cast<std::int64_t>(src.size()) < 2 + inputs ||
+      body->n_src < arg[0] + (arg.size() > 2 ? arg[2] : 0))
     malformed(op, "body takes " + std::to_string(inputs) + " inputs");
   for (std::size_t i = 0; i < static_cast<std::size_t>(arg[0]); ++i)
     if (body->src(i)->dtype != src[2 + i]->dtype || !same_shape(body->src(i), src[2 + i]))
@@ -249,16 +251,17 @@ void derive(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg
     case Op::SCAN:
     case Op::SCAN_VJP: return check_scan(op, src, arg);
     case Op::EVOLVE:
-      if (src.size() < 5 || src[0]->op != Op::LAMBDA || arg.size() != 2)
+      if (src.size() < 5 || src[0]->op != Op::LAMBDA || arg.size() < 2)
         malformed(op, "needs H, dt, steps, q, p");
       return;
     case Op::EVOLVE_VJP:
-      if (src.size() < 7 || src[0]->op != Op::LAMBDA || arg.size() != 2)
+      if (src.size() < 7 || src[0]->op != Op::LAMBDA || arg.size() < 2)
         malformed(op, "needs the sources of EVOLVE and the cotangents of q and p");
       return;
     case Op::PROPAGATE:
-      if (src.size() < 6 || src[0]->op != Op::LAMBDA || src[1]->op != Op::LAMBDA || arg.size() != 2)
-        malformed(op, "needs loop, forces, q, p");
+      if (src.size() < 3 || src[0]->op != Op::LAMBDA || src[1]->op != Op::LAMBDA || arg.size() < 2 ||
+          arg[1] < 1 || static_cast<std::int64_t>(src.size()) < 3 + arg[1])
+        malformed(op, "needs loop, map, steps, state");
       return;
     case Op::CHECK:
       out.dtype = src[0]->dtype;

@@ -629,6 +629,15 @@ template <class T> class GraphEvaluator {
         stacked[j].real.insert(stacked[j].real.end(), o.real.begin(), o.real.end());
         stacked[j].integer.insert(stacked[j].integer.end(), o.integer.begin(), o.integer.end());
       }
+      if (scan.has_until && outputs.back()->integer[0] != 0) break;
+    }
+    for (Value<T>& s : stacked) {  // the steps that `until` left out
+      std::int64_t size = 1;
+      for (std::int64_t d : s.shape) size *= d;
+      if (is_float(s.dtype))
+        s.real.resize(static_cast<std::size_t>(size), Number<T>::from_double(0.0));
+      else
+        s.integer.resize(static_cast<std::size_t>(size), 0);
     }
     std::vector<Ref> results(inputs.begin() + 1,
                              inputs.begin() + 1 + static_cast<std::ptrdiff_t>(scan.n_carry));

@@ -2,42 +2,34 @@
 //
 // A body is a LAMBDA: closed, its free values are PARAM nodes numbered from 0 (kind 0, tensor).
 //
-//   SCAN    src  [body, steps, carry..., xs..., captured...]         arg [n_carry, n_xs]
-//           body params [index, carry..., one slice of each xs..., captured...]; outputs [carry'..., out...]
-//           GET i < n_carry is the last carry; GET n_carry + j stacks out j along a new leading axis [steps, ...].
-//           index is the int64 step number; steps is an int64 scalar CONST (or a scalar slot).
+//   SCAN    src  [body, steps, carry..., xs..., captured...]         arg [n_carry, n_xs] or [n_carry, n_xs, 1]
+//           body params [index, carry..., one slice of each xs..., captured...]; outputs [carry'..., out...], and last a
+//           bool scalar `until` where there is a third arg: the step after which it is true is the last one.
+//           GET i < n_carry is the last carry; GET n_carry + j stacks out j along a new leading axis [steps, ...] (0 in
+//           the rows of steps that `until` left out). index is the int64 step number; steps is an int64 scalar CONST (or
+//           a scalar slot). Made by make_scan (build.hpp).
 //   SCAN_VJP src [body, steps, carry..., xs..., captured..., ct of each GET...]   arg [n_carry, n_xs]
 //           GET i is the cotangent of source 2 + i (carry..., xs..., captured...), zeros for integers.
-//   EVOLVE  src  [H, dt, steps, q, p, captured...]                   arg [integrator, method]
-//           H params [q, p, captured...]; output: scalar energy.  GET 0 = q, GET 1 = p.
-//   EVOLVE_VJP src [H, dt, steps, q, p, captured..., ct of q, ct of p]   arg [integrator, method]
+//   EVOLVE  src  [H, dt, steps, q, p, captured...]                   arg EvolveRecord
+//           H params [q, p, captured...]; outputs: the scalar energy of each term; H is their sum.  GET 0 = q, GET 1 = p.
+//           Where the record says `timed`, captured 0 is the time at the start, and H takes the time of the moment there.
+//   EVOLVE_VJP src [H, dt, steps, q, p, captured..., ct of q, ct of p]   arg EvolveRecord
 //           GET i is the cotangent of source 1 + i (dt, steps, q, p, captured...), zeros for integers.
-//   PROPAGATE src [loop, forces, steps, dt, q, p, captured...]       arg [integrator, separable]
-//           loop: LAMBDA params [steps, dt, q, p, captured...] -> [q, p]; without outputs where there is no loop.
-//           forces: LAMBDA params [q, p, captured...] -> [dH/dq, dH/dp], affine in (q, p).
-//           GET 0 = q, GET 1 = p. The same map as the loop's; the plan holds both behind a Guard.
+//   PROPAGATE src [loop, map, steps, state..., captured...]          arg [PropagateKind, n_state, ...]
+//           loop: LAMBDA params [steps, state..., captured...] -> state...; without outputs where there is no loop.
+//           map: LAMBDA params [state..., captured...], affine in the state. What it gives is the kind's:
+//             kHamiltonian  [dH/dq, dH/dp]; state q, p; captured 0 is dt; arg [kind, 2, integrator, separable]
+//             kAffine       the state after one step; arg [kind, n_state]
+//           GET i = state i. The same map as the loop's; the plan holds both behind a Guard.
 #pragma once
 
 #include <cstdint>
 #include <span>
 
+#include "support/integrators.hpp"
 #include "uop/uop.hpp"
 
 namespace tinyphys {
-
-// What System::evolve may be asked for; the public enums of system.hpp have the same numbers.
-enum class IntegratorKind : std::int64_t { kLeapfrogKDK, kLeapfrogDKD, kExact, kImplicitMidpoint };
-enum class MethodKind : std::int64_t { kDefault, kLoop };
-
-constexpr std::string_view name(IntegratorKind k) {
-  switch (k) {
-    case IntegratorKind::kLeapfrogKDK: return "LeapfrogKDK";
-    case IntegratorKind::kLeapfrogDKD: return "LeapfrogDKD";
-    case IntegratorKind::kExact: return "Exact";
-    case IntegratorKind::kImplicitMidpoint: return "ImplicitMidpoint";
-  }
-  return "?";
-}
 
 // A view of the sources of SCAN (and of the leading sources of SCAN_VJP).
 struct ScanView {
@@ -45,10 +37,13 @@ struct ScanView {
       : node(n),
         n_carry(static_cast<std::size_t>(n->arg(0))),
         n_xs(static_cast<std::size_t>(n->arg(1))),
-        n_out(n->src(0)->n_src - n_carry),
+        has_until(n->n_arg > 2 && n->arg(2) != 0),
+        n_out(n->src(0)->n_src - n_carry - has_until),
         n_captured(n->src(0)->arg(0) - 1 - n->arg(0) - n->arg(1)) {}
   const Node* node;
-  std::size_t n_carry, n_xs, n_out;
+  std::size_t n_carry, n_xs;
+  bool has_until;
+  std::size_t n_out;
   std::int64_t n_captured;
 
   Node* body() const { return node->src(0); }
@@ -63,6 +58,27 @@ struct ScanView {
   }
 };
 
+// What an EVOLVE was asked for, as its args: trailing defaults are left out, so that equal requests are equal nodes.
+struct EvolveRecord {
+  Integrator integrator = Integrator::LeapfrogKDK;
+  Method method = Method::Default;
+  bool timed = false;  // H depends on the time
+  // What an identity test that rests on the values of numbers in H has decided; 0 where structure alone decides.
+  // A plan for one verdict serves all numbers that share it.
+  std::int64_t verdict = 0;
+  double tolerance = 0;  // for certified rewrites; 0: none are allowed
+  std::int64_t save_every = 0;
+  bool reversible = false;
+  std::vector<std::int64_t> levels;    // inner steps of each term of H
+  std::vector<std::int64_t> conserve;  // invariants to project on
+
+  static constexpr std::int64_t kDecided = 1, kQuadratic = 2, kSeparable = 4;  // of verdict
+
+  Dims encode() const;
+  static EvolveRecord decode(std::span<const std::int64_t> arg);
+  friend bool operator==(const EvolveRecord&, const EvolveRecord&) = default;
+};
+
 struct EvolveView {
   explicit EvolveView(const Node* n) : node(n) {}
   const Node* node;
@@ -72,8 +88,8 @@ struct EvolveView {
   Node* q() const { return node->src(3); }
   Node* p() const { return node->src(4); }
   std::span<Node* const> captured() const { return node->src().subspan(5); }
-  IntegratorKind integrator() const { return static_cast<IntegratorKind>(node->arg(0)); }
-  MethodKind method() const { return static_cast<MethodKind>(node->arg(1)); }
+  EvolveRecord record() const { return EvolveRecord::decode(node->arg()); }
+  const IntegratorRow& row() const { return row_of(static_cast<Integrator>(node->arg(0))); }
 };
 
 struct EvolveVjpView : EvolveView {
@@ -82,18 +98,22 @@ struct EvolveVjpView : EvolveView {
   std::span<Node* const> cotangents() const { return node->src().subspan(node->n_src - 2); }
 };
 
+enum class PropagateKind : std::int64_t { kHamiltonian, kAffine };
+
 struct PropagateView {
-  explicit PropagateView(const Node* n) : node(n) {}
+  explicit PropagateView(const Node* n) : node(n), n_state(static_cast<std::size_t>(n->arg(1))) {}
   const Node* node;
+  std::size_t n_state;
+  PropagateKind kind() const { return static_cast<PropagateKind>(node->arg(0)); }
   Node* loop() const { return node->src(0); }
-  Node* forces() const { return node->src(1); }
+  Node* map() const { return node->src(1); }
+  bool has_loop() const { return loop()->n_src > 0; }
   Node* steps() const { return node->src(2); }
-  Node* dt() const { return node->src(3); }
-  Node* q() const { return node->src(4); }
-  Node* p() const { return node->src(5); }
-  std::span<Node* const> captured() const { return node->src().subspan(6); }
-  IntegratorKind integrator() const { return static_cast<IntegratorKind>(node->arg(0)); }
-  bool separable() const { return node->arg(1) != 0; }
+  std::span<Node* const> state() const { return node->src().subspan(3, n_state); }
+  std::span<Node* const> captured() const { return node->src().subspan(3 + n_state); }
+  // kHamiltonian
+  Integrator integrator() const { return static_cast<Integrator>(node->arg(2)); }
+  bool separable() const { return node->arg(3) != 0; }
 };
 
 }  // namespace tinyphys

@@ -108,6 +108,7 @@ bool take_all(const std::vector<const Node*>& params, std::size_t first, std::sp
 bool scan_holds(const Node* n) {
   const ScanView s(n);
   const auto inputs = static_cast<std::size_t>(s.body()->arg(0));
+  if (s.has_until && !is_scalar(s.body()->src().back(), DType::kBool)) return false;
   if (s.n_captured < 0 || inputs != 1 + s.n_carry + s.n_xs + static_cast<std::size_t>(s.n_captured))
     return false;
   if (n->op == Op::SCAN && n->n_src != 1 + inputs) return false;
@@ -127,7 +128,10 @@ bool scan_holds(const Node* n) {
 bool evolve_holds(const Node* n) {
   const EvolveView e(n);
   const Node* energy = e.energy();
-  if (energy->n_src != 1 || !is_scalar(energy->src(0)) || !is_float(energy->src(0)->dtype)) return false;
+  if (energy->n_src == 0) return false;
+  for (const Node* term : energy->src())
+    if (!is_scalar(term) || !is_float(term->dtype)) return false;
+  if (!is_integrator(e.record().integrator)) return false;
   if (!is_scalar(e.dt()) || !is_float(e.dt()->dtype) || !is_scalar(e.steps(), DType::kInt64)) return false;
   if (!is_float(e.q()->dtype) || e.p()->dtype != e.q()->dtype) return false;
   const auto values = static_cast<std::size_t>(energy->arg(0));  // q, p, captured...
@@ -136,9 +140,9 @@ bool evolve_holds(const Node* n) {
 
 bool propagate_holds(const Node* n) {
   const PropagateView v(n);
-  return v.loop()->op == Op::LAMBDA && v.forces()->op == Op::LAMBDA && is_scalar(v.steps(), DType::kInt64) &&
-         is_scalar(v.dt()) && (v.loop()->n_src == 0 || v.loop()->n_src == 2) && v.forces()->n_src == 2 &&
-         take_all(params_of(v.forces()), 0, n->src().subspan(4));
+  return v.loop()->op == Op::LAMBDA && v.map()->op == Op::LAMBDA && is_scalar(v.steps(), DType::kInt64) &&
+         (!v.has_loop() || v.loop()->n_src == v.n_state) && v.map()->n_src == v.n_state &&
+         take_all(params_of(v.map()), 0, n->src().subspan(3));
 }
 
 constexpr SpecRule kRules[] = {
@@ -218,14 +222,14 @@ constexpr SpecRule kRules[] = {
     {"SCAN: steps is an int64 scalar, and the body takes index, carry, a slice of each xs, captured",
      kTensors,
      [](const Node* n, Place&) { return (n->op != Op::SCAN && n->op != Op::SCAN_VJP) || scan_holds(n); }},
-    {"EVOLVE: H(q, p, captured...) is one float scalar; dt and steps are scalars; q and p are of one float "
+    {"EVOLVE: H(q, p, captured...) is float scalars; dt and steps are scalars; q and p are of one float "
      "dtype",
      kTensors,
      [](const Node* n, Place&) {
        return (n->op != Op::EVOLVE && n->op != Op::EVOLVE_VJP) || evolve_holds(n);
      }},
-    {"PROPAGATE: forces(q, p, captured...) gives two values; loop gives two or none", kTensors,
-     [](const Node* n, Place&) { return n->op != Op::PROPAGATE || propagate_holds(n); }},
+    {"PROPAGATE: map(state..., captured...) and loop give one value for each of the state, or loop none",
+     kTensors, [](const Node* n, Place&) { return n->op != Op::PROPAGATE || propagate_holds(n); }},
     {"CHECK: its condition is a bool scalar", kTensors,
      [](const Node* n, Place&) { return n->op != Op::CHECK || is_scalar(n->src(1), DType::kBool); }},
 

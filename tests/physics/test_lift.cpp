@@ -7,22 +7,16 @@
 
 #include <doctest/doctest.h>
 
-#include "passes/lower_evolve.hpp"
+#include "lift_helpers.hpp"
 #include "support/env.hpp"
-#include "support/quad.hpp"
-#include "tensor/access.hpp"
 #include "tinyphys/tinyphys.hpp"
-#include "uop/evaluate.hpp"
 
 namespace tp = tinyphys;
 using tp::Tensor;
+using namespace tp::testing;
 using Energy = std::function<Tensor(const Tensor&, const Tensor&)>;
 
 namespace {
-
-bool contains(const std::string& text, const std::string& what) {
-  return text.find(what) != std::string::npos;
-}
 
 std::vector<double> random_vector(std::size_t n, double low, double high, unsigned seed) {
   std::mt19937_64 gen(seed);
@@ -30,34 +24,6 @@ std::vector<double> random_vector(std::size_t n, double low, double high, unsign
   std::vector<double> v(n);
   for (double& x : v) x = u(gen);
   return v;
-}
-
-// q and p after the loop that the EVOLVE means, every number a quad.
-std::vector<tp::Quad> quad_loop(const tp::State& s) {
-  const tp::UOp q = tp::uop(s.q);
-  const auto outputs = tp::lower_evolve(q->src(0));
-  std::vector<tp::Node*> roots{outputs[0].get(), outputs[1].get()};
-  std::vector<tp::Quad> all;
-  for (const auto& v : tp::evaluate<tp::Quad>(roots)) all.insert(all.end(), v.real.begin(), v.real.end());
-  return all;
-}
-
-std::vector<double> joined(const tp::State& s) {
-  auto v = s.q.to_vector<double>();
-  const auto p = s.p.to_vector<double>();
-  v.insert(v.end(), p.begin(), p.end());
-  return v;
-}
-
-double relative_error(const std::vector<double>& x, const std::vector<tp::Quad>& reference) {
-  double error = 0, norm = 0;
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    const double r = static_cast<double>(reference[i]);
-    const double d = static_cast<double>(tp::Quad(x[i]) - reference[i]);
-    error += d * d;
-    norm += r * r;
-  }
-  return std::sqrt(error / std::max(norm, 1e-300));
 }
 
 struct Outcome {

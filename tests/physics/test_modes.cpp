@@ -95,7 +95,7 @@ template <class T> std::vector<T> solve(std::vector<T> a, std::vector<T> b) {
 }
 
 // The plain loop in number type T, as a user would write it.
-template <class T> State<T> loop(const System& s, double step, std::int64_t count, StepKind kind) {
+template <class T> State<T> loop(const System& s, double step, std::int64_t count, Integrator kind) {
   const long n = s.n;
   const std::vector<T> k(s.k.begin(), s.k.end()), m(s.minv.begin(), s.minv.end());
   State<T> z{{s.q.begin(), s.q.end()}, {s.p.begin(), s.p.end()}};
@@ -121,7 +121,7 @@ template <class T> State<T> loop(const System& s, double step, std::int64_t coun
     for (long i = 0; i < n; ++i) z.q[u(i)] += dt * velocity(z.p, i);
   };
   std::vector<T> middle_matrix;
-  if (kind == StepKind::kImplicitMidpoint) {
+  if (kind == Integrator::ImplicitMidpoint) {
     middle_matrix.assign(u(n * n), T(0));
     for (long i = 0; i < n; ++i) {
       for (long l = 0; l < n; ++l) {
@@ -132,11 +132,11 @@ template <class T> State<T> loop(const System& s, double step, std::int64_t coun
     }
   }
   for (std::int64_t step_index = 0; step_index < count; ++step_index) {
-    if (kind == StepKind::kLeapfrogKDK) {
+    if (kind == Integrator::LeapfrogKDK) {
       kick(z.q, half);
       drift(h);
       kick(z.q, half);
-    } else if (kind == StepKind::kLeapfrogDKD) {
+    } else if (kind == Integrator::LeapfrogDKD) {
       drift(half);
       kick(z.q, h);
       drift(half);
@@ -206,7 +206,7 @@ struct Doubles {
   std::vector<double> q, p;
 };
 
-Doubles jump(const NormalModes& modes, const System& s, double h, std::int64_t steps, StepKind kind) {
+Doubles jump(const NormalModes& modes, const System& s, double h, std::int64_t steps, Integrator kind) {
   const auto made = modes.jump(h, steps, kind);
   REQUIRE(made->reason == "");
   Doubles out{s.q, s.p};
@@ -282,13 +282,14 @@ void dense_mass(System& s, std::uint64_t seed) {
   }
 }
 
-constexpr StepKind kLoops[] = {StepKind::kLeapfrogKDK, StepKind::kLeapfrogDKD, StepKind::kImplicitMidpoint};
+constexpr Integrator kLoops[] = {Integrator::LeapfrogKDK, Integrator::LeapfrogDKD,
+                                 Integrator::ImplicitMidpoint};
 
 }  // namespace
 
 TEST_CASE("modes: a jump is at least as close to the quad loop as the double loop is") {
   const auto compare = [](const System& s, double h, std::initializer_list<std::int64_t> counts,
-                          StepKind kind) {
+                          Integrator kind) {
     const NormalModesResult built = build(s);
     REQUIRE(built.modes);
     for (const std::int64_t steps : counts) {
@@ -304,25 +305,25 @@ TEST_CASE("modes: a jump is at least as close to the quad loop as the double loo
     }
   };
   for (const long n : {8L, 30L}) {
-    for (const StepKind kind : {StepKind::kLeapfrogKDK, StepKind::kLeapfrogDKD}) {
+    for (const Integrator kind : {Integrator::LeapfrogKDK, Integrator::LeapfrogDKD}) {
       compare(chain(n, 1), 0.1, {1, 2, 3, 1000}, kind);
       compare(dense(n, 2), 0.1, {1, 2, 3, 1000}, kind);
     }
   }
-  compare(chain(8, 3), 0.1, {10000}, StepKind::kLeapfrogKDK);
-  compare(dense(12, 4), 0.15, {10000}, StepKind::kLeapfrogDKD);
-  compare(chain(100, 5), 0.2, {1, 100}, StepKind::kLeapfrogKDK);
-  compare(dense(60, 6), 0.1, {1, 1000}, StepKind::kLeapfrogKDK);
-  compare(chain(8, 7), 0.3, {1, 2, 3, 300}, StepKind::kImplicitMidpoint);
-  compare(dense(12, 8), 0.3, {1, 100}, StepKind::kImplicitMidpoint);
+  compare(chain(8, 3), 0.1, {10000}, Integrator::LeapfrogKDK);
+  compare(dense(12, 4), 0.15, {10000}, Integrator::LeapfrogDKD);
+  compare(chain(100, 5), 0.2, {1, 100}, Integrator::LeapfrogKDK);
+  compare(dense(60, 6), 0.1, {1, 1000}, Integrator::LeapfrogKDK);
+  compare(chain(8, 7), 0.3, {1, 2, 3, 300}, Integrator::ImplicitMidpoint);
+  compare(dense(12, 8), 0.3, {1, 100}, Integrator::ImplicitMidpoint);
   System biased = chain(12, 9);
   add_linear_terms(biased, 10);
-  for (const StepKind kind : kLoops) compare(biased, 0.1, {1, 2, 3, 500}, kind);
+  for (const Integrator kind : kLoops) compare(biased, 0.1, {1, 2, 3, 500}, kind);
   System coupled = dense(12, 11);
   add_linear_terms(coupled, 12);
   dense_mass(coupled, 13);
-  for (const StepKind kind : kLoops) compare(coupled, 0.1, {1, 2, 3, 300}, kind);
-  compare(biased, -0.1, {1, 2, 300}, StepKind::kLeapfrogKDK);
+  for (const Integrator kind : kLoops) compare(coupled, 0.1, {1, 2, 3, 300}, kind);
+  compare(biased, -0.1, {1, 2, 300}, Integrator::LeapfrogKDK);
 }
 
 TEST_CASE("modes: zero steps return the bits, h = 0 too; N steps forward and back return to the start") {
@@ -331,8 +332,8 @@ TEST_CASE("modes: zero steps return the bits, h = 0 too; N steps forward and bac
   s.q[3] = -0.0;
   const NormalModesResult built = build(s);
   REQUIRE(built.modes);
-  for (const StepKind kind :
-       {StepKind::kLeapfrogKDK, StepKind::kLeapfrogDKD, StepKind::kImplicitMidpoint, StepKind::kExact}) {
+  for (const Integrator kind :
+       {Integrator::LeapfrogKDK, Integrator::LeapfrogDKD, Integrator::ImplicitMidpoint, Integrator::Exact}) {
     const Doubles same = jump(*built.modes, s, 0.1, 0, kind);
     for (long i = 0; i < s.n; ++i) {
       CHECK(same.q[u(i)] == s.q[u(i)]);
@@ -362,9 +363,9 @@ TEST_CASE("modes: exact flow against the quad matrix exponential") {
     REQUIRE(built.modes);
     for (const double t : {1e-9, 1e-3, 0.1, 1.0, 7.0}) {
       CAPTURE(t);
-      CHECK(error(jump(*built.modes, at, t, 1, StepKind::kExact), exact_flow(at, t)) <= 1.2e-16);
-      CHECK(error(jump(*built.modes, at, t, 3, StepKind::kExact), exact_flow(at, 3 * static_cast<Quad>(t))) <=
-            1.2e-16);
+      CHECK(error(jump(*built.modes, at, t, 1, Integrator::Exact), exact_flow(at, t)) <= 1.2e-16);
+      CHECK(error(jump(*built.modes, at, t, 3, Integrator::Exact),
+                  exact_flow(at, 3 * static_cast<Quad>(t))) <= 1.2e-16);
     }
   }
 }
@@ -442,10 +443,10 @@ TEST_CASE("modes: N = 1e9 against Chebyshev doubling in quad") {
   }
   const NormalModesResult built = build(s);
   REQUIRE(built.modes);
-  const double e = error(jump(*built.modes, s, h, steps, StepKind::kLeapfrogKDK), want);
+  const double e = error(jump(*built.modes, s, h, steps, Integrator::LeapfrogKDK), want);
   MESSAGE("n = 50, N = 1e9: relative error " << e);
   CHECK(e <= 1e-15);  // promised: 1e-11
-  CHECK(built.modes->jump(h, steps, StepKind::kLeapfrogKDK)->report.error_bound <= 1e-11);
+  CHECK(built.modes->jump(h, steps, Integrator::LeapfrogKDK)->report.error_bound <= 1e-11);
 }
 
 TEST_CASE("modes: singular K, constant forces, free particles") {
@@ -466,13 +467,13 @@ TEST_CASE("modes: singular K, constant forces, free particles") {
   add_linear_terms(s, 52);
   const NormalModesResult built = build(s);
   REQUIRE(built.modes);
-  for (const StepKind kind : kLoops) {
+  for (const Integrator kind : kLoops) {
     for (const std::int64_t steps : {1L, 2L, 777L}) {
       CHECK(error(jump(*built.modes, s, 0.1, steps, kind), loop<Quad>(s, 0.1, steps, kind)) <= 1.2e-16);
     }
   }
   // Momentum falls by N h sum g whatever the springs do.
-  const Doubles far = jump(*built.modes, s, 0.1, 1'000'000'000, StepKind::kLeapfrogKDK);
+  const Doubles far = jump(*built.modes, s, 0.1, 1'000'000'000, Integrator::LeapfrogKDK);
   Quad momentum = 0, expected = 0;
   for (long i = 0; i < s.n; ++i) {
     momentum += far.p[u(i)];
@@ -491,8 +492,8 @@ TEST_CASE("modes: singular K, constant forces, free particles") {
   f.p = {-0.5, 0.75, 4.0};
   const NormalModesResult free = build(f);
   REQUIRE(free.modes);
-  for (const StepKind kind :
-       {StepKind::kLeapfrogKDK, StepKind::kLeapfrogDKD, StepKind::kImplicitMidpoint, StepKind::kExact}) {
+  for (const Integrator kind :
+       {Integrator::LeapfrogKDK, Integrator::LeapfrogDKD, Integrator::ImplicitMidpoint, Integrator::Exact}) {
     const std::int64_t steps = 1'000'003;
     const Quad t = static_cast<Quad>(0.01) * steps;
     const Doubles z = jump(*free.modes, f, 0.01, steps, kind);
@@ -538,8 +539,8 @@ TEST_CASE("modes: every lambda h^2 of a single mode against the quad loop") {
     s.p[0] = 0.7;
     const NormalModesResult built = build(s);
     REQUIRE(built.modes);
-    for (const StepKind kind : kLoops) {
-      if (kind == StepKind::kImplicitMidpoint && k == -4.0) continue;
+    for (const Integrator kind : kLoops) {
+      if (kind == Integrator::ImplicitMidpoint && k == -4.0) continue;
       for (const double h : {1.0, -1.0, 0.5}) {
         for (const std::int64_t steps : {1L, 2L, 3L, 10L, 63L, 500L}) {
           CAPTURE(k);
@@ -577,7 +578,7 @@ TEST_CASE("modes: every lambda h^2 in a coupled pair against the quad loop") {
     for (const System& at : {s, null}) {
       const NormalModesResult built = build(at);
       REQUIRE(built.modes);
-      for (const StepKind kind : kLoops) {
+      for (const Integrator kind : kLoops) {
         for (const double h : {1.0, -0.5}) {
           for (const std::int64_t steps : {1L, 2L, 3L, 10L, 100L}) {
             CAPTURE(k);
@@ -600,7 +601,7 @@ TEST_CASE("modes: growth goes to infinity of the right sign, never to NaN") {
   s.K(4, 4) = 60.0;  // h omega > 2 at h = 0.5
   const NormalModesResult built = build(s);
   REQUIRE(built.modes);
-  for (const StepKind kind : {StepKind::kLeapfrogKDK, StepKind::kLeapfrogDKD}) {
+  for (const Integrator kind : {Integrator::LeapfrogKDK, Integrator::LeapfrogDKD}) {
     const State<Quad> want = loop<Quad>(s, 0.5, 30, kind);
     CHECK(error(jump(*built.modes, s, 0.5, 30, kind), want) <= 1.2e-16);
     CHECK(built.modes->jump(0.5, 30, kind)->report.unstable_modes == 1);
@@ -628,8 +629,8 @@ TEST_CASE("modes: growth goes to infinity of the right sign, never to NaN") {
   saddle.q = {1.0, 1.0, 0.5};
   const NormalModesResult at = build(saddle);
   REQUIRE(at.modes);
-  for (const StepKind kind :
-       {StepKind::kLeapfrogKDK, StepKind::kLeapfrogDKD, StepKind::kImplicitMidpoint, StepKind::kExact}) {
+  for (const Integrator kind :
+       {Integrator::LeapfrogKDK, Integrator::LeapfrogDKD, Integrator::ImplicitMidpoint, Integrator::Exact}) {
     const Doubles z = jump(*at.modes, saddle, 0.1, 10'000'000, kind);
     CHECK(z.q[0] == kInf);
     CHECK(z.q[1] == kInf);
@@ -638,13 +639,13 @@ TEST_CASE("modes: growth goes to infinity of the right sign, never to NaN") {
   }
   // Tiny amplitudes are brought back into range by the growth: e^(t) 1e-300.
   saddle.q = {1e-300, 1e-300, 0.0};
-  const Doubles grown = jump(*at.modes, saddle, 1.0, 800, StepKind::kExact);
+  const Doubles grown = jump(*at.modes, saddle, 1.0, 800, Integrator::Exact);
   const double expected = std::exp(std::sqrt(0.75) * 800.0 - 300.0 * std::log(10.0)) / 2.0;
   CHECK(grown.q[0] == doctest::Approx(expected).epsilon(1e-11));
   // Inputs near the end of the range.
   saddle.q = {1e308, -1e308, 1e308};
   saddle.p = {-1e308, 1e308, 1e308};
-  for (const StepKind kind : {StepKind::kLeapfrogKDK, StepKind::kImplicitMidpoint, StepKind::kExact}) {
+  for (const Integrator kind : {Integrator::LeapfrogKDK, Integrator::ImplicitMidpoint, Integrator::Exact}) {
     const Doubles z = jump(*at.modes, saddle, 0.1, 100000, kind);
     for (long i = 0; i < 3; ++i) {
       CHECK_FALSE(std::isnan(z.q[u(i)]));
@@ -677,24 +678,24 @@ TEST_CASE("modes: directions without kinetic energy stay put while their momentu
   for (const System& at : {s, dense_null}) {
     const NormalModesResult built = build(at);
     REQUIRE(built.modes);
-    for (const StepKind kind : kLoops) {
+    for (const Integrator kind : kLoops) {
       for (const std::int64_t steps : {1L, 2L, 3L, 400L}) {
         CHECK(error(jump(*built.modes, at, 0.1, steps, kind), loop<Quad>(at, 0.1, steps, kind)) <= 1.2e-16);
         CHECK(error(jump(*built.modes, at, 1e-7, steps, kind), loop<Quad>(at, 1e-7, steps, kind)) <= 1.2e-16);
       }
     }
-    CHECK(error(jump(*built.modes, at, 2.0, 1, StepKind::kExact), exact_flow(at, 2.0)) <= 1.2e-16);
-    const Doubles z = jump(*built.modes, at, 5.0, 10'000, StepKind::kLeapfrogKDK);
+    CHECK(error(jump(*built.modes, at, 2.0, 1, Integrator::Exact), exact_flow(at, 2.0)) <= 1.2e-16);
+    const Doubles z = jump(*built.modes, at, 5.0, 10'000, Integrator::LeapfrogKDK);
     for (const double x : z.p) CHECK_FALSE(std::isnan(x));
   }
-  const Doubles z = jump(*build(s).modes, s, 0.1, 1000, StepKind::kLeapfrogKDK);
+  const Doubles z = jump(*build(s).modes, s, 0.1, 1000, Integrator::LeapfrogKDK);
   CHECK(z.q[1] == s.q[1]);
   CHECK(z.q[5] == s.q[5]);
   // No kinetic energy at all.
   System still = dense(5, 75);
   std::fill(still.minv.begin(), still.minv.end(), 0.0);
-  CHECK(error(jump(*build(still).modes, still, 0.1, 100, StepKind::kLeapfrogKDK),
-              loop<Quad>(still, 0.1, 100, StepKind::kLeapfrogKDK)) <= 1.2e-16);
+  CHECK(error(jump(*build(still).modes, still, 0.1, 100, Integrator::LeapfrogKDK),
+              loop<Quad>(still, 0.1, 100, Integrator::LeapfrogKDK)) <= 1.2e-16);
   // A drift along such a direction of a coupled system is refused, by name.
   s.v[1] = 1.0;
   CHECK(build(s).reason == "v has a component outside the range of Minv");
@@ -725,8 +726,8 @@ TEST_CASE("modes: degenerate and clustered frequencies, masses over twelve decad
   for (const System& s : {ring, equal}) {
     const NormalModesResult built = build(s);
     REQUIRE(built.modes);
-    const State<Quad> want = loop<Quad>(s, 0.25, 2000, StepKind::kLeapfrogKDK);
-    CHECK(error(jump(*built.modes, s, 0.25, 2000, StepKind::kLeapfrogKDK), want) <= 1.2e-16);
+    const State<Quad> want = loop<Quad>(s, 0.25, 2000, Integrator::LeapfrogKDK);
+    CHECK(error(jump(*built.modes, s, 0.25, 2000, Integrator::LeapfrogKDK), want) <= 1.2e-16);
   }
   const std::vector<double> omega = build(ring).modes->frequencies();
   REQUIRE(omega.size() == 16);
@@ -741,8 +742,8 @@ TEST_CASE("modes: degenerate and clustered frequencies, masses over twelve decad
   const NormalModesResult built = build(wide);
   REQUIRE(built.modes);
   for (const std::int64_t steps : {1L, 3L, 2000L}) {
-    const State<Quad> want = loop<Quad>(wide, 0.2, steps, StepKind::kLeapfrogKDK);
-    const Doubles got = jump(*built.modes, wide, 0.2, steps, StepKind::kLeapfrogKDK);
+    const State<Quad> want = loop<Quad>(wide, 0.2, steps, Integrator::LeapfrogKDK);
+    const Doubles got = jump(*built.modes, wide, 0.2, steps, Integrator::LeapfrogKDK);
     // Component by component: slow coordinates are as right as fast ones.
     for (long i = 0; i < wide.n; ++i) {
       CHECK(static_cast<double>(absq(got.q[u(i)] - want.q[u(i)])) <= 4e-16 * (1.0 + std::fabs(got.q[u(i)])));
@@ -782,10 +783,10 @@ TEST_CASE("modes: refusals name the reason") {
   singular.K(0, 0) = -4.0;
   singular.M(0, 0) = 1.0;
   CHECK(build(singular)
-            .modes->jump(1.0, 5, StepKind::kImplicitMidpoint)
+            .modes->jump(1.0, 5, Integrator::ImplicitMidpoint)
             ->reason.rfind("the implicit midpoint step is singular", 0) == 0);
-  CHECK(build(singular).modes->jump(kInf, 5, StepKind::kLeapfrogKDK)->reason == "step size is not finite");
-  CHECK(build(singular).modes->jump(1.0, -5, StepKind::kLeapfrogKDK)->reason == "negative number of steps");
+  CHECK(build(singular).modes->jump(kInf, 5, Integrator::LeapfrogKDK)->reason == "step size is not finite");
+  CHECK(build(singular).modes->jump(1.0, -5, Integrator::LeapfrogKDK)->reason == "negative number of steps");
   // Unsorted columns and split entries are the same matrix.
   SparseDD shuffled;
   shuffled.n = 2;
@@ -830,9 +831,9 @@ TEST_CASE("modes: a hundred thousand independent oscillators need no eigen solve
   REQUIRE(built.modes);
   CHECK(built.modes->component_sizes() == std::vector<long>(100, 2));
   CHECK(built.modes->frequencies().size() == u(n));
-  const auto made = built.modes->jump(0.01, 12345, StepKind::kLeapfrogKDK);
+  const auto made = built.modes->jump(0.01, 12345, Integrator::LeapfrogKDK);
   CHECK(made->coefficients.size() <= 7 + 200);
-  CHECK(built.modes->jump(0.01, 12345, StepKind::kLeapfrogKDK) == made);
+  CHECK(built.modes->jump(0.01, 12345, Integrator::LeapfrogKDK) == made);
   built.modes->apply(*made, q.data(), p.data(), q1.data(), p1.data());
   for (const long at : {0L, 10L, 99999L}) {
     const bool pair = at % 1000 == 10;
@@ -844,7 +845,7 @@ TEST_CASE("modes: a hundred thousand independent oscillators need no eigen solve
       s.p[u(i)] = p[u(at + i)];
     }
     if (pair) s.K(0, 1) = s.K(1, 0) = -0.5;
-    const State<Quad> want = loop<Quad>(s, 0.01, 12345, StepKind::kLeapfrogKDK);
+    const State<Quad> want = loop<Quad>(s, 0.01, 12345, Integrator::LeapfrogKDK);
     for (long i = 0; i < s.n; ++i) {
       CHECK(q1[u(at + i)] == static_cast<double>(want.q[u(i)]));
       CHECK(p1[u(at + i)] == static_cast<double>(want.p[u(i)]));
@@ -863,8 +864,8 @@ TEST_CASE("modes: the same bits whatever runs the blocks") {
   const NormalModesResult b = NormalModes::build(sparse(s.n, s.k), sparse(s.n, s.minv), none, none, reversed);
   REQUIRE(a.modes);
   REQUIRE(b.modes);
-  const Doubles x = jump(*a.modes, s, 0.1, 1'000'000, StepKind::kLeapfrogKDK),
-                y = jump(*b.modes, s, 0.1, 1'000'000, StepKind::kLeapfrogKDK);
+  const Doubles x = jump(*a.modes, s, 0.1, 1'000'000, Integrator::LeapfrogKDK),
+                y = jump(*b.modes, s, 0.1, 1'000'000, Integrator::LeapfrogKDK);
   CHECK(x.q == y.q);
   CHECK(x.p == y.p);
 }
@@ -890,13 +891,13 @@ TEST_CASE("modes: a thousand coupled oscillators against a double-double loop (T
     force();
     for (long i = 0; i < n; ++i) p[u(i)] -= f[u(i)] * h * 0.5;
   }
-  const State<double> plain = loop<double>(s, h, steps, StepKind::kLeapfrogKDK);
+  const State<double> plain = loop<double>(s, h, steps, Integrator::LeapfrogKDK);
   State<Quad> want;
   for (long i = 0; i < n; ++i) {
     want.q.push_back(quad(q[u(i)]));
     want.p.push_back(quad(p[u(i)]));
   }
-  const double by_jump = error(jump(*built.modes, s, h, steps, StepKind::kLeapfrogKDK), want),
+  const double by_jump = error(jump(*built.modes, s, h, steps, Integrator::LeapfrogKDK), want),
                by_loop = error(plain, want);
   MESSAGE("n = 1000, N = 1000: jump " << by_jump << ", loop " << by_loop);
   CHECK(by_jump <= by_loop);

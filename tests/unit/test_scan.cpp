@@ -265,3 +265,44 @@ TEST_CASE("scan mistakes") {
   CHECK_THROWS_WITH_AS(scan([](const std::vector<Tensor>& v) { return std::vector<Tensor>{v[0]}; }, list, 2),
                        contains("step takes a carry of 2 tensors and returns 1"), Error);
 }
+
+TEST_CASE("a scan with until ends after the step that makes it true") {
+  // x doubles until it passes 100: 1, 2, ..., 128 after 7 steps.
+  const auto doubling = [](const Tensor& x, const Tensor& limit, std::int64_t n) {
+    return scan(
+        [](const Tensor& y) {
+          return std::pair{2.0 * y, y};
+        },
+        x, n, {.until = [limit](Tensor y) { return y > limit; }});
+  };
+  const Tensor limit = Tensor::from({100.0}, {});
+  const auto [end, seen] = doubling(Tensor::from({1.0}, {}), limit, 20);
+  CHECK(end.item<double>() == 128);
+  const auto rows = seen.to_vector<double>();
+  REQUIRE(rows.size() == 20);
+  CHECK(rows[6] == 64);
+  for (std::size_t i = 7; i < rows.size(); ++i) CHECK(rows[i] == 0);
+  // n is the bound.
+  CHECK(doubling(Tensor::from({1.0}, {}), limit, 3).first.item<double>() == 8);
+  // Derivatives: 2^7 by x, and 7 stays 7 for a small change.
+  const auto f = [&](const Tensor& x) { return doubling(x, limit, 20).first; };
+  CHECK(grad(f)(Tensor::from({1.0}, {})).item<double>() == 128);
+  CHECK(jvp(f, {Tensor::from({1.0}, {})}, {Tensor::from({0.5}, {})}).second.item<double>() == 64);
+  const auto g = [&](const Tensor& x) { return doubling(x, limit, 20).second.sum(); };
+  CHECK(grad(g)(Tensor::from({1.0}, {})).item<double>() == 127);
+  // In a batch each example ends by itself.
+  const auto many = vmap(f)(Tensor::from({1.0, 60.0, 200.0})).to_vector<double>();
+  CHECK(many == std::vector<double>{128, 120, 400});
+  // A structure as the carry.
+  const auto [a, b] = scan(
+      [](const Tensor& x, const Tensor& y) {
+        return std::tuple{x + 1.0, y * 2.0};
+      },
+      std::tuple{Tensor::from({0.0}, {}), Tensor::from({1.0}, {})}, 50,
+      {.until = [](Tensor x, Tensor) { return x >= 5.0; }});
+  CHECK(a.item<double>() == 5);
+  CHECK(b.item<double>() == 32);
+  CHECK_THROWS_WITH_AS(
+      scan([](const Tensor& x) { return x; }, limit, 5, {.until = [](Tensor x) { return x; }}),
+      doctest::Contains("bool scalar"), Error);
+}

@@ -32,7 +32,7 @@ class EvaluatorHook : public EngineHook {
       set_storage(roots[i], std::move(data));
     }
   }
-  void check_evolve(const UOp&, const std::source_location&) override {}
+  std::int64_t check_evolve(const UOp&, const std::source_location&) override { return 0; }
   std::string explain(const UOp&) override { return "evaluated node by node"; }
 };
 

@@ -1,0 +1,35 @@
+// Which step an evolution takes, and what the compiler may do with its loop.
+#pragma once
+
+#include <cstdint>
+
+namespace tinyphys {
+
+// How a step follows from H; h is dt. All are symplectic and symmetric.
+//   LeapfrogKDK       p -= h/2 dH/dq, q += h dH/dp, p -= h/2 dH/dq: order 2; H = T(p) + V(q)
+//   LeapfrogDKD       q += h/2 dH/dp, p -= h dH/dq, q += h/2 dH/dp: order 2; H = T(p) + V(q)
+//   Exact             the flow itself, for H quadratic in (q, p)
+//   ImplicitMidpoint  z += h J dH/dz((z + z') / 2): order 2; any H
+//   Yoshida4          3 leapfrog steps (Yoshida 1990): order 4; H = T(p) + V(q), as the following
+//   Yoshida6          7 leapfrog steps (Yoshida 1990, solution A): order 6
+//   Yoshida8          15 leapfrog steps (Suzuki and Umeno 1993): order 8
+//   BlanesMoan4       6 forces, 30 to 1000 times the accuracy of Yoshida4 for the same work (Blanes and Moan 2002,
+//                     S6): order 4
+enum class Integrator : std::int64_t {
+  LeapfrogKDK,
+  LeapfrogDKD,
+  Exact,
+  ImplicitMidpoint,
+  Yoshida4,
+  Yoshida6,
+  Yoshida8,
+  BlanesMoan4,
+};
+
+// What the compiler may do.
+//   Default  replace the loop by what gives the same result up to rounding
+//   Loop     run the steps one by one
+//   Auto     choose any method and say so; for now that is Default
+enum class Method : std::int64_t { Default, Loop, Auto };
+
+}  // namespace tinyphys

@@ -1,0 +1,237 @@
+#include "derive/lower_evolve.hpp"
+
+#include <cmath>
+
+#include "derive/gradient.hpp"
+#include "tinyphys/error.hpp"
+#include "uop/build.hpp"
+#include "uop/graph.hpp"
+#include "uop/scan_layout.hpp"
+
+namespace tinyphys {
+namespace {
+
+// Fixed-point sweeps of one implicit step: 2^-52 is reached when each sweep halves the error (h * omega <= 1).
+constexpr std::int64_t kMidpointSweeps = 60;
+// Residual of the midpoint equation that counts as solved, relative to the largest coordinate.
+constexpr double kMidpointTolerance = 1e-13;
+constexpr double kTiny = 1e-290;
+
+UOp max_abs(const UOp& x) {
+  const UOp flat = reshape(unary(Op::ABS, x), Dims{x->size()});
+  return reduce(Reduction::kMax, flat, Dims{0});
+}
+UOp max_of(const UOp& a, const UOp& b) { return make(Op::MAX, {a, b}); }
+
+// One step of an EVOLVE over symbols of its state.
+class Step {
+ public:
+  explicit Step(const Node* evolve)
+      : evolve_(evolve),
+        row_(evolve_.row()),
+        timed_(evolve_.record().timed),
+        dt_(UOp::share(evolve_.dt())),
+        forces_(force_lambda(evolve_.energy(), evolve_.q(), evolve_.p())),
+        index_(symbol(DType::kInt64, {})) {}
+
+  std::vector<UOp> run() {
+    ScanParts s;
+    s.index = index_;
+    s.steps = UOp::share(evolve_.steps());
+    const UOp q0 = UOp::share(evolve_.q()), p0 = UOp::share(evolve_.p());
+    q_ = symbol_like(q0.get());
+    p_ = symbol_like(p0.get());
+    s.carry_params = {q_, p_};
+    s.carry = {q0, p0};
+    const bool carried = row_.first_same_as_last(), solves = row_.has(Part::kSolve) && q0->size() > 0;
+    if (carried) {
+      force_ = symbol_like(q0.get());
+      s.carry_params.push_back(force_);
+      s.carry.push_back(forces_at(q0, p0, start())[0]);
+    }
+    if (solves) {
+      worst_ = symbol(DType::kFloat64, {});
+      s.carry_params.push_back(worst_);
+      s.carry.push_back(constant(0.0));
+    }
+    for (std::size_t i = 0; i < row_.substeps.size(); ++i) substep(i);
+    s.next = {q_, p_};
+    if (carried) s.next.push_back(force_);
+    if (solves) s.next.push_back(worst_);
+
+    const UOp scan = make_scan(s);
+    std::vector<UOp> last{get(scan, 0), get(scan, 1)};
+    if (!solves) return last;
+    const UOp converged = compare(Op::LE, get(scan, carried ? 3 : 2), constant(kMidpointTolerance));
+    for (UOp& v : last)
+      v = make(Op::CHECK, {v, converged}, {static_cast<std::int64_t>(CheckKind::kMidpointConverged)});
+    return last;
+  }
+
+ private:
+  UOp start() const { return timed_ ? UOp::share(evolve_.captured()[0]) : UOp(); }
+  // The time of the moment: start + (steps done + the part of a step done) h.
+  UOp time(double done) const {
+    if (!timed_) return {};
+    const UOp steps = cast(index_, DType::kFloat64);
+    return add(start(), mul(done == 0 ? steps : offset(steps, done), dt_));
+  }
+  // c h for every coordinate.
+  UOp scale(double c) const {
+    const UOp h = c == 1 ? dt_ : mul(dt_, constant(c, dt_->dtype));
+    return broadcast_to(h, evolve_.q()->shape());
+  }
+  // dH/dq and dH/dp.
+  std::vector<UOp> forces_at(const UOp& q, const UOp& p, const UOp& t) const {
+    std::vector<UOp> args{q, p};
+    for (Node* c : evolve_.captured()) args.push_back(UOp::share(c));
+    if (timed_) args[2] = t;
+    return tinyphys::apply(forces_.get(), args);
+  }
+
+  void substep(std::size_t i) {
+    const auto [part, c] = row_.substeps[i];
+    switch (part) {
+      case Part::kKick: {
+        const bool first = i == 0 && force_, last = i + 1 == row_.substeps.size() && force_;
+        const UOp force = first ? force_ : forces_at(q_, p_, time(drifted_))[0];
+        p_ = sub(p_, mul(scale(c), force));
+        if (last) force_ = force;
+        return;
+      }
+      case Part::kDrift:
+        q_ = add(q_, mul(scale(c), forces_at(q_, p_, time(drifted_))[1]));
+        drifted_ += c;
+        // The sum of the drifts is the step: its rounding is no time that passes.
+        if (std::fabs(drifted_ - 1) < 1e-12) drifted_ = 1;
+        return;
+      case Part::kSolve: return solve(c);
+      case Part::kFlow: break;
+    }
+    throw Error("evolve", std::string(row_.name) + " is the exact flow of a quadratic H: it has no loop", "",
+                0);
+  }
+
+  // The midpoint m solves m = z + h/2 J grad H(m); z' = z + h J grad H(m). A carry keeps the worst residual of m,
+  // relative to the largest coordinate, over all steps: sweeps that did not converge are an error, not a result.
+  void solve(double c) {
+    const UOp t = time(drifted_ + c / 2), h = scale(c), h2 = scale(c / 2);
+    const auto sweep = [&](const UOp& at_q, const UOp& at_p) {
+      const auto g = forces_at(at_q, at_p, t);
+      return std::vector<UOp>{add(q_, mul(h2, g[1])), sub(p_, mul(h2, g[0]))};
+    };
+    ScanParts inner;
+    inner.steps = constant_int(kMidpointSweeps);
+    inner.carry = {q_, p_};
+    inner.carry_params = {symbol_like(q_.get()), symbol_like(p_.get())};
+    inner.next = sweep(inner.carry_params[0], inner.carry_params[1]);
+    const UOp scan = make_scan(inner);
+    const std::vector<UOp> mid{get(scan, 0), get(scan, 1)};
+    if (worst_) {
+      const auto again = sweep(mid[0], mid[1]);
+      for (std::size_t k = 0; k < 2; ++k) {
+        const UOp size = add(max_abs(mid[k]), constant(kTiny));
+        worst_ = max_of(worst_, div(max_abs(sub(again[k], mid[k])), size));
+      }
+    }
+    const auto g = forces_at(mid[0], mid[1], t);
+    q_ = add(q_, mul(h, g[1]));
+    p_ = sub(p_, mul(h, g[0]));
+    drifted_ += c;
+  }
+
+  EvolveView evolve_;
+  const IntegratorRow& row_;
+  bool timed_;
+  UOp dt_, forces_, index_;
+  UOp q_, p_, force_, worst_;
+  double drifted_ = 0;
+};
+
+}  // namespace
+
+UOp total_energy(std::span<const UOp> terms) {
+  UOp sum = terms[0];
+  for (const UOp& t : terms.subspan(1)) sum = add(sum, t);
+  return sum;
+}
+
+UOp force_lambda(const Node* energy, const Node* q, const Node* p) {
+  const std::int64_t n = energy->arg(0);
+  std::vector<UOp> params(static_cast<std::size_t>(n));
+  for (Node* x : toposort(energy->src()))
+    if (x->op == Op::PARAM) params[static_cast<std::size_t>(x->arg(0))] = symbol_like(x);
+  if (!params[0]) params[0] = symbol_like(q);
+  if (!params[1]) params[1] = symbol_like(p);
+  for (UOp& s : params)
+    if (!s) s = symbol(DType::kFloat64, {});  // captured but unused
+  const UOp h = total_energy(tinyphys::apply(energy, params));
+  const std::vector<UOp> wrt{params[0], params[1]};
+  // Back to the same params; numbers that differentiation made (exponents) stay inside, they belong to the text.
+  NodeMap<UOp> back;
+  for (std::size_t i = 0; i < params.size(); ++i)
+    back.insert(params[i].get(), param(static_cast<std::int64_t>(i), params[i]->dtype, params[i]->shape()));
+  const auto closed = substitute(gradient(h, wrt), [&](Node* x) {
+    const UOp* r = back.find(x);
+    return r ? *r : UOp();
+  });
+  return make(Op::LAMBDA, std::span<const UOp>(closed), std::span<const std::int64_t>(&n, 1));
+}
+
+std::vector<UOp> lower_evolve(const Node* evolve) {
+  LocationScope at(evolve->location.load(std::memory_order_relaxed));
+  return Step(evolve).run();
+}
+
+LoweredEvolve::LoweredEvolve(const Node* evolve) : evolve_(evolve) {
+  std::vector<UOp> src;
+  for (Node* s : evolve->src()) {
+    symbols.push_back(is_float(s->dtype) ? symbol_like(s) : UOp());
+    src.push_back(symbols.back() ? symbols.back() : UOp::share(s));
+  }
+  outputs = lower_evolve(make(Op::EVOLVE, std::span<const UOp>(src), evolve->arg()).get());
+}
+
+std::vector<UOp> LoweredEvolve::at_sources(std::vector<UOp> values) const {
+  NodeMap<UOp> actual;
+  for (std::size_t i = 0; i < symbols.size(); ++i)
+    if (symbols[i]) actual.insert(symbols[i].get(), UOp::share(evolve_->src(i)));
+  std::vector<UOp> present;
+  for (const UOp& v : values)
+    if (v) present.push_back(v);
+  present = substitute(present, [&](Node* n) {
+    const UOp* a = actual.find(n);
+    return a ? *a : UOp();
+  });
+  std::size_t next = 0;
+  for (UOp& v : values)
+    if (v) v = present[next++];
+  return values;
+}
+
+UOp by_unit_steps(const Node* n) {
+  const EvolveView evolve(n);
+  const UOp q = symbol_like(evolve.q()), p = symbol_like(evolve.p()), tau = symbol(DType::kFloat64, {}),
+            t0 = symbol(DType::kFloat64, {}), h = symbol_like(evolve.dt());
+  std::vector<UOp> args{q, p, add(t0, mul(h, tau))}, params{q, p, tau, t0, h}, extra;
+  std::vector<UOp> src{UOp(),
+                       ones_like(UOp::share(evolve.dt())),
+                       UOp::share(evolve.steps()),
+                       UOp::share(evolve.q()),
+                       UOp::share(evolve.p()),
+                       constant(0.0),
+                       UOp::share(evolve.captured()[0]),
+                       UOp::share(evolve.dt())};
+  for (Node* c : evolve.captured().subspan(1)) {
+    args.push_back(symbol_like(c));
+    params.push_back(args.back());
+    src.push_back(UOp::share(c));
+  }
+  std::vector<UOp> terms = tinyphys::apply(evolve.energy(), args);
+  for (UOp& term : terms) term = mul(h, term);
+  src[0] = close_lambda(terms, params, extra);
+  src.insert(src.end(), extra.begin(), extra.end());
+  return make(Op::EVOLVE, std::span<const UOp>(src), n->arg());
+}
+
+}  // namespace tinyphys

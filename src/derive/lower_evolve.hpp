@@ -1,0 +1,41 @@
+// EVOLVE -> SCAN: the loop that the integrator means, one step per pass, read off the integrator's row.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "uop/uop.hpp"
+
+namespace tinyphys {
+
+// The sum of the terms of H.
+UOp total_energy(std::span<const UOp> terms);
+
+// dH/dq and dH/dp of an energy LAMBDA with params [q, p, captured...], as a LAMBDA of the same params.
+UOp force_lambda(const Node* energy, const Node* q, const Node* p);
+
+// The q and p after all steps: GETs of one SCAN. Substeps in order (support/integrators.hpp):
+//   kick   p -= c h dH/dq      drift   q += c h dH/dp
+//   solve  z' = z + c h J grad H((z + z')/2) by fixed-point iteration, checked for convergence
+// Where a step begins and ends with a kick, the force is carried from step to step. In a timed H the time of a kick is
+// that of the drifts done, the time of a solve its middle. An integrator that is a flow has no loop: it throws.
+std::vector<UOp> lower_evolve(const Node* evolve);
+
+// The lowered EVOLVE with symbols in the place of its float sources (two of them may be one node).
+struct LoweredEvolve {
+  std::vector<UOp> symbols;  // null where the source is no float
+  std::vector<UOp> outputs;  // q, p over the symbols
+  std::vector<UOp> at_sources(
+      std::vector<UOp> values) const;  // the symbols replaced by the sources; nulls stay null
+
+  explicit LoweredEvolve(const Node* evolve);
+
+ private:
+  const Node* evolve_;
+};
+
+// A timed EVOLVE as steps of 1 under h H(q, p, t0 + h tau), with tau from 0: sources
+// [H', 1, steps, q, p, tau, t0, h, captured...] (captured without the time). For derivatives and batches by t0 and h.
+UOp by_unit_steps(const Node* evolve);
+
+}  // namespace tinyphys

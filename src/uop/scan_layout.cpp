@@ -1,0 +1,39 @@
+#include "uop/scan_layout.hpp"
+
+namespace tinyphys {
+
+Dims EvolveRecord::encode() const {
+  Dims arg{static_cast<std::int64_t>(integrator),
+           static_cast<std::int64_t>(method),
+           timed,
+           verdict,
+           bits(tolerance),
+           save_every,
+           reversible,
+           static_cast<std::int64_t>(levels.size())};
+  arg.insert(arg.end(), levels.begin(), levels.end());
+  arg.push_back(static_cast<std::int64_t>(conserve.size()));
+  arg.insert(arg.end(), conserve.begin(), conserve.end());
+  while (arg.size() > 2 && arg.back() == 0) arg.pop_back();
+  return arg;
+}
+
+EvolveRecord EvolveRecord::decode(std::span<const std::int64_t> arg) {
+  std::size_t next = 0;
+  const auto take = [&] { return next < arg.size() ? arg[next++] : 0; };
+  EvolveRecord r;
+  r.integrator = static_cast<Integrator>(take());
+  r.method = static_cast<Method>(take());
+  r.timed = take() != 0;
+  r.verdict = take();
+  r.tolerance = from_bits(take());
+  r.save_every = take();
+  r.reversible = take() != 0;
+  for (auto* list : {&r.levels, &r.conserve}) {
+    list->resize(static_cast<std::size_t>(take()));
+    for (std::int64_t& x : *list) x = take();
+  }
+  return r;
+}
+
+}  // namespace tinyphys
