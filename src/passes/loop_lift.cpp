@@ -154,7 +154,8 @@ UOp lift_evolve(const Node* evolve) {
   std::vector<UOp> outputs;
   if (e.row().has_loop()) {
     std::vector<UOp> inner{UOp::share(e.energy()), params[3], params[0], params[1], params[2]};
-    inner.insert(inner.end(), params.begin() + 4, params.begin() + static_cast<std::ptrdiff_t>(n_loop_params));
+    inner.insert(inner.end(), params.begin() + 4,
+                 params.begin() + static_cast<std::ptrdiff_t>(n_loop_params));
     outputs = lower_evolve(make(Op::EVOLVE, std::span<const UOp>(inner), evolve->arg()).get());
   }
   const auto lambda = [](std::span<const UOp> of, std::size_t n_params) {
@@ -167,7 +168,8 @@ UOp lift_evolve(const Node* evolve) {
     if (i == 5) continue;  // the forces do not take dt
     forces_at.push_back(param(static_cast<std::int64_t>(i) - 3, src[i]->dtype, src[i]->shape()));
   }
-  src[1] = lambda(tinyphys::apply(force_lambda(proof->energy.get(), e.q(), e.p()).get(), forces_at), src.size() - 3);
+  src[1] = lambda(tinyphys::apply(force_lambda(proof->energy.get(), e.q(), e.p()).get(), forces_at),
+                  src.size() - 3);
   const std::vector<std::int64_t> arg{static_cast<std::int64_t>(PropagateKind::kHamiltonian), 2,
                                       static_cast<std::int64_t>(record.integrator), separable};
   return make(Op::PROPAGATE, std::span<const UOp>(src), arg);
@@ -206,7 +208,7 @@ void check_integrator(const Node* evolve, const char* file, unsigned line) {
               ? integrator_names([](const IntegratorRow& r) { return !r.needs_separable(); }, "or")
               : integrator_names([](const IntegratorRow& r) { return !r.needs_separable() && r.has_loop(); },
                                  "or")));
-  if (record.timed && reads_param(outputs_of(force_lambda(proof->energy.get(), e.q(), e.p()).get())[1], 2))
+  if (record.timed && reads_param(outputs_of(force_lambda(e.energy(), e.q(), e.p()).get())[1], 2))
     fail(who + " needs a T(p) that does not depend on the time, only V may; use " +
          integrator_names([](const IntegratorRow& r) { return !r.needs_separable() && r.has_loop(); }, "or"));
 }

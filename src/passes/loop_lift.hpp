@@ -24,7 +24,7 @@ struct EnergyProof {
   // The energy's largest state-independent subgraphs that round, over its PARAMs: to recognition and to the jump they
   // are numbers, those that the runtime makes of them.
   std::vector<UOp> taken_out;
-  UOp energy;  // as simplified for recognition, over [q, p, captured..., taken out...]
+  UOp energy;           // as simplified for recognition, over [q, p, captured..., taken out...]
   std::string refused;  // why it is not quadratic
 };
 std::shared_ptr<const EnergyProof> prove_energy(const Node* evolve);
