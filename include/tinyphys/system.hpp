@@ -51,7 +51,7 @@ struct EvolveOptions {
 };
 
 // One of the terms that H is the sum of.
-struct Term {
+struct EnergyTerm {
   std::string name;
   std::function<Tensor(const Tensor& q, const Tensor& p)> h;
 };
@@ -67,12 +67,12 @@ class System {
   template <class F>
   requires std::is_invocable_r_v<Tensor, const F&, const Tensor&, const Tensor&>
   explicit System(F h, Where where = Where::current())
-      : System(std::vector<Term>{{"", Energy(std::move(h))}}, where) {}
+      : System(std::vector<EnergyTerm>{{"", Energy(std::move(h))}}, where) {}
   template <class F>
   requires std::is_invocable_r_v<Tensor, const F&, const Tensor&, const Tensor&, const Tensor&>
   explicit System(F h, Where where = Where::current()) : timed_(std::move(h)) { check(where); }
   // H as the sum of named terms: System({{"fast", Hf}, {"slow", Hs}}). Throws when two have one name.
-  explicit System(std::vector<Term> terms, Where where = Where::current());
+  explicit System(std::vector<EnergyTerm> terms, Where where = Where::current());
 
   // The state after `steps` steps: lazy, one node however many steps; its time is s.t + steps dt. Throws when q or p
   // is not float64, their shapes differ, t is no float64 scalar, H is not a float64 scalar, dt is missing or not
@@ -87,7 +87,7 @@ class System {
   // The energies of the terms.
   std::vector<Tensor> terms_at(const Tensor& q, const Tensor& p, const Tensor& t) const;
 
-  std::vector<Term> terms_;
+  std::vector<EnergyTerm> terms_;
   TimedEnergy timed_;  // in place of terms_
 };
 

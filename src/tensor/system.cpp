@@ -119,7 +119,7 @@ void set_progress_callback(const UOp& evolve, std::function<void(const Progress&
   t.entries.push_back({evolve, std::move(callback)});
 }
 
-System::System(std::vector<Term> terms, Where where) : terms_(std::move(terms)) { check(where); }
+System::System(std::vector<EnergyTerm> terms, Where where) : terms_(std::move(terms)) { check(where); }
 
 void System::check(Where where) const {
   constexpr std::string_view kCall = "System";
@@ -138,7 +138,7 @@ void System::check(Where where) const {
 std::vector<Tensor> System::terms_at(const Tensor& q, const Tensor& p, const Tensor& t) const {
   if (timed_) return {timed_(q, p, t)};
   std::vector<Tensor> energies;
-  for (const Term& term : terms_) energies.push_back(term.h(q, p));
+  for (const EnergyTerm& term : terms_) energies.push_back(term.h(q, p));
   return energies;
 }
 
