@@ -80,10 +80,12 @@ class Tensor {
   Tensor() = default;
   Tensor(const Tensor& o) : node_(o.node_) { retain(node_); }
   Tensor(Tensor&& o) noexcept : node_(std::exchange(o.node_, nullptr)) {}
-  Tensor& operator=(Tensor o) noexcept {
+  // A tensor that is named. What a function or x[i] returns is no place to write to: it would be lost at once.
+  Tensor& operator=(Tensor o) & noexcept {
     std::swap(node_, o.node_);
     return *this;
   }
+  Tensor& operator=(Tensor o) && = delete;  // for x[i] = v write x = set(x, i, v)
   ~Tensor() { release(node_); }
 
   // --- creation -----------------------------------------------------------------------------------------
@@ -166,6 +168,10 @@ class Tensor {
   Tensor select(std::int64_t axis, std::int64_t index, Where where = Where::current()) const;
   // An integer: select(0, i). An integer tensor: gather along axis 0.
   Tensor operator[](const Arg& index) const;
+  // A new tensor: this with value at the places of slice(axis, start, stop, step). value broadcasts to the shape of
+  // that slice and takes this dtype, as in set().
+  Tensor slice_set(std::int64_t axis, std::int64_t start, std::int64_t stop, const Arg& value,
+                   std::int64_t step = 1) const;
   // A pair {before, after} per axis, both >= 0; the new elements are 0, or fill.
   using Padding = std::vector<std::pair<std::int64_t, std::int64_t>>;
   Tensor pad(const Padding& widths, Where where = Where::current()) const;
@@ -201,10 +207,14 @@ class Tensor {
 
   // --- x += y means x = x + y; shape stays, dtype stays (a float may become a narrower float) ------------
 
-  Tensor& operator+=(const Arg& b);
-  Tensor& operator-=(const Arg& b);
-  Tensor& operator*=(const Arg& b);
-  Tensor& operator/=(const Arg& b);
+  Tensor& operator+=(const Arg& b) &;
+  Tensor& operator-=(const Arg& b) &;
+  Tensor& operator*=(const Arg& b) &;
+  Tensor& operator/=(const Arg& b) &;
+  Tensor& operator+=(const Arg& b) && = delete;  // for x[i] += v write x = set(x, i, x[i] + v)
+  Tensor& operator-=(const Arg& b) && = delete;
+  Tensor& operator*=(const Arg& b) && = delete;
+  Tensor& operator/=(const Arg& b) && = delete;
 
  private:
   friend struct TensorAccess;
@@ -263,6 +273,26 @@ class Arg {
     std::int64_t integer_ = 0;
   };
   Where where_;
+};
+
+// What set() writes to: a position along axis 0; a list of positions, one for each of the leading axes ({} is all of
+// the tensor); or an integer tensor of positions along axis 0. Negative ones count from the end.
+class Position {
+ public:
+  template <std::integral T>
+  requires(!std::same_as<T, bool>) Position(T index) : list_{static_cast<std::int64_t>(index)} {}
+  Position(std::initializer_list<std::int64_t> leading) : list_(leading) {}
+  Position(std::vector<std::int64_t> leading) : list_(std::move(leading)) {}
+  Position(Tensor indices) : indices_(std::move(indices)), is_tensor_(true) {}
+
+  bool is_tensor() const { return is_tensor_; }
+  const Tensor& indices() const { return indices_; }
+  const std::vector<std::int64_t>& list() const { return list_; }
+
+ private:
+  std::vector<std::int64_t> list_;
+  Tensor indices_;
+  bool is_tensor_ = false;
 };
 
 // The operand as a tensor; a number becomes 0-d: float64, int64 or bool.
@@ -350,6 +380,12 @@ Tensor gather(const Arg& x, const Arg& index, std::int64_t axis = 0);
 // base with values added at the positions that gather(base, index, axis) reads; repeated indices add up.
 // values broadcasts to that shape and takes base's dtype.
 Tensor scatter_add(const Arg& base, const Arg& index, const Arg& values, std::int64_t axis = 0);
+// A new tensor: x with value at a position, as x[at] = value in NumPy; x itself stays as it is. value broadcasts to
+// what stands there, x.shape without the leading axes that are named (an index tensor: index.shape + x.shape[1:]),
+// and takes x's dtype (not float to integer, not integer to bool). Derivatives go to value, and to x where it was
+// kept. Of an index that occurs twice the last one counts. Throws for a position out of range: at once, or, for an
+// index tensor, when the value is computed. By a mask of bools: where(mask, value, x).
+Tensor set(const Tensor& x, const Position& at, const Arg& value);
 
 // --- values -----------------------------------------------------------------------------------------------
 

@@ -139,6 +139,35 @@ Dims axes_of(const Axes& axes, std::span<const std::int64_t> shape, Call call, c
   return out;
 }
 
+Stride stride_of(std::int64_t start, std::int64_t stop, std::int64_t step, std::int64_t n, Call call,
+                 const Where& where) {
+  if (step == 0) fail(call, "step is 0", where);
+  // A step longer than the axis takes the first element only; this keeps the arithmetic below from overflowing.
+  step = std::clamp(step, -n - 1, n + 1);
+  // Python's slice.indices.
+  auto clipped = [&](std::int64_t i) {
+    if (i < 0) i += n;
+    return step > 0 ? std::clamp<std::int64_t>(i, 0, n) : std::clamp<std::int64_t>(i, -1, n - 1);
+  };
+  const std::int64_t first = clipped(start), end = step < 0 && stop == kEnd ? -1 : clipped(stop);
+  const std::int64_t length = step > 0 ? end - first : first - end, by = step > 0 ? step : -step;
+  return {first, length > 0 ? (length + by - 1) / by : 0, step};
+}
+
+UOp index_value(Call call, const UOp& x, const Arg& index, std::int64_t axis) {
+  const UOp i = value(index, call);
+  if (!is_integer(i->dtype))
+    fail(call, "the index is " + describe(i.get()) + ", needs integers", index.where());
+  const std::int64_t n = x->shape()[static_cast<std::size_t>(axis)];
+  const bool known = is_const(i.get());
+  if ((known && (const_int(i.get()) < -n || const_int(i.get()) >= n)) || (n == 0 && i->size() > 0))
+    fail(call,
+         (known ? "index " + std::to_string(const_int(i.get())) : std::string("any index")) +
+             " is out of range for axis " + std::to_string(axis) + " of shape " + shape_text(x->shape()),
+         index.where());
+  return i;
+}
+
 void broadcast(std::span<UOp> values, Call call, const Where& where) {
   const Node* widest = values[0].get();
   bool equal = true;

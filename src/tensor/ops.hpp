@@ -41,6 +41,16 @@ std::int64_t axis_of(std::int64_t axis, std::span<const std::int64_t> shape, Cal
 // Ascending, each once.
 Dims axes_of(const Axes& axes, std::span<const std::int64_t> shape, Call call, const Where& where);
 
+// The elements first, first + step, ... that start:stop:step takes of an axis of n, by Python's rules.
+struct Stride {
+  std::int64_t first = 0, count = 0, step = 1;
+};
+Stride stride_of(std::int64_t start, std::int64_t stop, std::int64_t step, std::int64_t n, Call call,
+                 const Where& where);
+
+// The index operand of gather and the like: integers, not known to be out of range for the axis of x.
+UOp index_value(Call call, const UOp& x, const Arg& index, std::int64_t axis);
+
 // Makes the shapes of the values equal by NumPy's rules.
 void broadcast(std::span<UOp> values, Call call, const Where& where);
 

@@ -131,19 +131,19 @@ Tensor operator/(const Arg& a, const Arg& b) { return binary("/", Op::DIV, a, b,
 Tensor operator%(const Arg& a, const Arg& b) { return binary("%", Op::MOD, a, b, Rule::kNumbers); }
 Tensor operator-(const Arg& x) { return unary("-", Op::NEG, x, Rule::kNotBool); }
 
-Tensor& Tensor::operator+=(const Arg& b) {
+Tensor& Tensor::operator+=(const Arg& b) & {
   return *this =
              assign("+=", *this, binary("+=", Op::ADD, Arg(*this, b.where()), b, Rule::kBoolToo), b.where());
 }
-Tensor& Tensor::operator-=(const Arg& b) {
+Tensor& Tensor::operator-=(const Arg& b) & {
   return *this =
              assign("-=", *this, binary("-=", Op::SUB, Arg(*this, b.where()), b, Rule::kNotBool), b.where());
 }
-Tensor& Tensor::operator*=(const Arg& b) {
+Tensor& Tensor::operator*=(const Arg& b) & {
   return *this =
              assign("*=", *this, binary("*=", Op::MUL, Arg(*this, b.where()), b, Rule::kBoolToo), b.where());
 }
-Tensor& Tensor::operator/=(const Arg& b) {
+Tensor& Tensor::operator/=(const Arg& b) & {
   return *this =
              assign("/=", *this, binary("/=", Op::DIV, Arg(*this, b.where()), b, Rule::kFloats), b.where());
 }

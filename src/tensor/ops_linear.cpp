@@ -93,21 +93,6 @@ Tensor contract(Call call, const Arg& left, const Arg& right) {
   return tensor(reshape(product, out));
 }
 
-// The index operand of gather and scatter_add.
-UOp index_value(Call call, const UOp& x, const Arg& index, std::int64_t axis) {
-  const UOp i = front::value(index, call);
-  if (!is_integer(i->dtype))
-    fail(call, "the index is " + front::describe(i.get()) + ", needs integers", index.where());
-  const std::int64_t n = x->shape()[static_cast<std::size_t>(axis)];
-  const bool known = is_const(i.get());
-  if ((known && (const_int(i.get()) < -n || const_int(i.get()) >= n)) || (n == 0 && i->size() > 0))
-    fail(call,
-         (known ? "index " + std::to_string(const_int(i.get())) : std::string("any index")) +
-             " is out of range for axis " + std::to_string(axis) + " of shape " + shape_text(x->shape()),
-         index.where());
-  return i;
-}
-
 Dims gathered_shape(const UOp& x, const UOp& index, std::int64_t axis) {
   Dims out(x->shape().begin(), x->shape().begin() + axis);
   out.insert(out.end(), index->shape().begin(), index->shape().end());
@@ -137,7 +122,7 @@ Tensor gather(const Arg& x, const Arg& index, std::int64_t axis) {
   LocationScope scope(x.where());
   const UOp v = front::value(x, kCall);
   const std::int64_t a = front::axis_of(axis, v->shape(), kCall, x.where());
-  const UOp i = index_value(kCall, v, index, a);
+  const UOp i = front::index_value(kCall, v, index, a);
   front::check_shape(gathered_shape(v, i, a), kCall, x.where());
   return tensor(make(Op::GATHER, {v, i}, {a}));
 }
@@ -148,7 +133,7 @@ Tensor scatter_add(const Arg& base, const Arg& index, const Arg& values, std::in
   LocationScope scope(where);
   const UOp v = front::value(base, kCall);
   const std::int64_t a = front::axis_of(axis, v->shape(), kCall, where);
-  const UOp i = index_value(kCall, v, index, a);
+  const UOp i = front::index_value(kCall, v, index, a);
   if (v->dtype == DType::kBool) fail(kCall, "is not defined for bool", where);
   const UOp add = uop(values, v->dtype, kCall);
   if (!front::same_kind(add->dtype, v->dtype))

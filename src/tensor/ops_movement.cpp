@@ -22,12 +22,6 @@ UOp take(const UOp& x, std::int64_t axis, std::int64_t first, std::int64_t count
   return slice_axis(x, axis, first, last + (step > 0 ? 1 : -1), step);
 }
 
-// Python's slice.indices.
-std::int64_t clipped(std::int64_t i, std::int64_t n, std::int64_t step) {
-  if (i < 0) i += n;
-  return step > 0 ? std::clamp<std::int64_t>(i, 0, n) : std::clamp<std::int64_t>(i, -1, n - 1);
-}
-
 UOp padded(const UOp& x, const Tensor::Padding& widths, std::int64_t fill, Call call, const Where& where) {
   if (widths.size() != x->n_dim)
     fail(call, std::to_string(widths.size()) + " pairs of widths for shape " + shape_text(x->shape()), where);
@@ -158,14 +152,8 @@ Tensor Tensor::slice(std::int64_t axis, std::int64_t start, std::int64_t stop, s
   LocationScope scope(where);
   const UOp x = front::value(*this, kCall, where);
   const std::int64_t a = front::axis_of(axis, x->shape(), kCall, where), n = x->shape()[at(a)];
-  if (step == 0) fail(kCall, "step is 0", where);
-  // A step longer than the axis takes the first element only; this keeps the arithmetic below from
-  // overflowing.
-  step = std::clamp(step, -n - 1, n + 1);
-  const std::int64_t first = clipped(start, n, step);
-  const std::int64_t end = step < 0 && stop == kEnd ? -1 : clipped(stop, n, step);
-  const std::int64_t length = step > 0 ? end - first : first - end, by = step > 0 ? step : -step;
-  return tensor(take(x, a, first, length > 0 ? (length + by - 1) / by : 0, step));
+  const front::Stride s = front::stride_of(start, stop, step, n, kCall, where);
+  return tensor(take(x, a, s.first, s.count, s.step));
 }
 
 Tensor Tensor::select(std::int64_t axis, std::int64_t index, Where where) const {
