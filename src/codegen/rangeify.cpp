@@ -16,8 +16,13 @@ namespace {
 constexpr std::int64_t kLevel = 64;
 // A kernel that grows beyond this is a mistake of the scheduler (exponential recomputation).
 constexpr std::size_t kMaxScalars = 400'000;
-// Up to here a sum of scalars is taken from left to right, as one writes it by hand; beyond by halves.
-constexpr std::size_t kSequentialSum = 8;
+
+// Taken in float64 and rounded once.
+bool is_long_sum(DType d, std::int64_t length) { return d == DType::kFloat32 && length > kSequentialSum; }
+
+UOp cast(const UOp& x, DType d) {
+  return x->dtype == d ? x : make(Op::CAST, {x}, {static_cast<std::int64_t>(d)});
+}
 
 bool is_true(const UOp& u) { return is_const(u.get()) && const_int(u.get()) != 0; }
 bool is_false(const UOp& u) { return is_const(u.get()) && const_int(u.get()) == 0; }
@@ -414,6 +419,10 @@ UOp Rangeify::state(Node* symbol, int index) {
 UOp Rangeify::accumulate(Reduction kind, DType d, const UOp& v, std::span<const UOp> ranges) {
   if (ranges.empty()) return v;
   if (!ranges[0]) return reduction_identity(kind, d);
+  std::int64_t length = 1;
+  for (const UOp& r : ranges) length *= r->arg(1);
+  if (kind == Reduction::kSum && is_long_sum(d, length))
+    return cast(accumulate(kind, DType::kFloat64, cast(v, DType::kFloat64), ranges), d);
   std::vector<UOp> src{v};
   src.insert(src.end(), ranges.begin(), ranges.end());
   return make(Op::ACCUMULATE, src, std::vector<std::int64_t>{static_cast<std::int64_t>(kind)});
@@ -422,12 +431,12 @@ UOp Rangeify::accumulate(Reduction kind, DType d, const UOp& v, std::span<const 
 UOp Rangeify::combine(Reduction kind, DType d, std::vector<UOp> v) {
   if (v.empty()) return reduction_identity(kind, d);
   const Op op = reduction_op(kind);
-  if (v.size() <= kSequentialSum) {
+  if (v.size() <= static_cast<std::size_t>(kSequentialSum)) {
     UOp sum = v[0];
     for (std::size_t i = 1; i < v.size(); ++i) sum = make(op, {sum, v[i]});
     return sum;
   }
-  while (v.size() > 1) {
+  while (v.size() > 1) {  // by halves
     std::vector<UOp> half;
     for (std::size_t i = 0; i + 1 < v.size(); i += 2) half.push_back(make(op, {v[i], v[i + 1]}));
     if (v.size() % 2) half.push_back(v.back());
@@ -470,9 +479,12 @@ UOp Rangeify::finish(Frame& f) {
     }
     case Op::CUMSUM: {
       if (unroll_) {
+        const bool wide = is_long_sum(n->dtype, static_cast<std::int64_t>(src.size()));
+        if (wide)
+          for (UOp& s : src) s = cast(s, DType::kFloat64);
         UOp sum = src[0];
         for (std::size_t i = 1; i < src.size(); ++i) sum = make(Op::ADD, {sum, src[i]});
-        return sum;
+        return cast(sum, n->dtype);
       }
       if (f.extra.empty()) return src[0];
       if (!f.extra[0]) return constant(0.0, n->dtype);

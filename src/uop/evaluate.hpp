@@ -434,6 +434,7 @@ template <class T> class GraphEvaluator {
       stride *= x.shape[d];
     }
     std::vector<char> started(out.size(), 0);
+    const bool sequential = x.size() <= out.size() * static_cast<std::size_t>(kSequentialSum);
     if (kind == Reduction::kSum || kind == Reduction::kProd) {
       const double unit = kind == Reduction::kProd;
       for (T& v : out.real) v = Number<T>::from_double(unit);
@@ -454,7 +455,7 @@ template <class T> class GraphEvaluator {
         T& acc = out.real[to];
         if (kind == Reduction::kSum) {
           Number<T>::add_to(acc, x.real[i]);
-          acc = Number<T>::round_to(n->dtype, acc);
+          if (sequential) acc = Number<T>::round_to(n->dtype, acc);
         } else if (kind == Reduction::kProd)
           acc = Number<T>::round_to(n->dtype, acc * x.real[i]);
         else if constexpr (requires(T a) { a >= a; })
@@ -471,6 +472,11 @@ template <class T> class GraphEvaluator {
           better(acc, x.integer[i]);
       }
     });
+    round_all(out);
+  }
+
+  static void round_all(Value<T>& v) {
+    for (T& x : v.real) x = Number<T>::round_to(v.dtype, x);
   }
 
   static void whole(const Node* n, const std::vector<const Value<T>*>& s, Value<T>& out) {
@@ -505,11 +511,12 @@ template <class T> class GraphEvaluator {
           const auto i = static_cast<std::size_t>(flat),
                      before = static_cast<std::size_t>(flat - stride[axis]);
           if (is_float(n->dtype))
-            out.real[i] = Number<T>::round_to(n->dtype, out.real[before] + out.real[i]);
+            out.real[i] = out.real[before] + out.real[i];
           else
             out.integer[i] = evaluate_detail::fit_integer(
                 n->dtype, evaluate_detail::wrap_add(out.integer[before], out.integer[i]));
         });
+        round_all(out);
         return;
       }
       case Op::MATMUL: {
@@ -575,6 +582,7 @@ template <class T> class GraphEvaluator {
                                               s[2]->integer[static_cast<std::size_t>(part)]);
             }
           }
+        round_all(out);
         return;
       }
       default: throw Error("evaluate", "cannot evaluate " + std::string(name(n->op)), "", 0);

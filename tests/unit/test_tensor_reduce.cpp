@@ -1,3 +1,4 @@
+#include <cmath>
 #include <limits>
 #include <numeric>
 
@@ -85,6 +86,20 @@ TEST_CASE("tensor: cumsum") {
   CHECK(doubles(counting({2, 3}).cumsum(-2)) == Doubles{0, 1, 2, 3, 5, 7});
   CHECK(ints(Tensor::from({true, true, false, true}).cumsum(0)) == Ints{1, 2, 2, 3});
   CHECK(same(doubles(Tensor::from({1.0, kInf, 1.0, -kInf, 0.0}).cumsum(0)), {1, kInf, kInf, kNan, kNan}));
+}
+
+TEST_CASE("tensor: sums, means and norms of many float32 keep six digits") {
+  const std::int64_t n = 3'000'000;
+  const Tensor x = Tensor::full({n}, 0.1, DType::kFloat32).clone();
+  const double tenth = static_cast<double>(0.1f), count = static_cast<double>(n);
+  CHECK(static_cast<double>(x.sum().item<float>()) == doctest::Approx(count * tenth).epsilon(1e-6));
+  CHECK(static_cast<double>(x.mean().item<float>()) == doctest::Approx(tenth).epsilon(1e-6));
+  CHECK(static_cast<double>(x.norm().item<float>()) ==
+        doctest::Approx(tenth * std::sqrt(count)).epsilon(1e-6));
+  CHECK(static_cast<double>(x.cumsum(0).select(0, n - 1).item<float>()) ==
+        doctest::Approx(count * tenth).epsilon(1e-6));
+  const std::vector<float> columns = x.reshape({n / 3, 3}).sum(0).to_vector<float>();
+  CHECK(static_cast<double>(columns[2]) == doctest::Approx(count / 3 * tenth).epsilon(1e-6));
 }
 
 }  // namespace tinyphys::testing
