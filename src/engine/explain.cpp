@@ -109,6 +109,9 @@ void explain_evolve(const Node* n, const JumpFacts* facts, Writer& out) {
   out.line("found", facts->structure.empty() ? kind : kind + "; " + facts->structure);
   if (!facts->jumped) {
     std::string refused = "jump: " + facts->refused;
+    if (facts->error_bound_q > 0)
+      refused +=
+          fmt::format(" (bounds: {:.0e} of q, {:.0e} of p)", facts->error_bound_q, facts->error_bound_p);
     if (facts->by_cost)
       refused += fmt::format(" (the jump: {}, the loop: {}, its compilation included)",
                              duration(facts->jump_estimate_s), duration(facts->loop_estimate_s));
@@ -124,9 +127,12 @@ void explain_evolve(const Node* n, const JumpFacts* facts, Writer& out) {
     chose += fmt::format("{}, its modes were ready", duration(facts->apply_s));
   if (!exact) chose += fmt::format("; the loop would take about {}", duration(facts->loop_estimate_s));
   out.line("chose", chose);
-  if (facts->error_bound > 0) {
-    std::string error =
-        fmt::format("<= {:.1e} relative to the exactly evaluated {} map", facts->error_bound, e.row().name);
+  if (std::isinf(facts->error_bound_q) || std::isinf(facts->error_bound_p)) {
+    out.line("error",
+             "no bound: the state leaves the range of doubles, or one half of it is zero but for rounding");
+  } else if (facts->error_bound_q > 0) {
+    std::string error = fmt::format("q <= {:.1e}, p <= {:.1e} relative to the exactly evaluated {} map",
+                                    facts->error_bound_q, facts->error_bound_p, e.row().name);
     if (!exact) error += fmt::format("; the loop's own rounding here ~ {:.0e}", facts->loop_error);
     out.line("error", error);
   }

@@ -308,11 +308,17 @@ JumpResult try_jump(const Node* propagate, std::span<const Argument> arguments, 
   const auto bytes = static_cast<std::size_t>(n) * sizeof(double);
   out.q = StorageRef::allocate(bytes);
   out.p = StorageRef::allocate(bytes);
-  prepared->modes->apply(*jump, arguments[1].data.as<double>(), arguments[2].data.as<double>(),
-                         out.q.as<double>(), out.p.as<double>());
+  const StateError error =
+      prepared->modes->apply(*jump, arguments[1].data.as<double>(), arguments[2].data.as<double>(),
+                             out.q.as<double>(), out.p.as<double>());
+  facts.error_bound_q = error.q;
+  facts.error_bound_p = error.p;
+  if (error.beyond_loop && !must) {
+    facts.refused = "its error may be larger than the loop's: the masses or springs span too many decades";
+    return out;
+  }
   out.jumped = facts.jumped = true;
   facts.apply_s = seconds_since(start);
-  facts.error_bound = jump->report.error_bound;
   facts.loop_error = jump->report.loop_error_estimate;
   facts.h_omega_max = jump->report.max_h_omega;
   facts.unstable_modes = jump->report.unstable_modes;

@@ -24,7 +24,8 @@ struct JumpFacts {
   double build_s = 0;  // making the modes; 0 when they were ready
   double apply_s = 0;
   double loop_estimate_s = 0, jump_estimate_s = 0;
-  double error_bound = 0, loop_error = 0;  // relative
+  // Of q and p against the exactly evaluated map, relative to their norms; infinite where they overflow; 0: none stated.
+  double error_bound_q = 0, error_bound_p = 0, loop_error = 0;
   double h_omega_max = 0;
   std::int64_t unstable_modes = 0;
   double growth_decades = 0;

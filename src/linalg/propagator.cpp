@@ -82,7 +82,8 @@ std::string canonical_rows(const SparseDD& m, const char* name, Rows& rows) {
 }
 
 // Entries that differ by rounding of double-double extraction are averaged; more is an asymmetry.
-std::string symmetrise(Rows& rows, long n, const char* name) {
+// `asymmetry`: the largest difference, relative to the size that it is compared with.
+std::string symmetrise(Rows& rows, long n, const char* name, double& asymmetry) {
   constexpr double kTolerance = 0x1p-80;
   for (long i = 0; i < n; ++i) {
     for (long k = rows.start[u(i)]; k < rows.start[u(i) + 1]; ++k) {
@@ -96,6 +97,7 @@ std::string symmetrise(Rows& rows, long n, const char* name) {
       if (a == b) continue;
       const double diagonal = std::sqrt(std::fabs(rows.at(i, i).hi)) * std::sqrt(std::fabs(rows.at(j, j).hi));
       const double size = std::fmax(std::fmax(std::fabs(a.hi), std::fabs(b.hi)), 0x1p-16 * diagonal);
+      asymmetry = std::fmax(asymmetry, std::fabs((a - b).hi) / size);
       if (std::fabs((a - b).hi) > kTolerance * size) {
         return std::string(name) + " is not symmetric: [" + std::to_string(i) + "][" + std::to_string(j) +
                "] = " + number(a.hi) + ", [" + std::to_string(j) + "][" + std::to_string(i) +
@@ -118,10 +120,38 @@ struct Singles {
   std::vector<long> mode;  // into Impl::lambda; equal lambdas share a mode
 };
 
+// Unit of double-double arithmetic as the bounds count it: some operations of 2^-104 each.
+constexpr double kUnit = 0x1p-101;
+constexpr double kSmallest = 0x1p-1060;  // what underflow can leave
+// Beyond this growth no bound is stated.
+constexpr double kMaxGrowth = 1e280;
+
+// Squared norms of one component, or of the singles: of the state before and after, of their error, and of the forces
+// of one step.
+struct Norms {
+  double q_before = 0.0, p_before = 0.0, force = 0.0, q = 0.0, p = 0.0, q_error = 0.0, p_error = 0.0;
+
+  void add(const Norms& o) {
+    q_before += o.q_before;
+    p_before += o.p_before;
+    force += o.force;
+    q += o.q;
+    p += o.p;
+    q_error += o.q_error;
+    p_error += o.p_error;
+  }
+};
+
 struct Component {
   std::vector<long> index;
   long first_mode = 0;
   long modes = 0;
+  // For the error: S is off by at most `spread` in the norm (of its making and of the eigenvectors); a unit of mode j
+  // is to_q[j] of |q|, and to_p[j] of |p| in the first form; diagonal of |K|, row sums of |K|, of |Minv| (second form).
+  double spread = 0.0;
+  std::vector<double> to_q, to_p, k_diagonal;
+  double l_squares = 0.0, inverse_l_squares = 0.0;  // sums over l^2, 1 / l^2
+  double k_norm = 0.0, minv_norm = 0.0;
   double norm = 0.0;      // of S
   double residual = 0.0;  // relative to norm
   double orthogonality = 0.0;
@@ -216,6 +246,49 @@ struct WideBuilder {
   }
 };
 
+// What the error bounds of a component need, once its modes are known.
+void measure(Component& c, const Rows& k, const Rows& minv, double asymmetry) {
+  const long size = c.size();
+  const double n = static_cast<double>(size);
+  double minv_trace = 0.0;
+  for (long i = 0; i < size; ++i) {
+    const long row = c.index[u(i)];
+    const auto row_sum = [&](const Rows& m) {
+      double sum = 0.0;
+      for (long e = m.start[u(row)]; e < m.start[u(row) + 1]; ++e) sum += std::fabs(m.value[u(e)].hi);
+      return sum;
+    };
+    c.k_norm = std::max(c.k_norm, row_sum(k));
+    c.minv_norm = std::max(c.minv_norm, row_sum(minv));
+    c.k_diagonal.push_back(std::fabs(k.at(row, row).hi));
+    minv_trace += minv.at(row, row).hi;
+    if (c.full_diagonal) {
+      c.l_squares += c.l[u(i)].hi * c.l[u(i)].hi;
+      c.inverse_l_squares += 1.0 / (c.l[u(i)].hi * c.l[u(i)].hi);
+    }
+  }
+  // S = L^T K L: its entries are right to some units where Minv is diagonal; a factor L of its own has |L|^2 |K|.
+  const double made = c.full_diagonal || c.modes == 0 ? n * c.norm : n * minv_trace * c.k_norm;
+  c.spread = 2.0 * c.residual * c.norm + (kUnit + asymmetry) * made;
+  c.to_q.assign(u(c.modes), 0.0);
+  if (c.full_diagonal) c.to_p.assign(u(c.modes), 0.0);
+  for (long j = 0; j < c.modes; ++j) {
+    double q = 0.0, p = 0.0;
+    for (long i = 0; i < size; ++i) {
+      const double x = c.basis.hi[u(j * size + i)];
+      if (!c.full_diagonal) {
+        q += x * x;
+        continue;
+      }
+      const double l = c.l[u(i)].hi;
+      q += (l * x) * (l * x);
+      p += (x / l) * (x / l);
+    }
+    c.to_q[u(j)] = std::sqrt(q);
+    if (c.full_diagonal) c.to_p[u(j)] = std::sqrt(p);
+  }
+}
+
 // 0 * inf = 0: a coefficient may have overflowed where the input is zero.
 DD guarded(DD coefficient, DD x) { return x.hi == 0.0 ? DD(0.0) : coefficient * x; }
 
@@ -224,6 +297,8 @@ struct ModeAngle {
   double sine = 0.0, co_sine = 1.0;  // sqrt |sigma|, sqrt |1 - sigma|
   double gain = 0.25;                // |d sigma / d z|
   double rounding = 0x1p-101;        // of theta, relative
+  double reach = 1.0, skew = 0.0;    // max(|b|, |c|), |a - d| / 2 of the step map
+  double curve = 0.25;               // |sigma / z|
   bool unstable = false;
 };
 
@@ -243,6 +318,9 @@ ModeAngle mode_angle(const IntegratorRow& row, DD z) {
   angle.sine = std::sqrt(std::fabs(m.sigma.hi));
   angle.co_sine = std::sqrt(std::fabs(m.co_sigma.hi));
   angle.unstable = m.sigma.hi < 0.0 || m.co_sigma.hi < 0.0;
+  angle.reach = std::max(std::fabs(m.b.hi), std::fabs(m.c.hi));
+  angle.skew = 0.5 * std::fabs((m.a - m.d).hi);
+  angle.curve = std::fabs(m.s.hi);
   // A difference quotient; where z vanishes the slope is s itself.
   constexpr double kStep = 0x1p-20;
   angle.gain = std::fabs(m.s.hi);
@@ -258,6 +336,14 @@ DD force_weight(const IntegratorRow& row) {
   for (const Substep& s : row.substeps)
     if (s.part != Part::kDrift) sum += s.coefficient;
   return sum;
+}
+
+// The duration of a jump, as the error sees it: of N h times the weights of the forces, negative ones counted too.
+double stretched_time(const Jump& jump) {
+  double forces = 0.0;
+  for (const Substep& s : row_of(jump.integrator).substeps)
+    if (s.part != Part::kDrift) forces += std::fabs(s.coefficient);
+  return static_cast<double>(jump.steps) * std::fabs(jump.h) * std::max(1.0, forces);
 }
 
 // Inputs near the end of the range are brought down first, so that no two products overflow to opposite
@@ -281,10 +367,12 @@ struct NormalModes::Impl {
   std::string build_component(Component& c, const Rows& k, const Rows& minv, std::span<const DD> g,
                               std::span<const DD> v, std::vector<DD>& values,
                               const ParallelFor& parallel) const;
-  void apply_singles(const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out) const;
-  void apply_component(const Component& c, const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out,
-                       const ParallelFor& parallel) const;
-  JumpReport report(const Jump& jump) const;
+  // Both return norms of the parts of the state that they did.
+  Norms apply_singles(const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out) const;
+  Norms apply_component(const Component& c, const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out,
+                        const ParallelFor& parallel) const;
+  void report(Jump& jump) const;  // and the bounds of all modes
+  ModeBound bound(const Jump& jump, long j, const ModeAngle& angle) const;
 
   // Direct-mapped: finds equal neighbours and small alphabets of lambdas in O(1).
   std::array<long, 1024> recent{};
@@ -475,8 +563,9 @@ NormalModesResult NormalModes::build(const SparseDD& k_in, const SparseDD& minv_
   Rows k, minv;
   std::string reason = canonical_rows(k_in, "K", k);
   if (reason.empty()) reason = canonical_rows(minv_in, "Minv", minv);
-  if (reason.empty()) reason = symmetrise(k, n, "K");
-  if (reason.empty()) reason = symmetrise(minv, n, "Minv");
+  double asymmetry = 0.0;
+  if (reason.empty()) reason = symmetrise(k, n, "K", asymmetry);
+  if (reason.empty()) reason = symmetrise(minv, n, "Minv", asymmetry);
   if (!reason.empty()) return refuse(std::move(reason));
   for (const DD x : g)
     if (!isfinite(x)) return refuse("g has a non-finite entry");
@@ -533,6 +622,7 @@ NormalModesResult NormalModes::build(const SparseDD& k_in, const SparseDD& minv_
   const auto build_one = [&](long at, const ParallelFor& inner) {
     Component& c = impl->components[u(at)];
     reasons[u(at)] = impl->build_component(c, k, minv, g, v, values[u(at)], inner);
+    if (reasons[u(at)].empty()) measure(c, k, minv, asymmetry);
   };
   // Small components side by side, large ones one after the other with their own blocks.
   run_blocks(impl->pool, count, [&](long at) {
@@ -587,7 +677,7 @@ std::shared_ptr<const Jump> NormalModes::jump(double h, std::int64_t steps, Inte
     for (const std::string& r : reasons) {
       if (made->reason.empty()) made->reason = r;
     }
-    made->report = impl_->report(*made);
+    impl_->report(*made);
   }
   const std::lock_guard lock(impl_->mutex);
   impl_->kept.push_front(made);
@@ -601,8 +691,9 @@ std::shared_ptr<const Jump> NormalModes::jump(double h, std::int64_t steps, Inte
   return made;
 }
 
-JumpReport NormalModes::Impl::report(const Jump& jump) const {
-  JumpReport r;
+void NormalModes::Impl::report(Jump& jump) const {
+  JumpReport& r = jump.report;
+  jump.bounds.resize(lambda.size());
   const double count = static_cast<double>(jump.steps), h = std::fabs(jump.h);
   if (!lambda.empty()) {
     r.lambda_min = std::numeric_limits<double>::infinity();
@@ -617,6 +708,7 @@ JumpReport NormalModes::Impl::report(const Jump& jump) const {
     const double omega = std::sqrt(std::fabs(l));
     if (l > 0.0) r.max_h_omega = std::max(r.max_h_omega, h * omega);
     const ModeAngle angle = mode_angle(row, lambda[u(j)] * h * h);
+    jump.bounds[u(j)] = bound(jump, j, angle);
     if (angle.unstable) {
       r.unstable_modes += multiplicity[u(j)];
       const ModeCoefficients& m = jump.coefficients[u(j)];
@@ -642,13 +734,34 @@ JumpReport NormalModes::Impl::report(const Jump& jump) const {
   }
   r.error_bound = 0x1p-53 + phase + transforms;
   r.loop_error_estimate = 0x1p-53 * std::sqrt(count);
-  return r;
 }
 
-void NormalModes::Impl::apply_singles(const Jump& jump, const DD* q, const DD* p, DD* q_out,
-                                      DD* p_out) const {
+ModeBound NormalModes::Impl::bound(const Jump& jump, long j, const ModeAngle& angle) const {
+  const double count = static_cast<double>(jump.steps), h = std::fabs(jump.h), h2 = h * h;
+  const double slope = std::min(1.0 / angle.co_sine, std::max(count, 1.0));
+  const double u_n = std::min(count, 0.5 * slope / angle.sine);  // |U_{N-1}|, but for growth
+  const double tilt = h2 * std::fabs(lambda[u(j)].hi) * angle.skew * u_n;
+  ModeBound b;
+  b.lever = h * angle.reach * u_n;
+  b.lever2 = 2.0 * h2 * angle.curve * std::min(count * count, 1.0 / (angle.sine * angle.sine)) +
+             h2 * angle.skew * u_n;
+  // theta and N theta are right to some units.
+  b.rounding = angle.rounding * (8.0 + 2.0 * count * angle.sine * slope);
+  const ModeCoefficients& m = jump.coefficients[u(j)];
+  const double grown = std::max(std::fabs(m.t.hi), std::fabs(m.t_p.hi)) *
+                       std::exp2(std::min(static_cast<double>(m.exponent), 2000.0));
+  b.growth = std::max(1.0 + tilt, grown);
+  return b;
+}
+
+Norms NormalModes::Impl::apply_singles(const Jump& jump, const DD* q, const DD* p, DD* q_out,
+                                       DD* p_out) const {
   const long count = static_cast<long>(singles.index.size());
-  run_blocks(pool, (count + kSingleBlock - 1) / kSingleBlock, [&](long block) {
+  const long blocks = (count + kSingleBlock - 1) / kSingleBlock;
+  const double step = std::fabs(jump.h), time = stretched_time(jump);
+  std::vector<Norms> norms(u(blocks));
+  run_blocks(pool, blocks, [&](long block) {
+    Norms total;
     for (long s = block * kSingleBlock; s < std::min(count, (block + 1) * kSingleBlock); ++s) {
       const long i = singles.index[u(s)];
       const ModeCoefficients& c = jump.coefficients[u(singles.mode[u(s)])];
@@ -657,6 +770,7 @@ void NormalModes::Impl::apply_singles(const Jump& jump, const DD* q, const DD* p
       const DD k = singles.k[u(s)], m = singles.m[u(s)], g = lowered(singles.g[u(s)]),
                v = lowered(singles.v[u(s)]);
       const DD x = lowered(q[i]), y = lowered(p[i]);
+      const double q0 = q[i].hi, p0 = p[i].hi;
       DD a = guarded(c.t, x) + guarded(c.b, m * y + v);
       DD b = guarded(c.t_p, y) - guarded(c.a1, k * x);
       if (g.hi != 0.0) {
@@ -667,14 +781,72 @@ void NormalModes::Impl::apply_singles(const Jump& jump, const DD* q, const DD* p
       const std::int64_t e = c.exponent + down;
       q_out[i] = e == 0 ? a : scale_exponent(a, e);
       p_out[i] = e == 0 ? b : scale_exponent(b, e);
+      // The largest |q| and |p| on the way; lambda = m k is right to a unit, a kick of that part of k q in each step.
+      const ModeBound& bound = jump.bounds[u(singles.mode[u(s)])];
+      const double mass = m.hi, stiff = std::fabs(k.hi), fast = std::fabs(p0);
+      const double far = std::fabs(q0);
+      double largest_q = far + bound.lever * mass * fast, largest_p = fast, pushed = stiff * far;
+      if (singles.g[u(s)].hi != 0.0 || singles.v[u(s)].hi != 0.0) {
+        const double f = std::fabs(singles.g[u(s)].hi), w = std::fabs(singles.v[u(s)].hi);
+        largest_q += bound.lever * w + bound.lever2 * mass * f;
+        largest_p += bound.lever2 * stiff * w;
+        pushed += f;
+      }
+      largest_p += bound.lever * pushed;
+      const double kick = time * kUnit * stiff * largest_q;
+      const double dq = bound.growth * (bound.rounding * largest_q + kick * mass * bound.lever);
+      const double dp = bound.growth * (bound.rounding * largest_p + kick);
+      total.q_before += q0 * q0;
+      total.p_before += p0 * p0;
+      total.force += pushed * pushed;
+      total.q += q_out[i].hi * q_out[i].hi;
+      total.p += p_out[i].hi * p_out[i].hi;
+      total.q_error += dq * dq;
+      total.p_error += dp * dp;
     }
+    total.force *= step * step;
+    norms[u(block)] = total;
   });
+  Norms sum;
+  for (const Norms& part : norms) sum.add(part);
+  return sum;
 }
 
-void NormalModes::Impl::apply_component(const Component& c, const Jump& jump, const DD* q, const DD* p,
-                                        DD* q_out, DD* p_out, const ParallelFor& parallel) const {
+Norms NormalModes::Impl::apply_component(const Component& c, const Jump& jump, const DD* q, const DD* p,
+                                         DD* q_out, DD* p_out, const ParallelFor& parallel) const {
   const long size = c.size(), modes = c.modes;
+  const double step = std::fabs(jump.h), duration = stretched_time(jump);
+  const double transform = kUnit * static_cast<double>(size);  // of a dot product, relative to both norms
+  Norms norms;
   std::vector<DD> state(u(2 * size)), in_modes(u(2 * modes));
+  std::vector<double> q_before(u(size));
+  for (long i = 0; i < size; ++i) {
+    const double x = q[c.index[u(i)]].hi, y = p[c.index[u(i)]].hi;
+    q_before[u(i)] = x;
+    norms.q_before += x * x;
+    norms.p_before += y * y;
+  }
+  const auto squares = [](const DD* x, long length) {
+    double sum = 0.0;
+    for (long i = 0; i < length; ++i) sum += x[i].hi * x[i].hi;
+    return sum;
+  };
+  // Norms of the result, and of the forces of one step: at least those of the diagonal of K.
+  const auto finish = [&](double q_error, double p_error) {
+    for (long i = 0; i < size; ++i) {
+      const double x = q_out[c.index[u(i)]].hi, y = p_out[c.index[u(i)]].hi;
+      const double force = step * (c.k_diagonal[u(i)] * std::max(std::fabs(x), std::fabs(q_before[u(i)])) +
+                                   std::fabs(c.g[u(i)].hi));
+      norms.q += x * x;
+      norms.p += y * y;
+      norms.force += force * force;
+    }
+    norms.q_error = q_error * q_error;
+    norms.p_error = p_error * p_error;
+    return norms;
+  };
+  double growth = 1.0;
+  for (long j = 0; j < modes; ++j) growth = std::max(growth, jump.bounds[u(c.first_mode + j)].growth);
   WideBuilder next(modes);
   if (c.full_diagonal) {
     for (long i = 0; i < size; ++i) {
@@ -682,6 +854,12 @@ void NormalModes::Impl::apply_component(const Component& c, const Jump& jump, co
       state[u(size + i)] = p[c.index[u(i)]] * c.l[u(i)] + c.v_over_l[u(i)];
     }
     matvec(c.basis.view(), state.data(), 2, in_modes.data(), parallel);
+    // Of the transforms into modes, each; the eigenvectors are orthogonal to c.orthogonality.
+    const double off = transform + 2.0 * c.orthogonality;
+    const double y_off = off * std::sqrt(squares(state.data(), size)),
+                 pi_off = off * std::sqrt(squares(state.data() + size, size)),
+                 f_off = off * std::sqrt(squares(c.force.data(), modes));
+    double dq = 0.0, dp = 0.0, amplitude = 0.0, reach = 0.0;
     for (long j = 0; j < modes; ++j) {
       const ModeCoefficients& m = jump.coefficients[u(c.first_mode + j)];
       const int down = headroom(in_modes[u(j)], in_modes[u(modes + j)]);
@@ -692,13 +870,31 @@ void NormalModes::Impl::apply_component(const Component& c, const Jump& jump, co
       if (f.hi != 0.0) a += guarded(m.a2, f);
       next.set(0, j, a, m.exponent + down);
       next.set(1, j, b, m.exponent + down);
+
+      const ModeBound& bound = jump.bounds[u(c.first_mode + j)];
+      const double stiff = std::fabs(lambda[u(c.first_mode + j)].hi);
+      const double y0 = std::fabs(in_modes[u(j)].hi), pi0 = std::fabs(in_modes[u(modes + j)].hi),
+                   f0 = std::fabs(c.force[u(j)].hi);
+      const double largest_y = y0 + bound.lever * pi0 + bound.lever2 * f0;
+      const double largest_pi = pi0 + bound.lever * (stiff * y0 + f0);
+      const double relative = bound.rounding + transform;  // the transform out of the modes, too
+      dq += c.to_q[u(j)] *
+            (relative * largest_y + y_off + bound.lever * pi_off + bound.lever2 * f_off + kSmallest);
+      dp +=
+          c.to_p[u(j)] * (relative * largest_pi + pi_off + bound.lever * (stiff * y_off + f_off) + kSmallest);
+      amplitude += largest_y * largest_y;
+      reach += c.to_q[u(j)] * bound.lever * c.to_q[u(j)] * bound.lever;
     }
     const WidePair out = next.transform(c.basis, parallel);
     for (long i = 0; i < size; ++i) {
       q_out[c.index[u(i)]] = out.at(0, i) * c.l[u(i)];
       p_out[c.index[u(i)]] = (out.at(1, i) - c.v_over_l[u(i)]) / c.l[u(i)];
+      if (c.v_over_l[u(i)].hi != 0.0) dp += kUnit * std::fabs(c.v_over_l[u(i)].hi) / c.l[u(i)].hi;
     }
-    return;
+    // S is off by `spread`: a kick of h spread |y| in each step.
+    const double kicks = duration * c.spread * std::sqrt(amplitude);
+    return finish(growth * (dq + kicks * std::sqrt(reach)),
+                  growth * (dp + kicks * std::sqrt(c.inverse_l_squares)));
   }
   // y_0 = 0: the force is that of the starting position.
   std::vector<DD> start(u(size)), total(u(size));
@@ -710,9 +906,29 @@ void NormalModes::Impl::apply_component(const Component& c, const Jump& jump, co
     state[u(size + i)] = total[u(i)];
   }
   matvec(c.basis.view(), state.data(), 2, in_modes.data(), parallel);
+  const double total_norm = std::sqrt(squares(total.data(), size)),
+               summed = c.k_norm * std::sqrt(norms.q_before) + std::sqrt(squares(c.g.data(), size)),
+               p_norm = std::sqrt(norms.p_before), force_off = transform * (total_norm + summed);
+  double pi_norm = 0.0, f_norm = 0.0;
+  for (long j = 0; j < modes; ++j) {
+    pi_norm += sqr(in_modes[u(j)] + c.nu[u(j)]).hi;
+    f_norm += sqr(in_modes[u(modes + j)]).hi;
+  }
+  const double pi_tilt = 2.0 * c.orthogonality * std::sqrt(pi_norm),
+               f_tilt = 2.0 * c.orthogonality * std::sqrt(f_norm);
+  double dq = 0.0, amplitude = 0.0, reach = 0.0, moved = 0.0;
   for (long j = 0; j < modes; ++j) {
     const ModeCoefficients& m = jump.coefficients[u(c.first_mode + j)];
     DD pi = in_modes[u(j)] + c.nu[u(j)], f = -in_modes[u(modes + j)];
+    const ModeBound& bound = jump.bounds[u(c.first_mode + j)];
+    const double largest = bound.lever * std::fabs(pi.hi) + bound.lever2 * std::fabs(f.hi);
+    const double pi_off = c.to_q[u(j)] * transform * p_norm + kUnit * std::fabs(c.nu[u(j)].hi) + pi_tilt;
+    const double f_off = c.to_q[u(j)] * force_off + f_tilt;
+    dq += c.to_q[u(j)] *
+          ((bound.rounding + transform) * largest + bound.lever * pi_off + bound.lever2 * f_off + kSmallest);
+    amplitude += largest * largest;
+    moved += c.to_q[u(j)] * largest;
+    reach += c.to_q[u(j)] * bound.lever * c.to_q[u(j)] * bound.lever;
     const int down = headroom(pi, f);
     pi = ldexp(pi, -down);
     f = ldexp(f, -down);
@@ -735,39 +951,67 @@ void NormalModes::Impl::apply_component(const Component& c, const Jump& jump, co
     if (huge_pull[u(i)].hi != 0.0) momentum -= scale_exponent(huge_pull[u(i)], out.top[1]);
     p_out[c.index[u(i)]] = momentum;
   }
+  // The kicks of S as above; Minv = L L^T is right to some units, and moves q by that part of the velocities. p is what
+  // all forces add up to: N h times those of the largest displacement.
+  const double fastest = p_norm + duration * (summed + c.k_norm * moved);
+  dq += duration * c.spread * std::sqrt(amplitude) * std::sqrt(reach) +
+        duration * transform * c.minv_norm * (modes > 0 && !c.nu.empty() ? fastest : 0.0);
+  const double dp = duration * (c.k_norm * (dq + transform * moved) + transform * (total_norm + summed)) +
+                    kUnit * p_norm + kSmallest;
+  return finish(growth * dq, growth * dp);
 }
 
-void NormalModes::apply(const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out) const {
+StateError NormalModes::apply(const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out) const {
   if (jump.steps == 0 || jump.h == 0.0) {
     std::copy_n(q, impl_->n, q_out);
     std::copy_n(p, impl_->n, p_out);
-    return;
+    return {};
   }
-  impl_->apply_singles(jump, q, p, q_out, p_out);
+  Norms norms = impl_->apply_singles(jump, q, p, q_out, p_out);
   const long count = static_cast<long>(impl_->components.size());
+  std::vector<Norms> parts(u(count));
   run_blocks(impl_->pool, count, [&](long at) {
     const Component& c = impl_->components[u(at)];
-    if (c.size() <= kSmallComponent) impl_->apply_component(c, jump, q, p, q_out, p_out, {});
+    if (c.size() <= kSmallComponent) parts[u(at)] = impl_->apply_component(c, jump, q, p, q_out, p_out, {});
   });
-  for (const Component& c : impl_->components) {
-    if (c.size() > kSmallComponent) impl_->apply_component(c, jump, q, p, q_out, p_out, impl_->pool);
+  for (long at = 0; at < count; ++at) {
+    const Component& c = impl_->components[u(at)];
+    if (c.size() > kSmallComponent)
+      parts[u(at)] = impl_->apply_component(c, jump, q, p, q_out, p_out, impl_->pool);
+    norms.add(parts[u(at)]);
   }
+  const double walk = 0x1p-53 * std::sqrt(static_cast<double>(jump.steps));
+  const double q_error = std::sqrt(norms.q_error), p_error = std::sqrt(norms.p_error);
+  const double q_loop = walk * std::sqrt(std::max(norms.q_before, norms.q)),
+               p_loop = walk * (std::sqrt(std::max(norms.p_before, norms.p)) + std::sqrt(norms.force));
+  const auto relative = [](double error, double squares) {
+    const double bound = error == 0.0 ? 0.0 : error / std::sqrt(squares);
+    const bool stated = std::isfinite(squares) && std::isfinite(bound) && error < kMaxGrowth;
+    return stated ? bound : std::numeric_limits<double>::infinity();
+  };
+  StateError out{relative(q_error, norms.q), relative(p_error, norms.p), relative(q_loop, norms.q),
+                 relative(p_loop, norms.p), false};
+  out.beyond_loop = q_error < kMaxGrowth && p_error < kMaxGrowth && (q_error > q_loop || p_error > p_loop);
+  return out;
 }
 
-void NormalModes::apply(const Jump& jump, const double* q, const double* p, double* q_out,
-                        double* p_out) const {
+StateError NormalModes::apply(const Jump& jump, const double* q, const double* p, double* q_out,
+                              double* p_out) const {
   const long n = impl_->n;
   if (jump.steps == 0 || jump.h == 0.0) {
     std::copy_n(q, n, q_out);
     std::copy_n(p, n, p_out);
-    return;
+    return {};
   }
   std::vector<DD> x(q, q + n), y(p, p + n);
-  apply(jump, x.data(), y.data(), x.data(), y.data());
+  StateError error = apply(jump, x.data(), y.data(), x.data(), y.data());
   for (long i = 0; i < n; ++i) {
     q_out[i] = x[u(i)].hi;
     p_out[i] = y[u(i)].hi;
   }
+  error.q += 0x1p-53;
+  error.p += 0x1p-53;
+  return error;
 }
 
 std::vector<double> NormalModes::frequencies() const {

@@ -62,11 +62,34 @@ struct JumpReport {
   double log10_growth = 0.0;  // log10 of the largest amplification among them
   double lambda_min = 0.0, lambda_max = 0.0;
   double refinement_residual = 0.0;  // largest relative eigenvalue residual of the components
-  // Relative error of the state in the norm: 2^-53 for the final rounding; N d(theta) with d(lambda) from the
-  // residual, over all modes; the double-double rounding of theta and of the transforms, times the ratio of
-  // masses.
+  // Relative error of a state in which all modes take part, in the norm: 2^-53 for the final rounding; N d(theta) with
+  // d(lambda) from the residual, over all modes; the double-double rounding of theta and of the transforms, times the
+  // ratio of masses. What holds for a given state is the StateError that apply returns.
   double error_bound = 0.0;
   double loop_error_estimate = 0.0;  // 2^-53 sqrt(N): the random walk of a double loop's rounding
+};
+
+// How far a computed state may be from the exactly evaluated map, in the Euclidean norm: of q relative to |q|, of p
+// relative to |p|, both at the end. Infinite where the state grew out of the range of doubles.
+//
+// It is propagated from the given state: each mode's amplitude with the rounding of its coefficients and of the
+// transforms, and the residual of the eigenvectors as a kick in every step. The residual is small against the largest
+// eigenvalue only, so that masses over many decades leave little for the slow coordinates: 10^-31 times the ratio of
+// masses.
+struct StateError {
+  double q = 0.0, p = 0.0;
+  // What a double loop's rounding makes of it, 2^-53 sqrt(N) of the largest q, and of the largest sum of a momentum and
+  // the force it gets in a step; relative to the same norms.
+  double loop_q = 0.0, loop_p = 0.0;
+  // More than the loop's: a jump that promises to be at least as close to the exact map must not be taken.
+  bool beyond_loop = false;
+};
+
+// How much a mode can have moved at any time of the jump: |y'| <= growth (|y| + lever |pi| + lever2 |f|), and so on.
+struct ModeBound {
+  double lever = 0.0, lever2 = 0.0;
+  double rounding = 0.0;  // of its coefficients, relative to those sizes
+  double growth = 1.0;
 };
 
 struct Jump {
@@ -75,6 +98,7 @@ struct Jump {
   Integrator integrator = Integrator::LeapfrogKDK;
   std::string reason;  // empty, or why this jump cannot be taken (the loop must run)
   std::vector<ModeCoefficients> coefficients;
+  std::vector<ModeBound> bounds;  // one per mode
   JumpReport report;
 };
 
@@ -108,9 +132,9 @@ class NormalModes {
 
   // (q, p) -> (q_out, p_out) for a jump without a reason; size() entries each; outputs may alias inputs. Zero
   // steps copy bits.
-  void apply(const Jump& jump, const double* q, const double* p, double* q_out, double* p_out) const;
+  StateError apply(const Jump& jump, const double* q, const double* p, double* q_out, double* p_out) const;
   // The same in double-double.
-  void apply(const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out) const;
+  StateError apply(const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out) const;
 
   // One per mode, ascending: sqrt(lambda), or -sqrt(-lambda) for a growing one. Directions without kinetic
   // energy have none.

@@ -296,6 +296,64 @@ TEST_CASE("h omega > 2 overflows as the loop does, and explain says it") {
   CHECK(contains(tp::explain(s.q).text, "unstable"));
 }
 
+TEST_CASE("where an unstable motion overflows, the jump gives infinity with its sign, the loop NaN") {
+  const tp::System system([](const Tensor& q, const Tensor& p) {
+    const Tensor d = q.slice(0, 1, 2) - q.slice(0, 0, 1);
+    return 0.5 * (p * p).sum() + 0.5 * (q * q).sum() + 0.5 * (d * d).sum();
+  });
+  const tp::State s0{Tensor::from({0.3, -0.2}), Tensor::from({0.1, 0.4})};
+  // h omega = 2.1 and 3.6: both modes grow.
+  const auto run = [&](std::int64_t steps, tp::Method method) {
+    const tp::State s = system.evolve(s0, {.dt = 2.1, .steps = steps, .method = method});
+    return std::pair{joined(s), tp::explain(s.q).text};
+  };
+  const auto [jump, report] = run(2000, tp::Method::Default);
+  const auto [loop, loop_report] = run(2000, tp::Method::Loop);
+  INFO(report);
+  CHECK(contains(report, "unstable"));
+  CHECK(contains(report, "no bound: the state leaves the range of doubles"));
+  // The fast mode alone decides: its signs at a time where they can still be seen.
+  const auto seen = run(200, tp::Method::Loop).first;
+  for (std::size_t i = 0; i < 4; ++i) {
+    CAPTURE(i);
+    CHECK(std::isinf(jump[i]));
+    CHECK(std::signbit(jump[i]) == std::signbit(seen[i]));
+    CHECK(std::isnan(loop[i]));
+  }
+}
+
+TEST_CASE("masses over too many decades for the jump's arithmetic stay a loop, and Exact states its error") {
+  const auto masses = [](double decades) {
+    return Tensor::from({std::pow(10, -decades / 2), 3.0, std::pow(10, decades / 2)});
+  };
+  const auto chain = [&](double decades) {
+    return tp::System([m = masses(decades)](const Tensor& q, const Tensor& p) {
+      const Tensor d = q.slice(0, 1, 3) - q.slice(0, 0, 2);
+      return 0.5 * (p * p / m).sum() + 0.5 * (d * d).sum() + 0.1 * (q * q).sum();
+    });
+  };
+  const tp::State s0{Tensor::from({0.3, -0.2, 0.7}), Tensor::from({0.0, 0.0, 0.0})};
+  const auto check = [&](double decades, bool lifted) {
+    const tp::EvolveOptions options{.dt = std::pow(10, -decades / 4), .steps = 1000};
+    const tp::State s = chain(decades).evolve(s0, options);
+    const auto got = joined(s);
+    const std::string report = tp::explain(s.q).text;
+    INFO(report);
+    CHECK(contains(report, "normal-mode jump") == lifted);
+    CHECK(contains(report, "the masses or springs span too many decades") != lifted);
+    // q and p each.
+    const auto want = quad_loop(chain(decades).evolve(s0, options));
+    const auto half = got.begin() + 3;
+    CHECK(relative_error({got.begin(), half}, {want.begin(), want.begin() + 3}) < 1e-13);
+    CHECK(relative_error({half, got.end()}, {want.begin() + 3, want.end()}) < 1e-13);
+  };
+  check(6, true);
+  check(24, false);
+  const tp::State flow = chain(24).evolve(s0, {.dt = 1e-3, .steps = 10, .integrator = tp::Integrator::Exact});
+  flow.q.realize();
+  CHECK(contains(tp::explain(flow.q).text, "error    q <= "));
+}
+
 TEST_CASE("a few steps of a large system stay a loop; the cost decides") {
   constexpr std::size_t n = 400;
   std::vector<double> k(n * n);
