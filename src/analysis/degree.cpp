@@ -10,6 +10,11 @@ std::string where_text(const Node* n) {
   return at.empty() ? "" : " at " + at;
 }
 
+bool is_widening(const Node* cast) {
+  return is_float(cast->dtype) && is_float(cast->src(0)->dtype) &&
+         item_size(cast->dtype) >= item_size(cast->src(0)->dtype);
+}
+
 Degree constant_degree() { return {}; }
 // No polynomial in those variables that occur.
 Degree infinite_degree(std::span<const Degree> sources) {
@@ -96,11 +101,6 @@ StateGroup group_of(const Node* param, std::span<const StateGroup> params) {
 }
 
 }  // namespace
-
-bool is_widening(const Node* cast) {
-  return is_float(cast->dtype) && is_float(cast->src(0)->dtype) &&
-         item_size(cast->dtype) >= item_size(cast->src(0)->dtype);
-}
 
 std::string located_infix(const Node* n, std::span<const std::string> names) {
   return to_infix(n, 60, names) + where_text(n);

@@ -46,9 +46,6 @@ NodeMap<char> state_dependence(const Node* body, std::span<const StateGroup> par
 // Elements evaluated in one pass over the body: the cost of an identity test before it is run.
 double evaluation_work(const Node* body);
 
-// A cast between floats that loses nothing.
-bool is_widening(const Node* cast);
-
 // "q * p at main.cpp:12".
 std::string located_infix(const Node* n, std::span<const std::string> names);
 

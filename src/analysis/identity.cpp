@@ -344,10 +344,11 @@ Separability test_separable(const Node* body, std::span<const StateGroup> params
           ++dependent;
         }
       const bool both = (r & kQ) && (r & kP);
-      // Linear in its one dependent source, or a sum: keeps T(p) + V(q) apart.
+      // Linear in its one dependent source, or a sum: keeps T(p) + V(q) apart. A cast to a narrower float rounds, but its
+      // derivative is 1: the forces stay apart.
       const bool additive =
           n->op == Op::ADD || n->op == Op::SUB || n->op == Op::NEG || is_movement(n->op) ||
-          n->op == Op::CUMSUM || (n->op == Op::CAST && is_widening(n)) ||
+          n->op == Op::CUMSUM || (n->op == Op::CAST && is_float(n->dtype)) ||
           (n->op == Op::REDUCE && n->arg(0) == static_cast<std::int64_t>(Reduction::kSum)) ||
           ((n->op == Op::MUL || n->op == Op::MATMUL) && dependent <= 1) ||
           (n->op == Op::DIV && !reach.at(n->src(1))) || (n->op == Op::WHERE && !reach.at(n->src(0))) ||

@@ -131,8 +131,12 @@ void explain_evolve(const Node* n, const JumpFacts* facts, Writer& out) {
     out.line("error",
              "no bound: the state leaves the range of doubles, or one half of it is zero but for rounding");
   } else if (facts->error_bound_q > 0) {
-    std::string error = fmt::format("q <= {:.1e}, p <= {:.1e} relative to the exactly evaluated {} map",
-                                    facts->error_bound_q, facts->error_bound_p, e.row().name);
+    const auto bound = [](const char* of, double b) {
+      return fmt::format("{} <= {:.1e}{}", of, b, b < 1 ? "" : " (no digit is certain)");
+    };
+    std::string error =
+        fmt::format("{}, {} relative to the exactly evaluated {} map", bound("q", facts->error_bound_q),
+                    bound("p", facts->error_bound_p), e.row().name);
     if (!exact) error += fmt::format("; the loop's own rounding here ~ {:.0e}", facts->loop_error);
     out.line("error", error);
   }

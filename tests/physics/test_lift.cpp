@@ -354,6 +354,31 @@ TEST_CASE("masses over too many decades for the jump's arithmetic stay a loop, a
   CHECK(contains(tp::explain(flow.q).text, "error    q <= "));
 }
 
+TEST_CASE("a chain at rest stays lifted: its momenta are zero but for rounding") {
+  const tp::System chain([](const Tensor& q, const Tensor& p) {
+    const Tensor d = q.slice(0, 1, 5) - q.slice(0, 0, 4);
+    return 0.5 * (p * p).sum() + 0.35 * (d * d).sum();
+  });
+  const tp::State s =
+      chain.evolve({Tensor::full({5}, 0.7), Tensor::zeros({5})}, {.dt = 0.1, .steps = 100000});
+  tp::realize({s.q, s.p});
+  const std::string report = tp::explain(s.q).text;
+  INFO(report);
+  CHECK(contains(report, "normal-mode jump"));
+  for (const double q : s.q.to_vector<double>()) CHECK(q == doctest::Approx(0.7).epsilon(1e-15));
+  for (const double p : s.p.to_vector<double>()) CHECK(std::fabs(p) < 1e-25);
+}
+
+TEST_CASE("an energy rounded to float32 as a whole has forces that stay apart") {
+  const tp::System system([](const Tensor& q, const Tensor& p) {
+    const Tensor h = 0.5 * (p * p).sum() + 0.5 * (q * q).sum();
+    return h.astype(tp::DType::kFloat32).astype(tp::DType::kFloat64);
+  });
+  const tp::State s = system.evolve({Tensor::from({0.3}), Tensor::from({0.1})}, {.dt = 0.01, .steps = 100});
+  CHECK(s.q.item<double>() == doctest::Approx(0.3 * std::cos(1.0) + 0.1 * std::sin(1.0)).epsilon(1e-4));
+  CHECK(contains(tp::explain(s.q).text, "chose    the loop"));
+}
+
 TEST_CASE("a few steps of a large system stay a loop; the cost decides") {
   constexpr std::size_t n = 400;
   std::vector<double> k(n * n);
