@@ -351,12 +351,28 @@ std::string LlvmWriter::power(const Args& a, std::int64_t k) {
   }
   const std::int64_t m = k < 0 ? -k : k;
   if (m > 4) return library("pow", a.dtype, a.lanes, {x, number(a.dtype, static_cast<double>(k), a.lanes)});
-  std::string r = number(a.dtype, 1, a.lanes);
-  if (m >= 1) r = x;
-  if (m >= 2) r = binary(Op::MUL, a.dtype, a.lanes, x, x);
-  if (m == 3) r = binary(Op::MUL, a.dtype, a.lanes, r, x);
-  if (m == 4) r = binary(Op::MUL, a.dtype, a.lanes, r, r);
-  return k < 0 ? binary(Op::DIV, a.dtype, a.lanes, number(a.dtype, 1, a.lanes), r) : r;
+  const std::string one = number(a.dtype, 1, a.lanes);
+  auto times = [&](const std::string& p, const std::string& q) {
+    return binary(Op::MUL, a.dtype, a.lanes, p, q);
+  };
+  auto over = [&](const std::string& p, const std::string& q) {
+    return binary(Op::DIV, a.dtype, a.lanes, p, q);
+  };
+  if (k == 0) return one;
+  if (k == 1) return x;
+  if (k == -1) return over(one, x);
+  if (k == -2) {
+    const std::string r = over(one, x);
+    return times(r, r);
+  }
+  const std::string square = times(x, x);
+  switch (k) {
+    case 2: return square;
+    case 3: return times(square, x);
+    case 4: return times(square, square);
+    case -3: return over(over(one, square), x);
+    default: return over(over(one, square), square);
+  }
 }
 
 std::string LlvmWriter::cast(const Args& a, DType to) {

@@ -170,24 +170,34 @@ template <class F> void for_each_index(std::span<const std::int64_t> shape, F&& 
 
 }  // namespace evaluate_detail
 
-// POWI is repeated multiplication up to |k| = 4 and the library's pow beyond: the meaning kernels share.
+// POWI is repeated multiplication up to |k| = 4 and the library's pow beyond: the meaning kernels share. A negative power
+// divides step by step: 1 / (x * x) would be 0 for x beyond 1e154, where x^-2 is a subnormal number.
 template <class T> T Number<T>::power(const T& x, std::int64_t k) {
   const std::int64_t m = k < 0 ? -k : k;
+  const T one = from_double(1.0);
   if constexpr (std::is_same_v<T, double>)
     if (m > 4) return std::pow(x, static_cast<double>(k));
-  T r = from_double(1.0);
-  if (m == 1) r = x;
-  if (m == 2) r = x * x;
-  if (m == 3) r = x * x * x;
-  if (m == 4) r = (x * x) * (x * x);
-  if (m > 4) {
-    T base = x;
-    for (std::int64_t e = m; e > 0; e >>= 1) {
-      if (e & 1) r = r * base;
-      if (e > 1) base = base * base;
+  switch (k) {
+    case 0: return one;
+    case 1: return x;
+    case 2: return x * x;
+    case 3: return x * x * x;
+    case 4: return (x * x) * (x * x);
+    case -1: return one / x;
+    case -2: {
+      const T r = one / x;
+      return r * r;
     }
+    case -3: return one / (x * x) / x;
+    case -4: return one / (x * x) / (x * x);
+    default: break;
   }
-  return k < 0 ? from_double(1.0) / r : r;
+  T r = one, base = x;
+  for (std::int64_t e = m; e > 0; e >>= 1) {
+    if (e & 1) r = r * base;
+    if (e > 1) base = base * base;
+  }
+  return k < 0 ? one / r : r;
 }
 
 template <class T> T Number<T>::unary(const Node* n, const T& x) {
