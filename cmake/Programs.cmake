@@ -73,7 +73,7 @@ endif()
 
 # Tests of finished programs and of the documentation; they name targets from above.
 if(TINYPHYS_TESTS)
-  foreach(folder examples snippets)
+  foreach(folder examples messages snippets)
     if(EXISTS ${CMAKE_SOURCE_DIR}/tests/${folder}/CMakeLists.txt)
       add_subdirectory(tests/${folder})
     endif()

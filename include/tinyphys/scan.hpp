@@ -11,7 +11,10 @@
 //   the carry             a tuple or pair as separate arguments, any other structure (structure.hpp) as one
 //   one Tensor for each of .xs, which is row i of it in step i (or one std::vector<Tensor> for all)
 // and returns the next carry, or {carry, out} as a std::pair or std::tuple of two: out, a structure, is
-// stacked along a new first axis of length n, and scan returns std::pair{carry, stacked outs}.
+// stacked along a new first axis of length n, and scan returns std::pair{carry, stacked outs}. A tuple may be returned
+// for a pair or an array of the same parts, and the other way round. Numbers in init are 0-d tensors.
+//
+// Parameters that are auto are counted: those beyond the carry are for .xs, and one more is the Index, first.
 //
 // step runs once, with symbols: it may do anything with its arguments but read their values. What it captures
 // is part of the loop, scans and gradients within it too.
@@ -26,6 +29,7 @@
 #include <utility>
 #include <vector>
 
+#include "tinyphys/count.hpp"
 #include "tinyphys/structure.hpp"
 #include "tinyphys/tensor.hpp"
 
@@ -51,14 +55,21 @@ class StepInputs {
 
 namespace detail {
 
-// A function of structures of tensors as one of the list of all their tensors.
-template <class R, class... A, class F> std::function<Tensor(const std::vector<Tensor>&)> of_list(F f) {
+[[noreturn]] void wrong_until(std::size_t taken, std::size_t given, Where where);
+
+// A function of structures of tensors as one of the list of all their tensors; a std::vector<Tensor> takes those that
+// are left.
+using ListFunction = std::function<Tensor(const std::vector<Tensor>&, Where)>;
+template <class R, class... A, class F> ListFunction of_list(F f) {
   static_assert(std::is_convertible_v<R, Tensor>, ".until must return a Tensor: a bool scalar");
-  return [f = std::move(f)](const std::vector<Tensor>& all) -> Tensor {
+  return [f = std::move(f)](const std::vector<Tensor>& all, Where where) -> Tensor {
+    constexpr bool kTakesRest = (std::is_same_v<std::remove_cvref_t<A>, std::vector<Tensor>> || ...);
+    const std::size_t taken = (leaves(std::remove_cvref_t<A>{}).size() + ... + 0);
+    if (kTakesRest ? all.size() < taken : all.size() != taken) wrong_until(taken, all.size(), where);
     const Tensor* next = all.data();
     [[maybe_unused]] const auto take = [&]<class S>(const S& like) {
       if constexpr (std::is_same_v<S, std::vector<Tensor>>)
-        return all;
+        return std::vector<Tensor>(std::exchange(next, all.data() + all.size()), all.data() + all.size());
       else
         return Structure<S>::rebuild(like, next);
     };
@@ -66,7 +77,7 @@ template <class R, class... A, class F> std::function<Tensor(const std::vector<T
     return std::apply(f, std::tuple<std::remove_cvref_t<A>...>{take(std::remove_cvref_t<A>{})...});
   };
 }
-template <class F, class R, class C, class... A> auto of_list_member(F f, R (C::*)(A...) const) {
+template <class F, class R, class C, class... A> ListFunction of_list_member(F f, R (C::*)(A...) const) {
   return of_list<R, A...>(std::move(f));
 }
 
@@ -79,15 +90,15 @@ class Until {
   Until() = default;
   template <class F>
   requires(!std::same_as<std::remove_cvref_t<F>, Until>) Until(F f) {
-    static_assert(
-        requires { &F::operator(); }, ".until: a lambda with the types of its parameters written out");
-    f_ = detail::of_list_member(std::move(f), &F::operator());
+    constexpr bool kPlain = requires { &F::operator(); };
+    static_assert(kPlain, ".until: a lambda with the types of its parameters written out");
+    if constexpr (kPlain) f_ = detail::of_list_member(std::move(f), &F::operator());
   }
   explicit operator bool() const { return static_cast<bool>(f_); }
-  Tensor operator()(const std::vector<Tensor>& carry) const { return f_(carry); }
+  Tensor operator()(const std::vector<Tensor>& carry, Where where) const { return f_(carry, where); }
 
  private:
-  std::function<Tensor(const std::vector<Tensor>&)> f_;
+  detail::ListFunction f_;
 };
 
 struct ScanOptions {
@@ -104,7 +115,6 @@ using StepFunction = std::function<StepResult(const Tensor& index, const std::ve
                                               const std::vector<Tensor>& xs)>;
 StepResult scan(const StepFunction& step, const std::vector<Tensor>& carry, std::int64_t n,
                 const std::vector<Tensor>& xs, const Until& until, Where where);
-[[noreturn]] void wrong_number_of_xs(std::size_t taken, std::size_t given, Where where);
 
 template <class T> struct FirstParameter { using type = void; };
 template <class R, class C, class A, class... More> struct FirstParameter<R (C::*)(A, More...)> {
@@ -116,6 +126,10 @@ template <class R, class C, class A, class... More> struct FirstParameter<R (C::
 template <class R, class A, class... More> struct FirstParameter<R (*)(A, More...)> {
   using type = std::remove_cvref_t<A>;
 };
+// Whether the types of f's parameters are written out; those of a lambda with auto are not.
+template <class F> constexpr bool has_typed_parameters() {
+  return std::is_function_v<std::remove_pointer_t<std::decay_t<F>>> || requires { &F::operator(); };
+}
 template <class F> constexpr bool takes_index() {
   if constexpr (requires { &F::operator(); })
     return std::is_same_v<typename FirstParameter<decltype(&F::operator())>::type, Index>;
@@ -134,8 +148,13 @@ template <class A, class B> struct CarryArguments<std::pair<A, B>> {
   static std::tuple<const A&, const B&> of(const std::pair<A, B>& c) { return {c.first, c.second}; }
 };
 
-constexpr std::size_t kMaxStepInputs = 16;
-constexpr std::size_t kStepInputsAsVector = kMaxStepInputs + 1;
+// How many rows of .xs a step takes after its other arguments.
+constexpr std::size_t kMaxRows = 16;
+constexpr std::size_t kRowsAsVector = kMaxRows + 1;  // any number
+constexpr std::size_t kNotTaken = kMaxRows + 2;      // it cannot be called with those arguments
+[[noreturn]] void wrong_number_of_xs(std::size_t plain_rows, std::size_t rows_with_index, std::size_t given,
+                                     Where where);
+constexpr bool fits(std::size_t rows, std::size_t given) { return rows == given || rows == kRowsAsVector; }
 
 // Whether f takes these arguments and then k tensors.
 template <class F, std::size_t K, class... Args>
@@ -144,57 +163,137 @@ constexpr bool takes_rows = []<std::size_t... I>(std::index_sequence<I...>) {
 }
 (std::make_index_sequence<K>{});
 
-// How many tensors f takes after these arguments: the fewest that compile.
+// The fewest that compile.
 template <class F, std::size_t K, class... Args> constexpr std::size_t rows_taken() {
   if constexpr (takes_rows<F, K, Args...>)
     return K;
-  else if constexpr (K < kMaxStepInputs)
+  else if constexpr (K < kMaxRows)
     return rows_taken<F, K + 1, Args...>();
   else if constexpr (std::is_invocable_v<F, Args..., const std::vector<Tensor>&>)
-    return kStepInputsAsVector;
+    return kRowsAsVector;
   else
-    return kStepInputsAsVector + 1;
+    return kNotTaken;
 }
 
-template <class F, class... Args>
-decltype(auto) call_step(F& f, const std::vector<Tensor>& xs, const Args&... args) {
-  constexpr std::size_t kRows = rows_taken<F&, 0, const Args&...>();
-  static_assert(kRows <= kStepInputsAsVector,
-                "scan: step must take ([Index,] carry..., a Tensor for each of .xs); a tuple carry is "
-                "separate arguments");
-  if constexpr (kRows == kStepInputsAsVector)
+// How a step F can be called with a carry in the parts C: rows without an Index, and after one.
+struct StepForms {
+  std::size_t plain = kNotTaken, with_index = kNotTaken;
+  bool ambiguous = false;  // only its author can tell
+};
+template <class F, class... C> constexpr StepForms forms_of_parts() {
+  StepForms forms;
+  if constexpr (has_typed_parameters<F>()) {
+    if constexpr (takes_index<F>())
+      forms.with_index = rows_taken<F&, 0, const Index&, const C&...>();
+    else
+      forms.plain = rows_taken<F&, 0, const C&...>();
+  } else if constexpr ((std::is_same_v<C, Tensor> && ...)) {
+    forms.plain = rows_taken<F&, 0, const C&...>();
+    forms.with_index = rows_taken<F&, 0, const Index&, const C&...>();
+  } else if constexpr (std::is_invocable_v<F&, const C&...>) {
+    forms.plain = 0;
+  } else {
+    // To try a body with a State where it wants an Index would not compile.
+    forms.ambiguous = true;
+  }
+  return forms;
+}
+template <class F, class C> constexpr StepForms step_forms() {
+  return []<class... Parts>(const std::tuple<Parts...>*) {
+    return forms_of_parts<F, std::remove_cvref_t<Parts>...>();
+  }(static_cast<std::remove_cvref_t<decltype(CarryArguments<C>::of(std::declval<const C&>()))>*>(nullptr));
+}
+
+template <std::size_t Rows, class F, class... Args>
+decltype(auto) call_with_rows(F& f, const std::vector<Tensor>& xs, const Args&... args) {
+  if constexpr (Rows == kRowsAsVector)
     return f(args..., xs);
   else
     return [&]<std::size_t... I>(std::index_sequence<I...>)->decltype(auto) { return f(args..., xs[I]...); }
-  (std::make_index_sequence<kRows>{});
+  (std::make_index_sequence<Rows>{});
 }
-
-template <class F, class C>
-decltype(auto) call_step_with(F& f, const Tensor& index, const C& carry, const std::vector<Tensor>& xs) {
+template <bool WithIndex, class F, class C>
+decltype(auto) call_step(F& f, const Tensor& index, const C& carry, const std::vector<Tensor>& xs) {
+  constexpr StepForms kForms = step_forms<F, C>();
   return std::apply(
       [&](const auto&... c) -> decltype(auto) {
-        if constexpr (takes_index<F>())
-          return call_step(f, xs, Index(index), c...);
+        if constexpr (WithIndex)
+          return call_with_rows<kForms.with_index>(f, xs, Index(index), c...);
         else
-          return call_step(f, xs, c...);
+          return call_with_rows<kForms.plain>(f, xs, c...);
       },
       CarryArguments<C>::of(carry));
 }
-// The number of xs that step takes; kStepInputsAsVector: any.
-template <class F, class... C> constexpr std::size_t rows_after(const std::tuple<C...>*) {
-  if constexpr (takes_index<F>())
-    return rows_taken<F&, 0, const Index&, const std::remove_cvref_t<C>&...>();
+
+// Tuples, pairs and arrays of the same parts stand for each other.
+template <class T>
+concept TupleLike = requires {
+  std::tuple_size<T>::value;
+};
+template <class To, class From> constexpr bool stands_for() {
+  if constexpr (std::is_convertible_v<const From&, To>)
+    return true;
+  else if constexpr (TupleLike<To> && TupleLike<From>) {
+    if constexpr (std::tuple_size_v<To> == std::tuple_size_v<From>)
+      return []<std::size_t... I>(std::index_sequence<I...>) {
+        return (stands_for<std::tuple_element_t<I, To>, std::tuple_element_t<I, From>>() && ...);
+      }
+    (std::make_index_sequence<std::tuple_size_v<To>>{});
+    else return false;
+  } else
+    return false;
+}
+template <class To, class From> To taken_as(const From& from) {
+  if constexpr (std::is_convertible_v<const From&, To>)
+    return from;
   else
-    return rows_taken<F&, 0, const std::remove_cvref_t<C>&...>();
+    return [&]<std::size_t... I>(std::index_sequence<I...>) {
+      return To{taken_as<std::tuple_element_t<I, To>>(std::get<I>(from))...};
+    }
+  (std::make_index_sequence<std::tuple_size_v<To>>{});
 }
 
-template <class R, class C>
-concept CarryAndOut = (!std::is_convertible_v<R, C>)&&requires(const R& r) {
-  requires std::tuple_size_v<R>
-  == 2;
-  { std::get<0>(r) } -> std::convertible_to<C>;
-  {std::get<1>(r)};
-};
+template <class R, class C> constexpr bool is_carry_and_out() {
+  if constexpr (stands_for<C, R>())
+    return false;
+  else if constexpr (TupleLike<R>) {
+    if constexpr (std::tuple_size_v<R> == 2)
+      return stands_for<C, std::tuple_element_t<0, R>>();
+    else
+      return false;
+  } else
+    return false;
+}
+
+template <bool WithIndex, class Step, class C>
+auto scan_with(Step& step, const C& start, std::int64_t n, const ScanOptions& options, Where where) {
+  const std::vector<Tensor>& xs = options.xs.list();
+  using R =
+      std::remove_cvref_t<decltype(call_step<WithIndex>(step, std::declval<const Tensor&>(), start, xs))>;
+  if constexpr (is_carry_and_out<R, C>()) {
+    using Out = decltype(as_structure(std::get<1>(std::declval<const R&>())));
+    std::optional<Out> like;
+    const auto r = scan(
+        [&](const Tensor& index, const std::vector<Tensor>& carry, const std::vector<Tensor>& rows) {
+          const R next = call_step<WithIndex>(step, index, rebuild(start, carry), rows);
+          like.emplace(as_structure(std::get<1>(next)));
+          return StepResult{leaves(taken_as<C>(std::get<0>(next))), leaves(*like)};
+        },
+        leaves(start), n, xs, options.until, where);
+    return std::pair<C, Out>{rebuild(start, r.carry), rebuild(*like, r.outs)};
+  } else if constexpr (stands_for<C, R>()) {
+    const auto r = scan(
+        [&](const Tensor& index, const std::vector<Tensor>& carry, const std::vector<Tensor>& rows) {
+          return StepResult{
+              leaves(taken_as<C>(call_step<WithIndex>(step, index, rebuild(start, carry), rows))), {}};
+        },
+        leaves(start), n, xs, options.until, where);
+    return rebuild(start, r.carry);
+  } else {
+    static_assert(stands_for<C, R>(), "scan: step must return its carry, or {carry, out}");
+    return start;
+  }
+}
 
 }  // namespace detail
 
@@ -202,38 +301,33 @@ concept CarryAndOut = (!std::is_convertible_v<R, C>)&&requires(const R& r) {
 // Throws when n < 0; when step changes the shape or dtype of its carry (the message names which); when the
 // number of .xs is not what step takes or the first axis of one is not n.
 template <class Step, class Init>
-auto scan(Step step, const Init& init, std::int64_t n, const ScanOptions& options = {},
+auto scan(Step step, const Init& init, Count n, const ScanOptions& options = {},
           Where where = Where::current()) {
   using C = decltype(as_structure(init));
   const C start = as_structure(init);
-  using Arguments = std::remove_cvref_t<decltype(detail::CarryArguments<C>::of(start))>;
-  constexpr std::size_t kRows = detail::rows_after<Step>(static_cast<const Arguments*>(nullptr));
-  const std::vector<Tensor>& xs = options.xs.list();
-  if (kRows < detail::kStepInputsAsVector && xs.size() != kRows)
-    detail::wrong_number_of_xs(kRows, xs.size(), where);
-  using R =
-      std::remove_cvref_t<decltype(detail::call_step_with(step, std::declval<const Tensor&>(), start, xs))>;
-  if constexpr (detail::CarryAndOut<R, C>) {
-    using Out = decltype(as_structure(std::get<1>(std::declval<const R&>())));
-    std::optional<Out> like;
-    const auto r = detail::scan(
-        [&](const Tensor& index, const std::vector<Tensor>& carry, const std::vector<Tensor>& rows) {
-          const R next = detail::call_step_with(step, index, rebuild(start, carry), rows);
-          const C next_carry = std::get<0>(next);
-          like.emplace(as_structure(std::get<1>(next)));
-          return detail::StepResult{leaves(next_carry), leaves(*like)};
-        },
-        leaves(start), n, xs, options.until, where);
-    return std::pair<C, Out>{rebuild(start, r.carry), rebuild(*like, r.outs)};
+  constexpr detail::StepForms kForms = detail::step_forms<Step, C>();
+  constexpr bool kPlain = kForms.plain != detail::kNotTaken,
+                 kIndexed = kForms.with_index != detail::kNotTaken;
+  static_assert(!kForms.ambiguous,
+                "scan: step's parameters are auto and its carry is a structure: write their types, as in "
+                "[](Index i, State s, Tensor row)");
+  static_assert(kPlain || kIndexed || kForms.ambiguous,
+                "scan: step must take ([Index,] carry..., a Tensor for each of .xs); a tuple carry is "
+                "separate arguments");
+  const std::size_t given = options.xs.list().size();
+  if constexpr (!kPlain && !kIndexed) {
+    return start;  // what was asserted above is the one message
   } else {
-    static_assert(std::is_convertible_v<R, C>, "scan: step must return its carry, or {carry, out}");
-    const auto r = detail::scan(
-        [&](const Tensor& index, const std::vector<Tensor>& carry, const std::vector<Tensor>& rows) {
-          const C next = detail::call_step_with(step, index, rebuild(start, carry), rows);
-          return detail::StepResult{leaves(next), {}};
-        },
-        leaves(start), n, xs, options.until, where);
-    return rebuild(start, r.carry);
+    if (!detail::fits(kForms.plain, given) && !detail::fits(kForms.with_index, given))
+      detail::wrong_number_of_xs(kForms.plain, kForms.with_index, given, where);
+    if constexpr (kPlain && kIndexed) {
+      if (detail::fits(kForms.plain, given))
+        return detail::scan_with<false>(step, start, n, options, where);
+      else
+        return detail::scan_with<true>(step, start, n, options, where);
+    } else {
+      return detail::scan_with<kIndexed>(step, start, n, options, where);
+    }
   }
 }
 

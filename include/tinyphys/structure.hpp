@@ -31,7 +31,8 @@ template <> struct Structure<Tensor> {
   static Tensor rebuild(const Tensor&, const Tensor*& next) { return *next++; }
 };
 
-template <class... S> struct Structure<std::tuple<S...>> {
+template <class... S>
+requires(Structured<S>&&...) struct Structure<std::tuple<S...>> {
   static void flatten(const std::tuple<S...>& s, std::vector<Tensor>& to) {
     std::apply([&](const S&... part) { (Structure<S>::flatten(part, to), ...); }, s);
   }
@@ -42,7 +43,7 @@ template <class... S> struct Structure<std::tuple<S...>> {
   }
 };
 
-template <class A, class B> struct Structure<std::pair<A, B>> {
+template <Structured A, Structured B> struct Structure<std::pair<A, B>> {
   static void flatten(const std::pair<A, B>& s, std::vector<Tensor>& to) {
     Structure<A>::flatten(s.first, to);
     Structure<B>::flatten(s.second, to);
@@ -52,7 +53,7 @@ template <class A, class B> struct Structure<std::pair<A, B>> {
   }
 };
 
-template <class S> struct Structure<std::vector<S>> {
+template <Structured S> struct Structure<std::vector<S>> {
   static void flatten(const std::vector<S>& s, std::vector<Tensor>& to) {
     for (const S& part : s) Structure<S>::flatten(part, to);
   }
@@ -63,7 +64,7 @@ template <class S> struct Structure<std::vector<S>> {
   }
 };
 
-template <class S, std::size_t N> struct Structure<std::array<S, N>> {
+template <Structured S, std::size_t N> struct Structure<std::array<S, N>> {
   static void flatten(const std::array<S, N>& s, std::vector<Tensor>& to) {
     for (const S& part : s) Structure<S>::flatten(part, to);
   }
@@ -87,12 +88,35 @@ template <Structured S> S rebuild(const S& like, const std::vector<Tensor>& tens
   return Structure<S>::rebuild(like, next);
 }
 
-// A structure as it is; a number or other operand as a Tensor.
+namespace detail {
+template <class T> constexpr bool kIsTuple = false;
+template <class... S> constexpr bool kIsTuple<std::tuple<S...>> = true;
+template <class T> constexpr bool kIsPair = false;
+template <class A, class B> constexpr bool kIsPair<std::pair<A, B>> = true;
+}  // namespace detail
+
+// A structure as it is; a number or other operand as a Tensor, also within tuples and pairs.
 template <class X> auto as_structure(const X& x) {
-  if constexpr (Structured<X>)
+  if constexpr (Structured<X>) {
     return x;
-  else
+  } else if constexpr (std::is_convertible_v<const X&, Arg>) {
     return as_tensor(Arg(x));
+  } else if constexpr (detail::kIsTuple<X>) {
+    return std::apply(
+        []<class... S>(const S&... part) {
+          return std::tuple<decltype(as_structure(part))...>{as_structure(part)...};
+        },
+        x);
+  } else if constexpr (detail::kIsPair<X>) {
+    return std::pair<decltype(as_structure(x.first)), decltype(as_structure(x.second))>{
+        as_structure(x.first), as_structure(x.second)};
+  } else {
+    static_assert(
+        Structured<X>,
+        "neither a Tensor, a number nor a structure of tensors (std::tuple, pair, array, vector, State, or a "
+        "struct with a Structure of its own); a list of numbers becomes a Tensor by Tensor::from");
+    return Tensor();
+  }
 }
 
 }  // namespace tinyphys

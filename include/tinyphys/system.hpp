@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "tinyphys/count.hpp"
 #include "tinyphys/integrator.hpp"
 #include "tinyphys/structure.hpp"
 #include "tinyphys/tensor.hpp"
@@ -42,7 +43,7 @@ struct Progress {
 struct EvolveOptions {
   // A finite number, or a float64 scalar tensor (then derivatives by it exist). May be negative.
   Arg dt = std::numeric_limits<double>::quiet_NaN();
-  std::int64_t steps = 0;
+  Count steps = 0;  // 1'000'000 or 1e6
   Integrator integrator = Integrator::LeapfrogKDK;
   Method method = Method::Default;
   // Called now and then while the motion is computed, on the thread that asked for it. Not part of the value:

@@ -78,6 +78,11 @@ class Tensor {
  public:
   // Holds no value; any use of it but assignment is an error.
   Tensor() = default;
+  // A number: 0-d, float64, int64 or bool.
+  template <class T>
+  requires std::is_arithmetic_v<T> Tensor(T value, Where where = Where::current());
+  template <Element T>
+  Tensor(std::initializer_list<T>) = delete;  // a list of numbers: write Tensor::from({...})
   Tensor(const Tensor& o) : node_(o.node_) { retain(node_); }
   Tensor(Tensor&& o) noexcept : node_(std::exchange(o.node_, nullptr)) {}
   // A tensor that is named. What a function or x[i] returns is no place to write to: it would be lost at once.
@@ -405,6 +410,10 @@ std::string to_string(const Arg& x);
 std::ostream& operator<<(std::ostream& out, const Tensor& x);
 
 // --- implementation of the templates ----------------------------------------------------------------------
+
+template <class T>
+requires std::is_arithmetic_v<T> Tensor::Tensor(T value, Where where)
+    : Tensor(as_tensor(Arg(value, where))) {}
 
 template <Element T>
 Tensor Tensor::from_values(const std::vector<T>& values, const Shape& shape, Where where) {

@@ -1,6 +1,7 @@
 // The whole public API.
 #pragma once
 
+#include "tinyphys/count.hpp"
 #include "tinyphys/dtype.hpp"
 #include "tinyphys/error.hpp"
 #include "tinyphys/explain.hpp"

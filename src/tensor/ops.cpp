@@ -4,10 +4,20 @@
 #include <charconv>
 #include <cmath>
 
+#include "tinyphys/count.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/build.hpp"
 
 namespace tinyphys {
+
+std::int64_t Count::whole(double n, std::source_location where) {
+  constexpr double kTwo63 = 9223372036854775808.0;
+  if (!(n == std::trunc(n) && n >= -kTwo63 && n < kTwo63)) not_whole(n, where);
+  return static_cast<std::int64_t>(n);
+}
+void Count::not_whole(double n, std::source_location where) {
+  front::fail("steps", "a number of steps must be whole and fit int64, got " + front::number_text(n), where);
+}
 
 UOp uop(const Arg& a, DType d, std::string_view call) {
   if (!a.is_number()) return front::value(a.tensor(), call, a.where());

@@ -13,8 +13,24 @@ namespace tinyphys::detail {
 using front::describe;
 using front::fail;
 
-void wrong_number_of_xs(std::size_t taken, std::size_t given, Where where) {
-  fail("scan", "step takes " + std::to_string(taken) + " per-step inputs, .xs has " + std::to_string(given),
+void wrong_number_of_xs(std::size_t plain_rows, std::size_t rows_with_index, std::size_t given, Where where) {
+  std::string takes;
+  if (plain_rows != kNotTaken) takes = std::to_string(plain_rows);
+  if (plain_rows != kNotTaken && rows_with_index != kNotTaken)
+    takes = std::to_string(rows_with_index) + " or " + takes;
+  else if (rows_with_index != kNotTaken)
+    takes = std::to_string(rows_with_index);
+  const bool index_meant = rows_with_index == kNotTaken && plain_rows == given + 1;
+  fail("scan",
+       "step takes " + takes + " per-step inputs, .xs has " + std::to_string(given) +
+           (index_meant ? "; for the number of the step the first parameter is an Index" : ""),
+       where);
+}
+
+void wrong_until(std::size_t taken, std::size_t given, Where where) {
+  fail("scan",
+       ".until takes " + std::to_string(taken) + " tensors, the carry has " + std::to_string(given) +
+           ": it takes the carry as step does, without Index and xs",
        where);
 }
 
@@ -63,7 +79,7 @@ StepResult scan(const StepFunction& step, const std::vector<Tensor>& carry, std:
   }
   for (const Tensor& o : next.outs) s.outs.push_back(front::value(o, kCall, where));
   if (until) {
-    s.until = front::value(until(next.carry), kCall, where);
+    s.until = front::value(until(next.carry, where), kCall, where);
     if (s.until->dtype != DType::kBool || !s.until->shape().empty())
       fail(kCall, ".until must give a bool scalar, got " + describe(s.until.get()), where);
   }

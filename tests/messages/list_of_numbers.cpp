@@ -1,0 +1,3 @@
+// expect: a list of numbers: write Tensor::from({...})
+#include <tinyphys/tinyphys.hpp>
+tinyphys::Tensor x = {1.0, 2.0};
