@@ -9,16 +9,18 @@
 #include <vector>
 
 #include "codegen/index.hpp"
+#include "codegen/lower_operations.hpp"
 #include "codegen/program.hpp"
 #include "uop/uop.hpp"
 
 namespace tinyphys {
 
-// What the code generator knows of a machine.
+// What the code generator knows of a machine, and of the text that is written for it.
 struct Target {
   int vector_bytes = 64;
   // Masked vector loads and stores cost no more than plain ones.
   bool cheap_masks = true;
+  RenderCaps render{};
 };
 
 // One loop nest: everything in `stores` is computed inside `ranges`, outer first. The passes fill in the

@@ -313,7 +313,13 @@ class Linearizer {
     }
     std::vector<int> src;
     for (const Item& i : sources(item)) src.push_back(reg(i));
-    set(item, op(n->op, n->dtype, std::move(src), lanes, n->n_arg ? n->arg(0) : 0));
+    set(item, emit({.code = Code::kOp,
+                    .op = n->op,
+                    .dtype = n->dtype,
+                    .lanes = lanes,
+                    .src = std::move(src),
+                    .imm = n->n_arg ? n->arg(0) : 0,
+                    .plain = math_.is_split(n)}));
   }
 
   void store(Node* s) {

@@ -193,7 +193,8 @@ Kernel lower_kernel(const UOp& lambda, const Target& target) {
       for (const UOp& s : nest.stores) roots.push_back(s.get());
       verify(roots, Stage::kKernel);
     }
-    kernel.parts.push_back({linearize(nest, *graph.math), nest.units, nest.cost_ns});
+    const Program program = linearize(nest, *graph.math);
+    kernel.parts.push_back({lower_operations(program, target.render), nest.units, nest.cost_ns});
     for (const UOp& s : nest.stores)
       if (s->op == Op::STORE && s->arg(0) >= graph.n_outputs) {
         kernel.params.push_back(s->src(1)->dtype);

@@ -1,7 +1,8 @@
 // The linear program: what a renderer turns into text, in order, with loops but without any decision left.
 //
 // A register is the number of the instruction that made it. `lanes` is 1 for scalars; a scalar used by a
-// vector instruction is broadcast. Bools are bits in registers and bytes in memory.
+// vector instruction is broadcast. Bools are bits in registers and bytes in memory. Operations mean what evaluate.hpp says
+// until lower_operations() has spelled out what a renderer has no word for.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +27,8 @@ enum class Code : std::uint8_t {
   kVar,     // a variable; src: its first value
   kGet,     // src: variable
   kSet,     // src: variable, value; under the mask of `loop`
-  kAcross,  // src: vector; imm: Reduction over its lanes, by halves
+  kAcross,  // src: vector; imm: Reduction over its lanes, by halves. Gone after lower_operations()
+  kPart,    // src: vector; its lanes from number `imm` on
 };
 
 // How a vector load or store walks memory. Scalars are kContiguous.
@@ -44,6 +46,9 @@ struct Instr {
   int step = 1;
   bool masked = false;
   std::int64_t size = 0;  // kLoad: elements of the array
+  // DIV and MOD as machines have them: towards zero, and never by 0 or -1 for integers; the remainder has the sign of the
+  // first operand. Index arithmetic is plain from the start.
+  bool plain = false;
 };
 
 inline constexpr std::int64_t kFirstStep = -1, kLastStep = -2;

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "render/llvm_writer.hpp"
+#include "tinyphys/error.hpp"
 
 namespace tinyphys {
 namespace {
@@ -53,7 +54,8 @@ class ProgramRenderer {
             r, w_.emit("load " + LlvmWriter::type(i.dtype, i.lanes) + ", ptr %v" + std::to_string(i.src[0])));
         return;
       case Code::kSet: assign(i); return;
-      case Code::kAcross: w_.define(r, w_.across(i)); return;
+      case Code::kAcross: throw Error("compile", "a reduction across lanes was not lowered", "", 0);
+      case Code::kPart: w_.define(r, w_.part(i)); return;
     }
   }
 

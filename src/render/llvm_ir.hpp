@@ -12,6 +12,8 @@ struct RenderTarget {
   bool vector_math = true;  // libmvec is there
 };
 
+inline constexpr RenderCaps kLlvmCaps{.integer_extrema = true, .saturating_casts = true};
+
 // One function per part: void @kernel_<i>(ptr outputs, ptr inputs, ptr slots, i64 begin, i64 end, i64 first,
 // i64 last). Deterministic: names by order, no sizes of the machine but the vector width. Arithmetic is
 // exactly as written: no fast-math flags, and only FMA is fused.

@@ -15,34 +15,6 @@ std::string vector_of(const std::string& t, int lanes) {
   return lanes == 1 ? t : "<" + std::to_string(lanes) + " x " + t + ">";
 }
 
-// Integer powers, lane by lane; a negative exponent leaves 1 for 1, +-1 for -1 and 0 else.
-constexpr const char* kIntegerPower = R"(define internal i64 @integer_power(i64 %x, i64 %k) #0 {
-entry:
-  %negative = icmp slt i64 %k, 0
-  br i1 %negative, label %inverse, label %test
-inverse:
-  %one = icmp eq i64 %x, 1
-  %minus = icmp eq i64 %x, -1
-  %odd.k = trunc i64 %k to i1
-  %sign = select i1 %odd.k, i64 -1, i64 1
-  %unit = select i1 %minus, i64 %sign, i64 0
-  %r.inverse = select i1 %one, i64 1, i64 %unit
-  ret i64 %r.inverse
-test:
-  %r = phi i64 [ 1, %entry ], [ %r.next, %test ]
-  %base = phi i64 [ %x, %entry ], [ %base.next, %test ]
-  %left = phi i64 [ %k, %entry ], [ %left.next, %test ]
-  %bit = trunc i64 %left to i1
-  %product = mul i64 %r, %base
-  %r.next = select i1 %bit, i64 %product, i64 %r
-  %base.next = mul i64 %base, %base
-  %left.next = lshr i64 %left, 1
-  %done = icmp eq i64 %left.next, 0
-  br i1 %done, label %exit, label %test
-exit:
-  ret i64 %r.next
-})";
-
 const char* library_name(Op op) {
   switch (op) {
     case Op::EXP: return "exp";
@@ -241,8 +213,8 @@ std::string LlvmWriter::choose(const std::string& condition, const std::string& 
 std::string LlvmWriter::compare(Op op, DType d, int lanes, const std::string& a, const std::string& b) {
   const char* how = "";
   switch (op) {
-    case Op::LT: how = is_float(d) ? "olt" : d == DType::kBool ? "ult" : "slt"; break;
-    case Op::LE: how = is_float(d) ? "ole" : d == DType::kBool ? "ule" : "sle"; break;
+    case Op::LT: how = is_float(d) ? "olt" : "slt"; break;
+    case Op::LE: how = is_float(d) ? "ole" : "sle"; break;
     case Op::EQ: how = is_float(d) ? "oeq" : "eq"; break;
     default: how = is_float(d) ? "une" : "ne"; break;
   }
@@ -250,139 +222,25 @@ std::string LlvmWriter::compare(Op op, DType d, int lanes, const std::string& a,
 }
 
 std::string LlvmWriter::binary(Op op, DType d, int lanes, const std::string& a, const std::string& b) {
-  const std::string t = type(d, lanes), args = " " + t + " " + a + ", " + b;
-  const bool real = is_float(d), boolean = d == DType::kBool;
+  const bool real = is_float(d);
+  const char* word = nullptr;
   switch (op) {
-    case Op::ADD: return emit((real ? "fadd" : boolean ? "or" : "add") + args);
-    case Op::SUB: return emit((real ? "fsub" : boolean ? "xor" : "sub") + args);
-    case Op::MUL: return emit((real ? "fmul" : boolean ? "and" : "mul") + args);
-    case Op::DIV: return emit("fdiv" + args);
-    case Op::AND: return emit("and" + args);
-    case Op::OR: return emit("or" + args);
-    default: break;
+    case Op::ADD: word = real ? "fadd" : "add"; break;
+    case Op::SUB: word = real ? "fsub" : "sub"; break;
+    case Op::MUL: word = real ? "fmul" : "mul"; break;
+    case Op::DIV: word = real ? "fdiv" : "sdiv"; break;
+    case Op::MOD: word = real ? "frem" : "srem"; break;
+    case Op::AND: word = "and"; break;
+    default: word = "or"; break;
   }
-  const bool max = op == Op::MAX;
-  if (boolean) return emit((max ? "or" : "and") + args);
-  if (!real) return intrinsic(max ? "smax" : "smin", d, lanes, {a, b});
-  // a >= b || a != a ? a : b; NaN wins from either side, as in NumPy
-  const std::string wins = emit(std::string("fcmp ") + (max ? "oge" : "ole") + args);
-  const std::string nan = emit("fcmp uno " + t + " " + a + ", " + a);
-  return choose(emit("or " + type(DType::kBool, lanes) + " " + wins + ", " + nan), t, a, b, lanes);
-}
-
-// x / 0 = x mod 0 = 0, and MIN / -1 wraps: the hardware would trap on both.
-std::string LlvmWriter::integer_division(const Instr& i, const Args& a) {
-  const Instr& divisor = program_.code[static_cast<std::size_t>(i.src[1])];
-  const bool safe = divisor.code == Code::kConst && divisor.imm != 0 && divisor.imm != -1;
-  const std::string zero = number(a.dtype, 0, a.lanes), one = number(a.dtype, 1, a.lanes);
-  std::string b = a.name[1], by_zero, by_minus;
-  if (a.dtype == DType::kBool)
-    return emit("and " + a.type + " " + a.name[0] + ", " + (i.op == Op::DIV ? b : zero));
-  if (!safe) {
-    by_zero = compare(Op::EQ, a.dtype, a.lanes, b, zero);
-    by_minus = compare(Op::EQ, a.dtype, a.lanes, b, number(a.dtype, -1, a.lanes));
-    const std::string either = emit("or " + type(DType::kBool, a.lanes) + " " + by_zero + ", " + by_minus);
-    b = choose(either, a.type, one, b, a.lanes);
-  }
-  if (i.op == Op::DIV) {
-    std::string q = emit("sdiv " + a.type + " " + a.name[0] + ", " + b);
-    if (safe) return q;
-    q = choose(by_minus, a.type, emit("sub " + a.type + " " + zero + ", " + a.name[0]), q, a.lanes);
-    return choose(by_zero, a.type, zero, q, a.lanes);
-  }
-  const std::string r = emit("srem " + a.type + " " + a.name[0] + ", " + b);  // by 1 where it was 0 or -1: 0
-  // The sign of the divisor: r != 0 and signs differ.
-  const std::string differ =
-      compare(Op::LT, a.dtype, a.lanes, emit("xor " + a.type + " " + r + ", " + b), zero);
-  const std::string some = compare(Op::NE, a.dtype, a.lanes, r, zero);
-  const std::string fix = emit("and " + type(DType::kBool, a.lanes) + " " + differ + ", " + some);
-  return choose(fix, a.type, emit("add " + a.type + " " + r + ", " + b), r, a.lanes);
-}
-
-std::string LlvmWriter::float_modulo(const Args& a) {
-  const std::string zero = number(a.dtype, 0, a.lanes), bools = type(DType::kBool, a.lanes);
-  const std::string r = emit("frem " + a.type + " " + a.name[0] + ", " + a.name[1]);
-  const std::string r_negative = compare(Op::LT, a.dtype, a.lanes, r, zero);
-  const std::string b_negative = compare(Op::LT, a.dtype, a.lanes, a.name[1], zero);
-  const std::string signs = emit("xor " + bools + " " + r_negative + ", " + b_negative);
-  const std::string moved = emit("fadd " + a.type + " " + r + ", " + a.name[1]);
-  const std::string result = choose(signs, a.type, moved, r, a.lanes);
-  const std::string none = compare(Op::EQ, a.dtype, a.lanes, r, zero);
-  return choose(none, a.type, intrinsic("copysign", a.dtype, a.lanes, {zero, a.name[1]}), result, a.lanes);
-}
-
-std::string LlvmWriter::integer_power(const Args& a) {
-  declare(kIntegerPower);
-  const bool narrow = a.dtype == DType::kInt32;
-  std::string v = "poison";
-  for (int k = 0; k < a.lanes; ++k) {
-    std::vector<std::string> one;
-    for (const std::string& x : a.name) {
-      one.push_back(a.lanes == 1 ? x
-                                 : emit("extractelement " + a.type + " " + x + ", i64 " + std::to_string(k)));
-      if (narrow) one.back() = emit("sext i32 " + one.back() + " to i64");
-    }
-    std::string r = emit("call i64 @integer_power(i64 " + one[0] + ", i64 " + one[1] + ")");
-    if (narrow) r = emit("trunc i64 " + r + " to i32");
-    v = a.lanes == 1 ? r
-                     : emit("insertelement " + a.type + " " + v + ", " + type(a.dtype, 1) + " " + r +
-                            ", i64 " + std::to_string(k));
-  }
-  return v;
-}
-
-// Up to |k| = 4 by multiplication, beyond by pow (the meaning evaluate.hpp gives it).
-std::string LlvmWriter::power(const Args& a, std::int64_t k) {
-  const std::string& x = a.name[0];
-  if (!is_float(a.dtype)) {
-    if (k < 0) {  // 1 -> 1, -1 -> +-1, else 0
-      const std::string one = number(a.dtype, 1, a.lanes), minus = number(a.dtype, -1, a.lanes),
-                        zero = number(a.dtype, 0, a.lanes);
-      const std::string r =
-          choose(compare(Op::EQ, a.dtype, a.lanes, x, minus), a.type, k % 2 ? minus : one, zero, a.lanes);
-      return choose(compare(Op::EQ, a.dtype, a.lanes, x, one), a.type, one, r, a.lanes);
-    }
-    std::string r = number(a.dtype, 1, a.lanes), base = x;
-    for (; k > 0; k >>= 1) {
-      if (k & 1) r = binary(Op::MUL, a.dtype, a.lanes, r, base);
-      if (k > 1) base = binary(Op::MUL, a.dtype, a.lanes, base, base);
-    }
-    return r;
-  }
-  const std::int64_t m = k < 0 ? -k : k;
-  if (m > 4) return library("pow", a.dtype, a.lanes, {x, number(a.dtype, static_cast<double>(k), a.lanes)});
-  const std::string one = number(a.dtype, 1, a.lanes);
-  auto times = [&](const std::string& p, const std::string& q) {
-    return binary(Op::MUL, a.dtype, a.lanes, p, q);
-  };
-  auto over = [&](const std::string& p, const std::string& q) {
-    return binary(Op::DIV, a.dtype, a.lanes, p, q);
-  };
-  if (k == 0) return one;
-  if (k == 1) return x;
-  if (k == -1) return over(one, x);
-  if (k == -2) {
-    const std::string r = over(one, x);
-    return times(r, r);
-  }
-  const std::string square = times(x, x);
-  switch (k) {
-    case 2: return square;
-    case 3: return times(square, x);
-    case 4: return times(square, square);
-    case -3: return over(over(one, square), x);
-    default: return over(over(one, square), square);
-  }
+  return emit(std::string(word) + " " + type(d, lanes) + " " + a + ", " + b);
 }
 
 std::string LlvmWriter::cast(const Args& a, DType to) {
-  if (a.dtype == to) return a.name[0];
   const std::string t = type(to, a.lanes), from = a.type + " " + a.name[0] + " to " + t;
-  if (to == DType::kBool) return compare(Op::NE, a.dtype, a.lanes, a.name[0], number(a.dtype, 0, a.lanes));
   if (is_float(a.dtype)) {
     if (to == DType::kFloat32) return emit("fptrunc " + from);
     if (to == DType::kFloat64) return emit("fpext " + from);
-    // Saturating, NaN to 0: a plain conversion of what does not fit has no defined value.
     const std::string v = a.lanes > 1 ? "v" + std::to_string(a.lanes) : "";
     const std::string f = "@llvm.fptosi.sat." + v + suffix(to) + "." + v + suffix(a.dtype);
     declare("declare " + t + " " + f + "(" + a.type + ")");
@@ -400,47 +258,25 @@ std::string LlvmWriter::arithmetic(const Instr& i) {
   a.type = type(a.dtype, a.lanes);
   for (int r : i.src) a.name.push_back(operand(r, a.lanes));
   const bool real = is_float(a.dtype);
-  const std::string zero = number(a.dtype, 0, a.lanes);
   switch (i.op) {
     case Op::NEG:
-      if (a.dtype == DType::kBool) return a.name[0];
       return real ? emit("fneg " + a.type + " " + a.name[0])
-                  : emit("sub " + a.type + " " + zero + ", " + a.name[0]);
-    case Op::ABS: {
-      if (a.dtype == DType::kBool) return a.name[0];
-      if (real) return intrinsic("fabs", a.dtype, a.lanes, {a.name[0]});
-      const std::string negative = compare(Op::LT, a.dtype, a.lanes, a.name[0], zero);
-      return choose(negative, a.type, emit("sub " + a.type + " " + zero + ", " + a.name[0]), a.name[0],
-                    a.lanes);
-    }
-    case Op::SIGN: {
-      if (a.dtype == DType::kBool) return a.name[0];
-      const std::string& x = a.name[0];
-      std::string v =
-          real ? choose(compare(Op::EQ, a.dtype, a.lanes, x, zero), a.type, zero, x, a.lanes) : zero;
-      v = choose(compare(Op::LT, a.dtype, a.lanes, x, zero), a.type, number(a.dtype, -1, a.lanes), v,
-                 a.lanes);
-      return choose(compare(Op::LT, a.dtype, a.lanes, zero, x), a.type, number(a.dtype, 1, a.lanes), v,
-                    a.lanes);
-    }
-    case Op::SQRT: return intrinsic("sqrt", a.dtype, a.lanes, {a.name[0]});
-    case Op::FLOOR:
-    case Op::CEIL:
-      return real ? intrinsic(i.op == Op::FLOOR ? "floor" : "ceil", a.dtype, a.lanes, {a.name[0]})
-                  : a.name[0];
+                  : binary(Op::SUB, a.dtype, a.lanes, number(a.dtype, 0, a.lanes), a.name[0]);
+    case Op::ABS: return intrinsic("fabs", a.dtype, a.lanes, a.name);
+    case Op::SQRT: return intrinsic("sqrt", a.dtype, a.lanes, a.name);
+    case Op::FLOOR: return intrinsic("floor", a.dtype, a.lanes, a.name);
+    case Op::CEIL: return intrinsic("ceil", a.dtype, a.lanes, a.name);
+    case Op::FMA: return intrinsic("fma", a.dtype, a.lanes, a.name);
+    case Op::MAX: return intrinsic("smax", a.dtype, a.lanes, a.name);
+    case Op::MIN: return intrinsic("smin", a.dtype, a.lanes, a.name);
     case Op::NOT:
       return emit("xor " + a.type + " " + a.name[0] + ", " + literal_vector(DType::kBool, 1, a.lanes));
     case Op::CAST: return cast(a, i.dtype);
-    case Op::POWI: return power(a, i.imm);
-    case Op::DIV:
-    case Op::MOD:
-      if (!real) return integer_division(i, a);
-      return i.op == Op::DIV ? binary(i.op, a.dtype, a.lanes, a.name[0], a.name[1]) : float_modulo(a);
     case Op::ADD:
     case Op::SUB:
     case Op::MUL:
-    case Op::MAX:
-    case Op::MIN:
+    case Op::DIV:
+    case Op::MOD:
     case Op::AND:
     case Op::OR: return binary(i.op, a.dtype, a.lanes, a.name[0], a.name[1]);
     case Op::LT:
@@ -448,39 +284,21 @@ std::string LlvmWriter::arithmetic(const Instr& i) {
     case Op::EQ:
     case Op::NE: return compare(i.op, a.dtype, a.lanes, a.name[0], a.name[1]);
     case Op::WHERE: return choose(a.name[0], a.type, a.name[1], a.name[2], a.lanes);
-    case Op::FMA: return intrinsic("fma", a.dtype, a.lanes, a.name);
     default: break;
   }
-  if (i.op == Op::POW && is_integer(a.dtype)) return integer_power(a);
   if (const char* f = library_name(i.op); f && real) return library(f, a.dtype, a.lanes, a.name);
   throw Error("compile", std::string(name(i.op)) + " of " + std::string(name(a.dtype)) + " is not defined",
               "", 0);
 }
 
-std::string LlvmWriter::across(const Instr& i) {
-  const Op op = static_cast<Reduction>(i.imm) == Reduction::kSum    ? Op::ADD
-                : static_cast<Reduction>(i.imm) == Reduction::kProd ? Op::MUL
-                : static_cast<Reduction>(i.imm) == Reduction::kMax  ? Op::MAX
-                                                                    : Op::MIN;
-  int lanes = program_.code[static_cast<std::size_t>(i.src[0])].lanes;
-  std::string v = operand(i.src[0], lanes);
-  for (; lanes > 1; lanes /= 2) {
-    const std::string t = type(i.dtype, lanes), n = std::to_string(lanes / 2);
-    auto half = [&](int first) {
-      std::string m;
-      for (int k = 0; k < lanes / 2; ++k) m += (k ? ", i32 " : "i32 ") + std::to_string(first + k);
-      return emit("shufflevector " + t + " " + v + ", " + t + " poison, <" + n + " x i32> <" + m + ">");
-    };
-    const std::string low = half(0), high = half(lanes / 2);
-    if (lanes == 2) {
-      const std::string one = type(i.dtype, 1);
-      const std::string a = emit("extractelement <1 x " + one + "> " + low + ", i64 0");
-      v = binary(op, i.dtype, 1, a, emit("extractelement <1 x " + one + "> " + high + ", i64 0"));
-    } else {
-      v = binary(op, i.dtype, lanes / 2, low, high);
-    }
-  }
-  return v;
+std::string LlvmWriter::part(const Instr& i) {
+  const int r = i.src[0], lanes = program_.code[static_cast<std::size_t>(r)].lanes;
+  const std::string v = operand(r, lanes), t = type(i.dtype, lanes);
+  if (i.lanes == 1) return emit("extractelement " + t + " " + v + ", i64 " + std::to_string(i.imm));
+  std::string m;
+  for (int k = 0; k < i.lanes; ++k) m += (k ? ", i32 " : "i32 ") + std::to_string(i.imm + k);
+  return emit("shufflevector " + t + " " + v + ", " + t + " poison, <" + std::to_string(i.lanes) +
+              " x i32> <" + m + ">");
 }
 
 }  // namespace tinyphys

@@ -1,4 +1,4 @@
-// The parts of LLVM IR text: types, literals, operands, and the arithmetic of every elementwise op.
+// The parts of LLVM IR text: types, literals, operands, and the word for every operation.
 #pragma once
 
 #include <set>
@@ -37,7 +37,7 @@ class LlvmWriter {
   std::string splat(const std::string& scalar, DType d, int lanes);
 
   std::string arithmetic(const Instr& i);
-  std::string across(const Instr& i);
+  std::string part(const Instr& i);
 
  private:
   struct Args {
@@ -51,10 +51,6 @@ class LlvmWriter {
   std::string library_chunk(const char* name, DType d, int lanes, const std::vector<std::string>& args);
   std::string binary(Op op, DType d, int lanes, const std::string& a, const std::string& b);
   std::string compare(Op op, DType d, int lanes, const std::string& a, const std::string& b);
-  std::string integer_division(const Instr& i, const Args& a);
-  std::string float_modulo(const Args& a);
-  std::string power(const Args& a, std::int64_t k);
-  std::string integer_power(const Args& a);
   std::string cast(const Args& a, DType to);
   std::string choose(const std::string& condition, const std::string& t, const std::string& a,
                      const std::string& b, int lanes);

@@ -64,6 +64,7 @@ class LlvmJit final : public Jit {
     const bool avx512 = has("avx512f") && has("avx512dq") && has("avx512vl") && has("avx512bw");
     target_.vector_bytes = avx512 ? 64 : has("avx2") ? 32 : 16;
     target_.cheap_masks = avx512;
+    target_.render = kLlvmCaps;
     render_target_.vector_bytes = target_.vector_bytes;
     // In the global scope, where the generator above finds it.
     render_target_.vector_math = dlopen("libmvec.so.1", RTLD_NOW | RTLD_GLOBAL) != nullptr;

@@ -12,7 +12,7 @@ class NullDevice final : public Device {
   Binary compile_binary(const UOp& lambda) override {
     Binary b;
     b.lambda = lambda;
-    b.kernel = std::make_shared<const Kernel>(lower_kernel(lambda, Target{}));
+    b.kernel = std::make_shared<const Kernel>(lower_kernel(lambda, Target{.render = kLlvmCaps}));
     b.text = render_llvm_ir(*b.kernel, RenderTarget{});
     b.name = "null";
     count_compiled_kernel();
