@@ -278,8 +278,8 @@ TEST_CASE("hosts with narrower vectors, and without libmvec") {
         const Kernel kernel = lower_kernel(k, {bytes, bytes == 64});
         const std::string text = render_llvm_ir(kernel, {bytes, math});
         const std::string name = "test_" + std::to_string(bytes) + (math ? "m" : "s");
-        const auto code =
-            jit().load(jit().compile(text, name, false), name, static_cast<int>(kernel.parts.size()));
+        const auto code = jit().load(jit().compile(text, name, CodeStyle::kVector), name,
+                                     static_cast<int>(kernel.parts.size()));
         std::vector<Bytes> got;
         std::vector<void*> outputs;
         for (Node* o : k->src()) got.emplace_back(o->dtype, shape_of(o));

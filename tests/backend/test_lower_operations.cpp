@@ -42,8 +42,9 @@ std::vector<Bytes> run_with(const RenderCaps& caps, const UOp& kernel, const std
   target.render = caps;
   const Kernel k = lower_kernel(kernel, target);
   const std::string name = "lowered_" + std::to_string(number++);
-  const auto code = jit().load(jit().compile(render_llvm_ir(k, jit().render_target()), name, false), name,
-                               static_cast<int>(k.parts.size()));
+  const auto code =
+      jit().load(jit().compile(render_llvm_ir(k, jit().render_target()), name, CodeStyle::kVector), name,
+                 static_cast<int>(k.parts.size()));
   std::vector<Bytes> results;
   std::vector<void*> outputs;
   std::vector<const void*> inputs;

@@ -17,6 +17,9 @@ namespace {
 // Below this, waking a thread costs more than it saves.
 constexpr double kWorthThreadsNs = 20'000;
 
+// Below this, a launch costs more than the kernel: what counts is how soon it is there.
+constexpr double kSmallNs = 500;
+
 class CpuExecutable final : public Executable {
  public:
   CpuExecutable(const Binary& b, std::shared_ptr<JitCode> c) : Executable(b), code(std::move(c)) {}
@@ -84,14 +87,21 @@ class CpuDevice final : public Device {
     return b;
   }
 
+  static CodeStyle style_of(const Kernel& k) {
+    if (k.is_scan) return CodeStyle::kScalar;
+    double cost = 0;
+    for (const Kernel::Part& part : k.parts) cost += part.cost_ns;
+    return cost < kSmallNs ? CodeStyle::kSmall : CodeStyle::kVector;
+  }
+
   static void compile_object(Binary& b) {
     if (b.kernel->parts.empty()) return;
     if (debug_enabled(4)) debug_print(4, "ir", b.name + "\n" + b.text);
     const auto start = std::chrono::steady_clock::now();
-    b.object = jit().compile(b.text, b.name, b.kernel->is_scan);
+    b.object = jit().compile(b.text, b.name, style_of(*b.kernel));
     b.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     count_compiled_kernel();
-    if (debug_enabled(5)) debug_print(5, "asm", jit().assembly(b.text, b.name, b.kernel->is_scan));
+    if (debug_enabled(5)) debug_print(5, "asm", jit().assembly(b.text, b.name, style_of(*b.kernel)));
   }
 
   std::shared_ptr<JitCode> find(const std::string& name) {

@@ -70,18 +70,18 @@ class LlvmJit final : public Jit {
     render_target_.vector_math = dlopen("libmvec.so.1", RTLD_NOW | RTLD_GLOBAL) != nullptr;
   }
 
-  std::string compile(const std::string& text, const std::string& name, bool scalar) override {
+  std::string compile(const std::string& text, const std::string& name, CodeStyle style) override {
     std::lock_guard lock(mutex_);
     llvm::LLVMContext context;
-    const auto module = parse(context, text, name, scalar);
+    const auto module = parse(context, text, name, style);
     const auto buffer = need(orc::SimpleCompiler(*machine_)(*module));
     return buffer->getBuffer().str();
   }
 
-  std::string assembly(const std::string& text, const std::string& name, bool scalar) override {
+  std::string assembly(const std::string& text, const std::string& name, CodeStyle style) override {
     std::lock_guard lock(mutex_);
     llvm::LLVMContext context;
-    const auto module = parse(context, text, name, scalar);
+    const auto module = parse(context, text, name, style);
     llvm::SmallString<0> out;
     llvm::raw_svector_ostream stream(out);
     llvm::legacy::PassManager passes;
@@ -101,7 +101,7 @@ class LlvmJit final : public Jit {
 
  private:
   std::unique_ptr<llvm::Module> parse(llvm::LLVMContext& context, const std::string& text,
-                                      const std::string& name, bool scalar) {
+                                      const std::string& name, CodeStyle style) {
     llvm::SMDiagnostic diagnostic;
     auto module = llvm::parseAssemblyString(text, diagnostic, context);
     std::string message;
@@ -112,17 +112,19 @@ class LlvmJit final : public Jit {
     }
     if (llvm::verifyModule(*module, &stream))
       throw Error("compile", "generated IR is not valid: " + stream.str(), "", 0);
+    machine_->setOptLevel(style == CodeStyle::kSmall ? llvm::CodeGenOptLevel::None
+                                                     : llvm::CodeGenOptLevel::Default);
     module->setDataLayout(machine_->createDataLayout());
     module->setTargetTriple(machine_->getTargetTriple().str());
     for (llvm::Function& f : *module) {
       if (f.isDeclaration()) continue;
       if (f.getName().starts_with("kernel_")) f.setName(name + f.getName().substr(sizeof("kernel") - 1));
-      optimize(f, scalar);
+      optimize(f, style);
     }
     return module;
   }
 
-  void optimize(llvm::Function& f, bool scalar) {
+  void optimize(llvm::Function& f, CodeStyle style) {
     llvm::LoopAnalysisManager loops;
     llvm::FunctionAnalysisManager functions;
     llvm::CGSCCAnalysisManager calls;
@@ -136,7 +138,7 @@ class LlvmJit final : public Jit {
     llvm::FunctionPassManager passes;
     passes.addPass(llvm::PromotePass());
     passes.addPass(llvm::EarlyCSEPass());
-    if (scalar) {
+    if (style == CodeStyle::kScalar) {
       // Pairs up equal work on different bodies: 1.4 times the speed of a three-body step. InstCombine
       // brought nothing on top.
       passes.addPass(llvm::SLPVectorizerPass());
