@@ -3,6 +3,7 @@
 find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
 find_package(fmt CONFIG REQUIRED)
+find_package(nlohmann_json CONFIG REQUIRED)  # headers only
 target_link_libraries(tp_common INTERFACE fmt::fmt Threads::Threads)
 
 # Header only, and compiled in: the hash of a kernel key must not follow the installed library.

@@ -1,6 +1,6 @@
 # One object library tp_<stage> for each stage folder, in pipeline order, and the library made of them all.
 
-set(all_stages support uop rewrite derive tensor analysis passes schedule codegen render cache linalg runtime engine)
+set(all_stages support uop rewrite derive tensor analysis passes propagate schedule codegen render cache linalg runtime engine)
 if(NOT TINYPHYS_STAGES)
   set(TINYPHYS_STAGES ${all_stages})
 endif()

@@ -10,10 +10,15 @@
 
 namespace tinyphys {
 
-// One line a finding: a key word (evolve, proved, found, chose, error, warns, refused, scan, plan), the finding, and
-// the user's file:line where there is one.
+// One line a finding: a key word (docs/explain.md lists them), the finding, and the user's file:line where there is
+// one. The last evolution or scan comes first; what repeats is told once, with its count.
 struct Report {
   std::string text;
+  // The same findings: {"entries": [[finding, ...], ...], "value": [finding, ...]}, a finding being {"key", "text",
+  // "where" where known, "numbers": {name: value}}. Times are in seconds, errors relative.
+  const std::string& json() const { return json_text; }
+
+  std::string json_text;
 };
 
 // The report of everything below t. Before t is realized it has the structural part: what was proved of each

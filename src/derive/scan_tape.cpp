@@ -231,35 +231,18 @@ std::vector<UOp> lower_vjps(std::span<const UOp> roots) {
       if (w.empty()) w.assign(output_count(n->src(0)), false);
       w[static_cast<std::size_t>(n->arg(0))] = true;
     }
-  NodeMap<UOp> done;
   NodeMap<std::vector<UOp>> lowered;  // by the node as it was
-  std::vector<Node*> src;
-  for (Node* n : order) {
-    if (n->op == Op::GET)
-      if (const auto* values = lowered.find(n->src(0))) {
-        done.insert(n, (*values)[static_cast<std::size_t>(n->arg(0))]);
-        continue;
-      }
-    UOp now = UOp::share(n);
-    if (n->n_src > 0 && n->op != Op::LAMBDA) {
-      src.clear();
-      bool changed = false;
-      for (Node* s : n->src()) {
-        src.push_back(done.at(s).get());
-        changed |= src.back() != s;
-      }
-      LocationScope at(n->location.load(std::memory_order_relaxed));
-      if (changed) now = with_sources(n, src);
-      const bool primal = n->op == Op::SCAN || n->op == Op::EVOLVE;
-      if (primal && holds_vjp(now->src(0))) now = with_lowered_body(now);
-      if (n->op == Op::SCAN_VJP) lowered.insert(n, Tape(now.get(), wanted[n]).run());
-      if (n->op == Op::EVOLVE_VJP) lowered.insert(n, lower_evolve_vjp(now.get(), wanted[n]));
-    }
-    done.insert(n, std::move(now));
-  }
-  std::vector<UOp> out;
-  for (Node* s : starts) out.push_back(done.at(s));
-  return out;
+  return rebuild(roots, {.ready = [&](Node* n) -> UOp {
+                           const auto* values = n->op == Op::GET ? lowered.find(n->src(0)) : nullptr;
+                           return values ? (*values)[static_cast<std::size_t>(n->arg(0))] : UOp();
+                         },
+                         .after = [&](Node* n, const UOp& now) -> UOp {
+                           if (n->op == Op::SCAN_VJP) lowered.insert(n, Tape(now.get(), wanted[n]).run());
+                           if (n->op == Op::EVOLVE_VJP)
+                             lowered.insert(n, lower_evolve_vjp(now.get(), wanted[n]));
+                           const bool primal = n->op == Op::SCAN || n->op == Op::EVOLVE;
+                           return primal && holds_vjp(now->src(0)) ? with_lowered_body(now) : UOp();
+                         }});
 }
 
 }  // namespace tinyphys

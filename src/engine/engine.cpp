@@ -12,6 +12,7 @@
 #include "engine/canonical.hpp"
 #include "engine/pipeline.hpp"
 #include "engine/run.hpp"
+#include "passes/evolve_report.hpp"
 #include "passes/loop_lift.hpp"
 #include "runtime/device.hpp"
 #include "schedule/plan.hpp"
@@ -84,7 +85,8 @@ class Engine final : public EngineHook {
       throw;
     }
     for (std::size_t i = 0; i < roots.size(); ++i) {
-      if (auto facts = ready.facts(i)) results[i]->origin = std::move(facts);
+      if (const Node* n = roots[i].get(); n->op == Op::GET && n->src(0)->op == Op::EVOLVE)
+        results[i]->origin = std::make_shared<const EvolveNotes>(n->src(0), ready.notes(i));
       set_storage(roots[i].get(), std::move(results[i]));
     }
     ready.release();
@@ -98,7 +100,7 @@ class Engine final : public EngineHook {
       debug_print(1, "time", line);
     }
     if (debug_enabled(3))
-      for (const UOp& v : values) debug_print(3, "physics", explain_text(v));
+      for (const UOp& v : values) debug_print(3, "physics", explain_value(v).text);
   }
 
   std::int64_t check_evolve(const UOp& evolve, const std::source_location& where) override {
@@ -106,7 +108,7 @@ class Engine final : public EngineHook {
     return value_verdict(evolve.get());
   }
 
-  std::string explain(const UOp& value) override { return explain_text(value); }
+  Explanation explain(const UOp& value) override { return explain_value(value); }
 
   std::string describe(std::span<const UOp> values) {
     const std::vector<UOp> roots = wanted(values);

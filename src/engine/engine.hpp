@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 
+#include "tensor/engine_hook.hpp"
 #include "uop/uop.hpp"
 
 namespace tinyphys {
@@ -20,6 +21,6 @@ PlanCounts plan_counts();
 std::string describe_plan(std::span<const UOp> values);
 
 // What explain() says of the value: structure, and what its run found when it has run.
-std::string explain_text(const UOp& value);
+Explanation explain_value(const UOp& value);
 
 }  // namespace tinyphys

@@ -1,13 +1,13 @@
 #include "tinyphys/explain.hpp"
 
-#include <cmath>
+#include <algorithm>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "engine/engine.hpp"
-#include "engine/propagate.hpp"
-#include "passes/loop_lift.hpp"
-#include "support/env.hpp"
+#include "passes/evolve_report.hpp"
+#include "support/records.hpp"
 #include "tensor/access.hpp"
 #include "tensor/engine_hook.hpp"
 #include "tinyphys/error.hpp"
@@ -18,184 +18,155 @@ namespace tinyphys {
 namespace {
 
 constexpr int kTextColumn = 9, kWhereColumn = 100;
-// Decades of growth that are not the rounding of a zero eigenvalue.
-constexpr double kVisibleGrowth = 1e-3;
-
-class Writer {
- public:
-  void line(std::string_view key, std::string text, const std::string& where = "") {
-    text = fmt::format("{:<{}}{}", key, kTextColumn, text);
-    if (!where.empty()) text = fmt::format("{:<{}} {}", text, kWhereColumn, where);
-    out_ += text + "\n";
-  }
-  std::string take() { return std::move(out_); }
-
- private:
-  std::string out_;
-};
-
-std::string with_commas(std::int64_t n) {
-  std::string digits = std::to_string(n < 0 ? -n : n);
-  for (auto i = static_cast<std::ptrdiff_t>(digits.size()) - 3; i > 0; i -= 3)
-    digits.insert(static_cast<std::size_t>(i), ",");
-  return (n < 0 ? "-" : "") + digits;
-}
-
-std::string duration(double s) {
-  if (s < 1e-3) return fmt::format("{:.3g} us", s * 1e6);
-  if (s < 1) return fmt::format("{:.3g} ms", s * 1e3);
-  if (s < 120) return fmt::format("{:.3g} s", s);
-  if (s < 2 * 3600) return fmt::format("{:.3g} min", s / 60);
-  if (s < 2 * 86400) return fmt::format("{:.3g} h", s / 3600);
-  return fmt::format("{:.3g} days", s / 86400);
-}
+// Evolutions and scans that are told one by one; the rest is counted.
+constexpr std::size_t kMaxEntries = 16;
+constexpr std::size_t kMaxPlanLines = 20;
 
 std::string tensor_text(const Node* n) { return std::string(name(n->dtype)) + shape_text(n->shape()); }
 
-std::string number_text(const Node* n) {
-  if (n->op != Op::CONST) return "given as a tensor";
-  return fmt::format("{}", const_double(n));
-}
-
-void explain_evolve(const Node* n, const JumpFacts* facts, Writer& out) {
-  const EvolveView e(n);
-  const std::string steps =
-      e.steps()->op == Op::CONST ? with_commas(const_int(e.steps())) + " steps" : "steps given as a tensor";
-  out.line(
-      "evolve",
-      fmt::format("{}, {}, dt {}, q and p {}", steps, e.row().name, number_text(e.dt()), tensor_text(e.q())),
-      location_text(n));
-  if (e.record().timed) {
-    out.line("refused", "jump: H depends on the time");
-    out.line("chose", fmt::format("the loop of {} steps", e.row().name));
-    return;
-  }
-  const auto proof = prove_energy(n);
-  if (!proof->quadratic) {
-    out.line("refused", "jump: " + proof->refused);
-    out.line("chose", fmt::format("the loop of {} steps", e.row().name));
-    return;
-  }
-  std::string proved = "H is quadratic in (q, p): ";
-  proved += proof->bound.worst.joint <= 2
-                ? fmt::format("degree bound {}", proof->bound.worst.joint)
-                : fmt::format("degree bound {}, lowered to 2", proof->bound.worst.joint);
-  if (proof->identity.primes > 0)
-    proved += fmt::format("{} identity test in F_p for {} random primes p, error < {:.0e}",
-                          proof->bound.worst.joint <= 2 ? ";" : " by the", proof->identity.primes,
-                          std::max(proof->identity.error_probability, 1e-300));
-  out.line("proved", proved);
-  const bool exact = !e.row().has_loop();
-  if (!exact && e.record().method == Method::Loop) {
-    out.line("refused", "jump: Method::Loop asks for the loop");
-    out.line("chose", fmt::format("the loop of {} steps", e.row().name));
-    return;
-  }
-  if (!exact && !env::optimize()) {
-    out.line("refused", "jump: TINYPHYS_OPT=0");
-    out.line("chose", fmt::format("the loop of {} steps", e.row().name));
-    return;
-  }
-  std::string kind = proof->separable.separable ? "separable, H = T(p) + V(q)" : "q and p coupled";
-  if (proof->separable.separable && proof->separable.error_probability > 0)
-    kind += fmt::format(" by the identity test, error < {:.0e}",
-                        std::max(proof->separable.error_probability, 1e-300));
-  if (!facts) {
-    out.line("found", kind);
-    out.line("offers", fmt::format("{} (class exact); jump or loop is decided by cost when it runs",
-                                   proof->separable.separable ? "normal-mode jump" : "powered step matrix"));
-    return;
-  }
-  out.line("found", facts->structure.empty() ? kind : kind + "; " + facts->structure);
-  if (!facts->jumped) {
-    std::string refused = "jump: " + facts->refused;
-    if (facts->error_bound_q > 0)
-      refused +=
-          fmt::format(" (bounds: {:.0e} of q, {:.0e} of p)", facts->error_bound_q, facts->error_bound_p);
-    if (facts->by_cost)
-      refused += fmt::format(" (the jump: {}, the loop: {}, its compilation included)",
-                             duration(facts->jump_estimate_s), duration(facts->loop_estimate_s));
-    out.line("refused", refused);
-    out.line("chose", fmt::format("the loop of {} steps", e.row().name));
-    return;
-  }
-  std::string chose =
-      fmt::format("{} (class exact): ", facts->powered ? "powered step matrix" : "normal-mode jump");
-  if (facts->build_s > 0)
-    chose += fmt::format("{} once, then {} a jump", duration(facts->build_s), duration(facts->apply_s));
-  else
-    chose += fmt::format("{}, its modes were ready", duration(facts->apply_s));
-  if (!exact) chose += fmt::format("; the loop would take about {}", duration(facts->loop_estimate_s));
-  out.line("chose", chose);
-  if (std::isinf(facts->error_bound_q) || std::isinf(facts->error_bound_p)) {
-    out.line("error",
-             "no bound: the state leaves the range of doubles, or one half of it is zero but for rounding");
-  } else if (facts->error_bound_q > 0) {
-    const auto bound = [](const char* of, double b) {
-      return fmt::format("{} <= {:.1e}{}", of, b, b < 1 ? "" : " (no digit is certain)");
-    };
-    std::string error =
-        fmt::format("{}, {} relative to the exactly evaluated {} map", bound("q", facts->error_bound_q),
-                    bound("p", facts->error_bound_p), e.row().name);
-    if (!exact) error += fmt::format("; the loop's own rounding here ~ {:.0e}", facts->loop_error);
-    out.line("error", error);
-  }
-  if (facts->h_omega_max > 0) out.line("spectrum", fmt::format("largest h*omega {:.4g}", facts->h_omega_max));
-  if (facts->unstable_modes > 0 && facts->growth_decades > kVisibleGrowth)
-    out.line("warns", fmt::format("{} mode{} unstable under this step (h*omega > 2 or K not positive): the "
-                                  "motion grows by 10^{:.4g}, "
-                                  "as the loop's would",
-                                  facts->unstable_modes, facts->unstable_modes == 1 ? " is" : "s are",
-                                  facts->growth_decades));
-}
-
-void explain_scan(const Node* n, Writer& out) {
+void report_scan(const Node* n, const Origin* run, Records& to) {
   const ScanView s(n);
   std::string carry;
   for (Node* c : s.carry()) carry += (carry.empty() ? "" : ", ") + tensor_text(c);
   const std::string steps =
-      s.steps()->op == Op::CONST ? with_commas(const_int(s.steps())) + " steps" : "steps given as a tensor";
-  out.line("scan", fmt::format("{}, carry {}", steps, carry), location_text(n));
-  out.line("chose", "the loop: only evolutions of a Hamiltonian are lifted in this version");
+      is_const(s.steps()) ? with_commas(const_int(s.steps())) + " steps" : "steps given as a tensor";
+  to.push_back({Finding::kScan, fmt::format("{}, carry {}", steps, carry), location_text(n)});
+  if (run)
+    run->report(to);
+  else
+    to.push_back({Finding::kChose, "the loop: only evolutions of a Hamiltonian are lifted in this version"});
+}
+
+// What one evolution or scan has to say, and how many of its kind in a row say the same.
+struct Entry {
+  Records records;
+  std::int64_t count = 1;
+
+  // Times differ from run to run; what was asked and proved, and which way was taken, does not.
+  bool same_as(const Entry& other) const {
+    if (records.size() != other.records.size()) return false;
+    for (std::size_t i = 0; i < records.size(); ++i) {
+      const Record &a = records[i], &b = other.records[i];
+      if (a.key != b.key || a.where != b.where) return false;
+      const bool timed = a.key == Finding::kChose || a.key == Finding::kError || a.key == Finding::kRefused;
+      if (!timed && a.text != b.text) return false;
+    }
+    return true;
+  }
+};
+
+// The last first.
+std::vector<Entry> entries_of(const UOp& value) {
+  const auto order = toposort(value);
+  // The origin of a realized value stands for the node that made it.
+  NodeMap<const Origin*> told;
+  for (Node* n : order)
+    if (const Storage* s = storage(n); s && s->origin && n->op == Op::GET)
+      told.insert(n->src(0), s->origin.get());
+  std::vector<Entry> entries;
+  const auto add = [&](Records records) {
+    Entry e{std::move(records)};
+    if (!entries.empty() && e.same_as(entries.back()))
+      ++entries.back().count;
+    else
+      entries.push_back(std::move(e));
+  };
+  for (std::size_t i = order.size(); i-- > 0;) {
+    const Node* n = order[i];
+    const auto* origin = told.find(n);
+    Records records;
+    if (n->op == Op::EVOLVE) {
+      if (origin)
+        (*origin)->report(records);
+      else
+        EvolveNotes(n, nullptr).report(records);
+    } else if (n->op == Op::SCAN) {
+      report_scan(n, origin ? *origin : nullptr, records);
+    } else if (const Storage* s = storage(n); s && s->origin && n->op != Op::GET) {
+      s->origin->report(records);  // a value that let go of its past
+    }
+    if (!records.empty()) add(std::move(records));
+  }
+  return entries;
+}
+
+void write(const Record& r, std::string& out) {
+  std::string line = fmt::format("{:<{}}{}", name(r.key), kTextColumn, r.text);
+  if (!r.where.empty()) line = fmt::format("{:<{}} {}", line, kWhereColumn, r.where);
+  out += line + "\n";
+}
+
+nlohmann::json json_of(const Record& r) {
+  nlohmann::json j{{"key", name(r.key)}, {"text", r.text}};
+  if (!r.where.empty()) j["where"] = r.where;
+  for (const auto& [key, number] : r.numbers)
+    std::visit([&, k = &key](const auto& v) { j["numbers"][*k] = v; }, number);
+  return j;
 }
 
 }  // namespace
 
-std::string explain_text(const UOp& value) {
-  Writer out;
-  bool physics = false;
-  NodeMap<const JumpFacts*> facts;
-  const auto order = toposort(value);
-  for (Node* n : order)
-    if (n->op == Op::GET && storage(n) && storage(n)->origin)
-      facts.insert(n->src(0), static_cast<const JumpFacts*>(storage(n)->origin.get()));
-  for (Node* n : order) {
-    if (n->op == Op::EVOLVE) {
-      const auto* f = facts.find(n);
-      explain_evolve(n, f ? *f : nullptr, out);
-      physics = true;
-    } else if (n->op == Op::SCAN) {
-      explain_scan(n, out);
-      physics = true;
+Explanation explain_value(const UOp& value) {
+  std::vector<Entry> entries = entries_of(value);
+  nlohmann::json json{{"entries", nlohmann::json::array()}};
+  std::string text;
+  std::int64_t left = 0;
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    Entry& e = entries[i];
+    if (i >= kMaxEntries) {
+      left += e.count;
+      continue;
     }
+    if (e.count > 1)
+      e.records.push_back({Finding::kRepeats,
+                           fmt::format("{} times in a row, this is the last", with_commas(e.count)),
+                           "",
+                           {{"count", e.count}}});
+    nlohmann::json list = nlohmann::json::array();
+    for (const Record& r : e.records) {
+      write(r, text);
+      list.push_back(json_of(r));
+    }
+    json["entries"].push_back(std::move(list));
   }
+  Records rest;
+  if (left > 0)
+    rest.push_back({Finding::kRepeats,
+                    fmt::format("{} earlier evolutions and scans are not told: a report ends after {}",
+                                with_commas(left), kMaxEntries),
+                    "",
+                    {{"left_out", left}}});
   if (storage(value.get())) {
-    out.line("value", "realized, " + tensor_text(value.get()));
+    rest.push_back({Finding::kValue, "realized, " + tensor_text(value.get())});
   } else if (!(value->flags & Node::kHasSym)) {
     const std::string plan = describe_plan(std::span<const UOp>(&value, 1));
-    std::size_t start = 0;
-    for (std::size_t end; (end = plan.find('\n', start)) != std::string::npos; start = end + 1)
-      out.line(start == 0 ? "plan" : "", plan.substr(start, end - start));
+    Record r{Finding::kPlan, plan};
+    while (!r.text.empty() && r.text.back() == '\n') r.text.pop_back();
+    std::size_t end = 0, lines = 0;
+    for (; lines < kMaxPlanLines && end != std::string::npos; ++lines) end = r.text.find('\n', end + 1);
+    if (end != std::string::npos) {
+      const auto left_out = std::count(r.text.begin() + static_cast<std::ptrdiff_t>(end), r.text.end(), '\n');
+      r.text = r.text.substr(0, end) + fmt::format("\nand {} steps more", with_commas(left_out));
+    }
+    for (std::size_t i = 0; (i = r.text.find('\n', i)) != std::string::npos; i += kTextColumn + 1)
+      r.text.insert(i + 1, kTextColumn, ' ');
+    rest.push_back(std::move(r));
   }
-  if (!physics)
-    out.line("physics", "no evolution and no scan in this value: it runs as written, in fused kernels");
-  return out.take();
+  if (entries.empty())
+    rest.push_back(
+        {Finding::kFound, "no evolution and no scan in this value: it runs as written, in fused kernels"});
+  for (const Record& r : rest) {
+    write(r, text);
+    json["value"].push_back(json_of(r));
+  }
+  return {std::move(text), json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace)};
 }
 
 Report explain(const Tensor& t) {
   const UOp u = uop(t);
   if (!u) throw Error("explain", "the tensor is empty", "", 0);
-  return {engine().explain(u)};
+  Explanation e = engine().explain(u);
+  return Report{std::move(e.text), std::move(e.json)};
 }
 
 }  // namespace tinyphys

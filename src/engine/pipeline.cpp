@@ -10,7 +10,7 @@
 #include "rewrite/rewrite.hpp"
 #include "support/debug.hpp"
 #include "support/env.hpp"
-#include "tinyphys/error.hpp"
+#include "uop/build.hpp"
 #include "uop/graph.hpp"
 #include "uop/scan_layout.hpp"
 #include "uop/spec.hpp"
@@ -18,32 +18,34 @@
 namespace tinyphys {
 namespace {
 
-// The program with the outputs f(n) in place of GETs of each EVOLVE n.
+// The program with the outputs f(n) in place of GETs of each EVOLVE n; f sees nodes whose sources are replaced.
 template <class F> UOp replace_evolves(const UOp& program, F&& f) {
-  // From the sources up, so that f sees nodes whose own sources are already replaced.
   NodeMap<std::vector<UOp>> made;
-  NodeMap<UOp> done;
-  for (Node* n : toposort(program)) {
-    UOp r;
-    if (n->op == Op::GET && made.contains(n->src(0))) {
-      r = made.at(n->src(0))[static_cast<std::size_t>(n->arg(0))];
-    } else if (n->n_src == 0 || n->op == Op::LAMBDA) {
-      r = n == program.get() ? UOp() : UOp::share(n);
-    }
-    if (!r) {
-      std::vector<Node*> src;
-      bool changed = false;
-      for (Node* s : n->src()) {
-        src.push_back(done.at(s).get());
-        changed |= src.back() != s;
-      }
-      LocationScope at(n->location.load(std::memory_order_relaxed));
-      r = changed ? with_sources(n, src) : UOp::share(n);
-      if (n->op == Op::EVOLVE) made.insert(n, f(r.get()));
-    }
-    done.insert(n, std::move(r));
-  }
-  return done.at(program.get());
+  return rebuild(program, {.ready = [&](Node* n) -> UOp {
+                             const auto* of = n->op == Op::GET ? made.find(n->src(0)) : nullptr;
+                             return of ? (*of)[static_cast<std::size_t>(n->arg(0))] : UOp();
+                           },
+                           .after = [&](Node* n, const UOp& now) -> UOp {
+                             if (n->op == Op::EVOLVE) made.insert(n, f(now.get()));
+                             return {};
+                           }});
+}
+
+// A step given as data must be a number: told here once, whatever the evolution becomes.
+UOp check_steps(const UOp& program) {
+  return rebuild(program, {.after = [](Node*, const UOp& now) -> UOp {
+                   if (now->op != Op::EVOLVE && now->op != Op::EVOLVE_VJP) return {};
+                   const UOp dt = now.src(1);
+                   const bool number = is_const(dt.get()) ||
+                                       (dt->op == Op::PARAM && dt->arg(2) != 0);  // checked when it was given
+                   if (number || dt->op == Op::CHECK) return {};
+                   std::vector<Node*> src(now->src().begin(), now->src().end());
+                   const UOp zero = sub(dt, dt);  // NaN unless dt is finite
+                   const UOp checked = make(Op::CHECK, {dt, compare(Op::EQ, zero, zero)},
+                                            {static_cast<std::int64_t>(CheckKind::kStepFinite)});
+                   src[1] = checked.get();
+                   return with_sources(now.get(), src);
+                 }});
 }
 
 UOp pass_simplify(const UOp& program, const PipelineOptions&) {
@@ -64,7 +66,8 @@ bool contains_evolution(const UOp& program) {
 // An energy may itself hold scans and evolutions, whose derivatives appear when the outer evolution is lowered: again
 // until none is left, once a level of nesting.
 UOp pass_evolve(const UOp& program, const PipelineOptions& options) {
-  UOp p = program;
+  if (!contains_evolution(program)) return program;
+  UOp p = options.body ? program : check_steps(program);
   while (contains_evolution(p))
     p = replace_evolves(lower_derivatives(p), [&](Node* n) -> std::vector<UOp> {
       if (options.physics || !EvolveView(n).row().has_loop())
@@ -78,30 +81,13 @@ UOp pass_evolve(const UOp& program, const PipelineOptions& options) {
 UOp pass_bodies(const UOp& program, const PipelineOptions& options) {
   PipelineOptions inside = options;
   inside.body = true;
-  NodeMap<UOp> done;
-  std::vector<Node*> src;
-  std::vector<UOp> hold;
-  for (Node* n : toposort(program)) {
-    if (n == program.get()) break;
-    if (n->op == Op::LAMBDA) {
-      done.insert(n, UOp::share(n));
-      continue;
-    }
-    const bool has_body = n->op == Op::SCAN || n->op == Op::PROPAGATE;
-    src.clear();
-    hold.clear();
-    bool changed = false;
-    for (std::size_t i = 0; i < n->n_src; ++i) {
-      hold.push_back(i == 0 && has_body ? run_passes(UOp::share(n->src(0)), inside) : done.at(n->src(i)));
-      src.push_back(hold.back().get());
-      changed |= src.back() != n->src(i);
-    }
-    LocationScope at(n->location.load(std::memory_order_relaxed));
-    done.insert(n, changed ? with_sources(n, src) : UOp::share(n));
-  }
-  std::vector<UOp> outputs;
-  for (Node* o : program->src()) outputs.push_back(done.at(o));
-  return with_outputs(program.get(), outputs);
+  return rebuild(program, {.after = [&](Node*, const UOp& now) -> UOp {
+                   if (now->op != Op::SCAN && now->op != Op::PROPAGATE) return {};
+                   const UOp body = run_passes(now.src(0), inside);
+                   std::vector<Node*> src(now->src().begin(), now->src().end());
+                   src[0] = body.get();
+                   return with_sources(now.get(), src);
+                 }});
 }
 
 UOp pass_bounds(const UOp& program, const PipelineOptions& options) {

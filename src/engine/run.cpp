@@ -6,6 +6,8 @@
 #include <cstring>
 
 #include "linalg/dense.hpp"
+#include "propagate/jump.hpp"
+#include "support/cost_model.hpp"
 #include "support/debug.hpp"
 #include "support/thread_pool.hpp"
 #include "tinyphys/error.hpp"
@@ -18,12 +20,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double seconds(Clock::duration d) { return std::chrono::duration<double>(d).count(); }
 
-// A pass through a loop of the plan costs this much beside its kernels' arithmetic.
-constexpr double kLoopOverheadSeconds = 2e-6;
-// Latency of one dependent step of a scan kernel.
-constexpr double kScanStepSeconds = 8e-9;
-// The loop's kernels, when they are not there yet.
-constexpr double kCompileSeconds = 6e-3;
 // Steps of a scan kernel between two reports of progress are chosen to last about this long.
 constexpr double kProgressSeconds = 0.1;
 
@@ -88,7 +84,7 @@ double loop_seconds(const Node* loop, std::int64_t steps, const ScheduleOptions&
   for (Node* n : toposort(loop->src())) {
     if (n->op != Op::SCAN) continue;
     const bool kernel = options.fits_kernel && options.fits_kernel(n);
-    t += estimate_seconds(n->src(0)) + (kernel ? kScanStepSeconds : kLoopOverheadSeconds);
+    t += estimate_seconds(n->src(0)) + (kernel ? cost_model().scan_step_s : cost_model().loop_pass_s);
   }
   return t * static_cast<double>(steps);
 }
@@ -100,7 +96,7 @@ struct ReadyPlan::State {
   std::vector<std::unique_ptr<ReadyPlan>> inner;     // per step: body of a loop, alternative of a jump
   std::vector<StorageRef> slots, spares;             // spares: the other half of a double buffer
   std::vector<std::int64_t> scalars;
-  std::vector<std::shared_ptr<const JumpFacts>> facts;  // per slot
+  std::vector<std::shared_ptr<const Origin>> notes;  // per slot
   std::vector<void*> outputs;
   std::vector<const void*> inputs;
   std::vector<std::int64_t> numbers;
@@ -122,8 +118,8 @@ void ReadyPlan::release() {
     if (r) r->release();
 }
 
-std::shared_ptr<const JumpFacts> ReadyPlan::facts(std::size_t i) const {
-  return state_->facts[static_cast<std::size_t>(plan_->results[i])];
+std::shared_ptr<const Origin> ReadyPlan::notes(std::size_t i) const {
+  return state_->notes[static_cast<std::size_t>(plan_->results[i])];
 }
 
 Argument ReadyPlan::argument(const Operand& o) const {
@@ -158,7 +154,7 @@ void ReadyPlan::compile(Device& device) {
 }
 
 std::vector<StorageRef> ReadyPlan::run(std::span<const Argument> arguments, RunContext& context) {
-  state_->facts.assign(plan_->slots.size(), nullptr);
+  state_->notes.assign(plan_->slots.size(), nullptr);
   for (std::size_t i = 0; i < plan_->params.size(); ++i) {
     const Operand& p = plan_->params[i];
     if (p.index < 0) continue;
@@ -366,35 +362,44 @@ void ReadyPlan::run_propagate(std::size_t i, RunContext& context) {
   std::vector<Argument> arguments;
   for (const Operand& o : step.inputs) arguments.push_back(argument(o));
   const std::int64_t steps = integer(arguments[0]);
-  const Argument& dt = arguments[1 + view.n_state];
-  if (const double h = dt.data ? *dt.data.as<double>() : from_bits(dt.scalar); !std::isfinite(h)) {
-    const auto where = locations(step.code.get());
-    throw Error("evolve", "dt is " + std::to_string(h) + ", it must be finite",
-                where.empty() ? "" : where[0].file.c_str(), where.empty() ? 0 : where[0].line);
+  std::vector<HostValue> given;
+  for (std::size_t k = 1; k < arguments.size(); ++k) {
+    const Argument& a = arguments[k];
+    given.push_back({a.data ? a.data->data : nullptr, a.data ? a.data->bytes : 0, a.scalar});
   }
-  const double compile = state_->inner[i] ? 0 : kCompileSeconds;
-  JumpResult jump =
-      try_jump(step.code.get(), arguments, compile + loop_seconds(view.loop(), steps, context.schedule));
-  std::vector<StorageRef> values{jump.q, jump.p};
-  if (!jump.jumped) {
-    if (!view.has_loop())
-      throw Error("evolve",
-                  "the jump cannot be made, and " + std::string(name(view.integrator())) +
-                      " has no loop: " + jump.facts.refused,
-                  "", 0);
+  const std::span<const HostValue> all(given);
+  std::vector<StorageRef> values;
+  std::vector<double*> out;
+  for (Node* s : view.state()) {
+    values.push_back(StorageRef::allocate(static_cast<std::size_t>(s->size()) * item_size(s->dtype)));
+    out.push_back(values.back().as<double>());
+  }
+  const double compile = state_->inner[i] ? 0 : cost_model().kernel_compile_s;
+  const auto notes = try_jump(step.code.get(), steps, all.first(view.n_state), all.subspan(view.n_state), out,
+                              compile + loop_seconds(view.loop(), steps, context.schedule));
+  if (!notes->jumped) {
+    if (!view.has_loop()) {
+      std::string why;
+      for (const std::string& r : notes->refused) why += "; " + r;
+      throw Error(
+          "evolve",
+          "the jump cannot be made, and " + std::string(name(view.integrator())) + " has no loop" + why, "",
+          0);
+    }
     ReadyPlan& loop = alternative(i, context);
     values = loop.run(arguments, context);
     loop.release();
   }
-  const auto facts = std::make_shared<const JumpFacts>(std::move(jump.facts));
-  if (debug_enabled(1))
-    debug_print(1, "physics",
-                "evolve, " + std::to_string(steps) +
-                    " steps: " + (facts->jumped ? "jump, " + facts->structure : "loop, " + facts->refused));
+  if (debug_enabled(1)) {
+    const std::string what = notes->jumped            ? "jump, " + notes->structure
+                             : notes->refused.empty() ? "loop"
+                                                      : "loop, " + notes->refused.back();
+    debug_print(1, "physics", std::to_string(steps) + " steps: " + what);
+  }
   for (std::size_t k = 0; k < step.outputs.size(); ++k)
     if (step.outputs[k] >= 0) {
       state_->slots[static_cast<std::size_t>(step.outputs[k])] = values[k];
-      state_->facts[static_cast<std::size_t>(step.outputs[k])] = facts;
+      state_->notes[static_cast<std::size_t>(step.outputs[k])] = notes;
     }
 }
 
@@ -422,6 +427,10 @@ void ReadyPlan::run_check(std::size_t i) {
       case CheckKind::kIndexInRange:
         throw Error("gather", "an index is out of range for an axis of " + std::to_string(step.code->arg(1)),
                     file, line);
+      case CheckKind::kStepFinite: {
+        const double h = from_bits(number_bits(DType::kFloat64, argument(step.inputs[0])));
+        throw Error("evolve", "dt is " + std::to_string(h) + ", it must be finite", file, line);
+      }
     }
   }
   state_->slots[static_cast<std::size_t>(step.outputs[0])] = argument(step.inputs[0]).data;

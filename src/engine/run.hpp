@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "engine/canonical.hpp"
-#include "engine/propagate.hpp"
 #include "runtime/device.hpp"
 #include "schedule/plan.hpp"
 
@@ -33,8 +32,8 @@ class ReadyPlan {
   // Results in the order of the program's outputs; a result may share the storage of an argument. Buffers stay for
   // the next run until release().
   std::vector<StorageRef> run(std::span<const Argument> arguments, RunContext& context);
-  // What the jump that made result i has to tell; null where none did. Of the last run.
-  std::shared_ptr<const JumpFacts> facts(std::size_t i) const;
+  // What the Guard that made result i has to tell; null where none did. Of the last run.
+  std::shared_ptr<const Origin> notes(std::size_t i) const;
   void release();
   // Compiles every kernel of the plan itself, and runs nothing.
   void compile(Device& device);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 namespace tinyphys {
@@ -109,7 +110,20 @@ std::vector<WideDD> compose(const std::vector<WideDD>& x, const std::vector<Wide
 struct Power {
   DDMatrix narrow;
   std::vector<WideDD> wide;
+  double log2_peak = 0.0;  // at least that of the identity
+
+  void saw(double log2_size) { log2_peak = std::max(log2_peak, log2_size); }
 };
+
+double log2_entry(const DDMatrix& m, long cols) { return std::log2(max_entry(m, cols)); }
+double log2_entry(const std::vector<WideDD>& m, long d) {
+  double most = -std::numeric_limits<double>::infinity();
+  for (long i = 0; i < d; ++i)
+    for (long j = 0; j < d; ++j)
+      if (const WideDD& x = m[u(i * (d + 1) + j)]; x.value.hi != 0.0)
+        most = std::max(most, static_cast<double>(x.exponent));
+  return most;
+}
 
 // base^steps by squaring, steps >= 1; narrow until an entry passes the threshold.
 Power raise(DDMatrix base, std::int64_t steps, bool minus_identity) {
@@ -124,15 +138,18 @@ Power raise(DDMatrix base, std::int64_t steps, bool minus_identity) {
       } else {
         result.narrow = started ? compose(result.narrow, base, minus_identity) : base;
       }
+      result.saw(wide ? log2_entry(result.wide, d) : log2_entry(result.narrow, d));
       started = true;
     }
     rest >>= 1;
     if (rest == 0) break;
     if (wide) {
       wide_base = compose(wide_base, wide_base, d);
+      result.saw(log2_entry(wide_base, d));
       continue;
     }
     base = compose(base, base, minus_identity);
+    result.saw(log2_entry(base, d));
     // Neither this square nor the next product with the result may overflow before it is looked at.
     if (!(max_entry(base, d + 1) < kWideThreshold) ||
         (started && !(max_entry(result.narrow, d + 1) < kWideThreshold))) {
@@ -224,13 +241,17 @@ AffinePower affine_power(const AffineMap& map, std::int64_t steps) {
   } else {
     power = raise(base, steps, true);
   }
+  p.log2_peak_ = power.log2_peak;
   if (!power.wide.empty()) {
+    p.log2_size_ = log2_entry(power.wide, map.d);
+    p.log2_peak_ = std::max(p.log2_peak_, p.log2_size_);
     p.wide_ = std::move(power.wide);
     return p;
   }
   // Decayed: A^N - I no longer shows the digits of A^N; power A itself.
   DDMatrix plain = power.narrow;
   for (long i = 0; i < map.d; ++i) plain.set(i, i, plain.at(i, i) + 1.0);
+  p.log2_size_ = log2_entry(plain, map.d);
   if (max_entry(plain, map.d) < kDecayed) {
     DDMatrix a = base;
     for (long i = 0; i < map.d; ++i) a.set(i, i, a.at(i, i) + 1.0);
@@ -286,6 +307,23 @@ void AffinePower::apply(const double* z, double* out) const {
   }
   apply(in.data(), in.data());
   for (long i = 0; i < d_; ++i) out[i] = in[u(i)].hi;
+}
+
+AffineMap compose(const AffineMap& after, const AffineMap& before) {
+  if (!after.reason.empty()) return after;
+  if (!before.reason.empty()) return before;
+  return from_augmented(compose(augmented(after), augmented(before), true));
+}
+
+AffineMap partial_step(const DDMatrix& g_matrix, std::span<const DD> g, double h, long first, long n) {
+  AffineMap map;
+  map.reason = check_generator(g_matrix, g, h);
+  if (!map.reason.empty()) return map;
+  DDMatrix m = scaled_generator(g_matrix, g, h);
+  for (long i = 0; i < m.rows; ++i)
+    for (long j = 0; j < m.cols && (i < first || i >= first + n); ++j) m.set(i, j, DD(0.0));
+  if (!all_finite(m)) return map.reason = "h G exceeds the range of doubles", map;
+  return from_augmented(m);
 }
 
 AffineMap exact_step(const DDMatrix& g_matrix, std::span<const DD> g, double h) {

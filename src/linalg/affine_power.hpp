@@ -35,6 +35,9 @@ class AffinePower {
   // N.
   const std::string& reason() const { return reason_; }
   long order() const { return d_; }
+  // log2 of the largest entry of A^N, and of the largest on the way there (A^1, A^2, A^4, ... and their products).
+  double log2_size() const { return log2_size_; }
+  double log2_peak() const { return log2_peak_; }
 
   // z -> the N-th iterate; d entries each, may alias. Growth beyond the range ends in infinities, never in
   // NaN (finite inputs).
@@ -44,6 +47,7 @@ class AffinePower {
  private:
   friend AffinePower affine_power(const AffineMap& map, std::int64_t steps);
   long d_ = 0;
+  double log2_size_ = 0.0, log2_peak_ = 0.0;
   bool identity_ = false;       // zero steps
   bool minus_identity_ = true;  // `power_` holds A^N - I, else A^N
   DDMatrix power_;              // d x (d + 1): the last column is the shift
@@ -53,6 +57,11 @@ class AffinePower {
 };
 
 AffinePower affine_power(const AffineMap& map, std::int64_t steps);
+
+// First `before`, then `after`.
+AffineMap compose(const AffineMap& after, const AffineMap& before);
+// z += h (G z + g) in the coordinates [first, first + n) only: a kick or a drift.
+AffineMap partial_step(const DDMatrix& g_matrix, std::span<const DD> g, double h, long first, long n);
 
 // One step of size h of z' = G z + g (a linear Hamiltonian flow with G = J Hess H, or any other).
 // Exact: exp(h G) - I by Taylor and doubling. Reason where the step leaves the range of doubles.

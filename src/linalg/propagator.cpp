@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "linalg/eigen_refine.hpp"
+#include "support/cost_model.hpp"
 
 namespace tinyphys {
 
@@ -1033,21 +1034,23 @@ std::vector<long> NormalModes::component_sizes() const {
 }
 
 double NormalModes::build_seconds_estimate(std::span<const long> sizes) {
+  const CostModel& c = cost_model();
   double seconds = 0.0;
   for (const long size : sizes) {
     const double n = static_cast<double>(size);
     // Products at the speed of dgemm, the rest of the sweeps per element, the tridiagonal solver's fixed part
     // per row.
-    seconds += 1.25e-9 * n * n * n + 1.5e-7 * n * n + 1e-5 * n;
+    seconds += (c.modes_build_cubic_s * n * n + c.modes_build_square_s * n + c.modes_build_row_s) * n;
   }
   return seconds;
 }
 
 double NormalModes::apply_seconds_estimate(std::span<const long> sizes) {
+  const CostModel& c = cost_model();
   double seconds = 0.0;
   for (const long size : sizes) {
     const double n = static_cast<double>(size);
-    seconds += 2.2e-9 * n * n + 1.2e-6 * n;
+    seconds += (c.modes_apply_square_s * n + c.modes_apply_row_s) * n;
   }
   return seconds;
 }

@@ -18,29 +18,12 @@ UOp in_range(const UOp& index, std::int64_t n) {
 }  // namespace
 
 UOp pass_check_bounds(const UOp& program) {
-  NodeMap<UOp> done;
-  std::vector<Node*> src;
-  for (Node* n : toposort(program)) {
-    if (n->n_src == 0 || (n->op == Op::LAMBDA && n != program.get())) {
-      done.insert(n, UOp::share(n));
-      continue;
-    }
-    src.clear();
-    bool changed = false;
-    for (Node* s : n->src()) {
-      src.push_back(done.at(s).get());
-      changed |= src.back() != s;
-    }
-    LocationScope at(n->location.load(std::memory_order_relaxed));
-    UOp made = changed ? with_sources(n, src) : UOp::share(n);
-    if ((n->op == Op::GATHER || n->op == Op::SCATTER_ADD) && n->src(1)->size() > 0) {
-      const std::int64_t extent = n->src(0)->shape()[static_cast<std::size_t>(n->arg(0))];
-      made = make(Op::CHECK, {made, in_range(made.src(1), extent)},
-                  {static_cast<std::int64_t>(CheckKind::kIndexInRange), extent});
-    }
-    done.insert(n, std::move(made));
-  }
-  return done.at(program.get());
+  return rebuild(program, {.after = [](Node* n, const UOp& now) -> UOp {
+                   if ((n->op != Op::GATHER && n->op != Op::SCATTER_ADD) || n->src(1)->size() == 0) return {};
+                   const std::int64_t extent = n->src(0)->shape()[static_cast<std::size_t>(n->arg(0))];
+                   return make(Op::CHECK, {now, in_range(now.src(1), extent)},
+                               {static_cast<std::int64_t>(CheckKind::kIndexInRange), extent});
+                 }});
 }
 
 }  // namespace tinyphys

@@ -190,14 +190,18 @@ void check_integrator(const Node* evolve, const char* file, unsigned line) {
   const EvolveView e(evolve);
   const IntegratorRow& row = e.row();
   const std::string who(row.name);
-  const auto fail = [&](const std::string& why) { throw Error("evolve", why, file, line); };
+  const auto proof = prove_energy(evolve);
+  const auto fail = [&](const std::string& why) {
+    const Node* culprit = proof->separable.culprit ? proof->separable.culprit : proof->bound.culprit;
+    throw Error("evolve", with_own_places(why, labels_of(evolve), culprit ? culprit->op : Op::GET), file,
+                line);
+  };
   const EvolveRecord record = e.record();
   if (!row.has_loop() && record.method == Method::Loop)
     fail(who + " is the flow itself, it has no loop of steps: leave Method::Loop away");
   if (!row.has_loop() && record.timed)
     fail(who + " needs an H that does not depend on the time; " +
          integrator_names([](const IntegratorRow& r) { return r.has_loop(); }) + " take one that does");
-  const auto proof = prove_energy(evolve);
   if (!row.has_loop() && !proof->quadratic)
     fail(who + " needs an H of degree <= 2 in (q, p): " + proof->refused + "; " +
          integrator_names([](const IntegratorRow& r) { return r.has_loop(); }) + " take others");

@@ -2,6 +2,7 @@
 
 #include "schedule/fusion.hpp"
 #include "schedule/plan.hpp"
+#include "support/cost_model.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/build.hpp"
 #include "uop/graph.hpp"
@@ -302,20 +303,19 @@ std::string to_text(const Plan& plan, const std::string& indent) {
 }
 
 double estimate_seconds(const Node* lambda) {
-  // One core, vectorised: arithmetic at 2 Gop/s an element, transcendental functions ten times dearer.
-  constexpr double kSecondsPerOp = 0.25e-9, kSecondsPerCall = 2.5e-9, kSecondsPerMultiplyAdd = 0.1e-9;
+  const CostModel& cost = cost_model();
   double t = 0;
   for (Node* n : toposort(lambda->src())) {
     const auto size = static_cast<double>(n->size());
     if (n->op == Op::MATMUL)
-      t += size * static_cast<double>(n->src(0)->shape().back()) * kSecondsPerMultiplyAdd;
+      t += size * static_cast<double>(n->src(0)->shape().back()) * cost.multiply_add_s;
     else if (n->op == Op::REDUCE)
-      t += static_cast<double>(n->src(0)->size()) * kSecondsPerOp;
+      t += static_cast<double>(n->src(0)->size()) * cost.op_s;
     else if (traits(n->op).cls == OpClass::kUnary && n->op != Op::NEG && n->op != Op::CAST &&
              n->op != Op::POWI)
-      t += size * kSecondsPerCall;
+      t += size * cost.call_s;
     else if (is_elementwise(n->op))
-      t += size * kSecondsPerOp;
+      t += size * cost.op_s;
   }
   return t;
 }

@@ -10,6 +10,10 @@
 
 namespace tinyphys {
 
+struct Explanation {
+  std::string text, json;
+};
+
 class EngineHook {
  public:
   virtual ~EngineHook() = default;
@@ -18,7 +22,7 @@ class EngineHook {
   // Throws tp::Error when the integrator of an EVOLVE is not defined for its H. What an identity test decided that
   // rests on the values of numbers in H (EvolveRecord::verdict); 0 where none did.
   virtual std::int64_t check_evolve(const UOp& evolve, const std::source_location& where) = 0;
-  virtual std::string explain(const UOp& value) = 0;
+  virtual Explanation explain(const UOp& value) = 0;
 };
 
 // Throws tp::Error when no engine is linked into the program.

@@ -166,14 +166,24 @@ State System::evolve(const State& s, const EvolveOptions& options, Where where) 
       std::any_of(energies.begin(), energies.end(), [&](const UOp& e) { return holds(e, t.get()); });
   std::vector<UOp> captured, params{q, p};
   if (record.timed) params.push_back(t);
-  const UOp h = close_lambda(energies, params, captured);
+  Labels labels;
+  const UOp h = close_lambda(energies, params, captured, &labels.places);
+  for (const EnergyTerm& term : terms_)
+    if (!term.name.empty()) labels.names.push_back(term.name);
+  const auto label = [&](const UOp& n) {
+    if (!labels.places.empty() || !labels.names.empty()) set_labels(n.get(), labels);
+  };
   std::vector<UOp> src{h, dt, constant_int(options.steps), q0, p0};
   if (record.timed) src.push_back(t0);
   src.insert(src.end(), captured.begin(), captured.end());
   UOp evolve = make(Op::EVOLVE, std::span<const UOp>(src), record.encode());
+  label(evolve);
   if (has_engine()) {
     record.verdict = engine().check_evolve(evolve, where);
-    if (record.verdict != 0) evolve = make(Op::EVOLVE, std::span<const UOp>(src), record.encode());
+    if (record.verdict != 0) {
+      evolve = make(Op::EVOLVE, std::span<const UOp>(src), record.encode());
+      label(evolve);
+    }
   }
   if (options.progress) set_progress_callback(evolve, options.progress);
   // Numbers give a number: a loop of evolutions leaves no chain of sums behind.

@@ -49,41 +49,55 @@ std::vector<Node*> toposort(const UOp& root, const std::function<bool(const Node
   return toposort(std::span<Node* const>(&r, 1), stop);
 }
 
-std::vector<UOp> substitute(std::span<const UOp> roots, const std::function<UOp(Node*)>& replace) {
+std::vector<UOp> rebuild(std::span<const UOp> roots, const Rebuild& how) {
   std::vector<Node*> starts;
   for (const UOp& r : roots) starts.push_back(r.get());
   NodeMap<UOp> done;
+  NodeMap<char> lambdas;  // that are roots
+  for (Node* n : starts)
+    if (n->op == Op::LAMBDA) lambdas.insert(n, 1);
   // The stop predicate is asked once a node: the replacement is made there.
-  const auto order = toposort(starts, [&](const Node* n) {
-    UOp r = replace(const_cast<Node*>(n));
+  const auto stop = [&](const Node* n) {
+    UOp r = how.replace(const_cast<Node*>(n));
     if (!r) return false;
     done.insert(n, std::move(r));
     return true;
-  });
+  };
+  const auto order = how.replace ? toposort(starts, stop) : toposort(starts);
   std::vector<Node*> src;
   for (Node* n : order) {
     if (done.contains(n)) continue;
-    if (n->n_src == 0 ||
-        (n->op == Op::LAMBDA && std::find(starts.begin(), starts.end(), n) == starts.end())) {
+    if (n->op == Op::LAMBDA && !lambdas.contains(n)) {
       done.insert(n, UOp::share(n));
       continue;
     }
+    LocationScope at(n->location.load(std::memory_order_relaxed));
+    if (how.ready)
+      if (UOp r = how.ready(n)) {
+        done.insert(n, std::move(r));
+        continue;
+      }
     src.clear();
     bool changed = false;
     for (Node* s : n->src()) {
       src.push_back(done.at(s).get());
       changed |= src.back() != s;
     }
-    if (!changed) {
-      done.insert(n, UOp::share(n));
-      continue;
-    }
-    LocationScope at(n->location.load(std::memory_order_relaxed));
-    done.insert(n, with_sources(n, src));
+    UOp now = changed ? with_sources(n, src) : UOp::share(n);
+    if (how.after)
+      if (UOp r = how.after(n, now)) now = std::move(r);
+    done.insert(n, std::move(now));
   }
   std::vector<UOp> out;
   for (const UOp& r : roots) out.push_back(done.at(r.get()));
   return out;
+}
+UOp rebuild(const UOp& root, const Rebuild& how) {
+  return rebuild(std::span<const UOp>(&root, 1), how).front();
+}
+
+std::vector<UOp> substitute(std::span<const UOp> roots, const std::function<UOp(Node*)>& replace) {
+  return rebuild(roots, {.replace = replace});
 }
 UOp substitute(const UOp& root, const std::function<UOp(Node*)>& replace) {
   return substitute(std::span<const UOp>(&root, 1), replace).front();
@@ -113,7 +127,8 @@ bool is_structural_const(const Node* n) {
   return a == 1 || a == 2 || v == 0.5;
 }
 
-UOp close_lambda(std::span<const UOp> outputs, std::span<const UOp> params, std::vector<UOp>& captured) {
+UOp close_lambda(std::span<const UOp> outputs, std::span<const UOp> params, std::vector<UOp>& captured,
+                 std::vector<Labels::Place>* places) {
   constexpr std::uint8_t kFree = Node::kHasBuffer | Node::kHasSym | Node::kHasParam;
   NodeMap<UOp> replaced;
   bool only_symbols = true;
@@ -161,10 +176,17 @@ UOp close_lambda(std::span<const UOp> outputs, std::span<const UOp> params, std:
     return false;
   });
   (void)body;
-  std::vector<UOp> closed = substitute(outputs, [&](Node* n) {
+  Rebuild close{.replace = [&](Node* n) {
     const UOp* r = replaced.find(n);
     return r ? *r : UOp();
-  });
+  }};
+  if (places)
+    close.after = [&](Node* n, const UOp& now) -> UOp {
+      const std::uint32_t own = first_location(n), shared = first_location(now.get());
+      if (own && shared && own != shared) places->push_back({n->op, shared, own});
+      return {};
+    };
+  std::vector<UOp> closed = rebuild(outputs, close);
   const std::int64_t count = static_cast<std::int64_t>(n_params);
   return make(Op::LAMBDA, std::span<const UOp>(closed), std::span<const std::int64_t>(&count, 1));
 }

@@ -75,8 +75,21 @@ std::vector<Node*> toposort(const UOp& root, const std::function<bool(const Node
 std::int64_t nodes_visited();
 void count_visited(std::size_t nodes);
 
-// The roots with each node n for which `replace(n)` gives a node put in its place (its own sources are then not
-// visited). Bodies are not entered. Nodes whose sources did not change stay the same node.
+// The one walk that builds a graph anew from its sources up, each node once. Bodies are not entered, but for a LAMBDA
+// that is a root. Nodes whose sources did not change stay the same node. Every part may be empty.
+struct Rebuild {
+  // On the way down: a node to put in the place of n; what lies below n is then not visited.
+  std::function<UOp(Node* n)> replace = {};
+  // On the way up, when the sources of n are done: a node to put in its place without building it (the GETs of a node
+  // that became something else).
+  std::function<UOp(Node* n)> ready = {};
+  // n as it is now, over its new sources: a node to put in its place, or null to keep it.
+  std::function<UOp(Node* n, const UOp& now)> after = {};
+};
+std::vector<UOp> rebuild(std::span<const UOp> roots, const Rebuild& how);
+UOp rebuild(const UOp& root, const Rebuild& how);
+
+// The roots with each node n for which `replace(n)` gives a node put in its place.
 std::vector<UOp> substitute(std::span<const UOp> roots, const std::function<UOp(Node*)>& replace);
 UOp substitute(const UOp& root, const std::function<UOp(Node*)>& replace);
 
@@ -91,7 +104,9 @@ std::vector<UOp> apply(const Node* lambda, std::span<const UOp> args);
 // holds data or open symbols, and every plain number that is not 0, +-1, +-2, 0.5, is captured: largest subgraphs
 // that do not depend on the params, in order of first use, appended to `captured` and numbered on from
 // params.size(). Equal bodies give equal lambdas, and a nested trace cannot capture another's params.
-UOp close_lambda(std::span<const UOp> outputs, std::span<const UOp> params, std::vector<UOp>& captured);
+// `places`: gets the nodes of the body that another use has written elsewhere before.
+UOp close_lambda(std::span<const UOp> outputs, std::span<const UOp> params, std::vector<UOp>& captured,
+                 std::vector<Labels::Place>* places = nullptr);
 
 // A number that rules may look at; every other CONST is a kernel argument.
 bool is_structural_const(const Node* n);

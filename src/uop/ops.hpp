@@ -134,7 +134,7 @@ enum class Reduction : std::int64_t { kSum, kProd, kMax, kMin };
 inline constexpr std::int64_t kSequentialSum = 8;
 
 // What a CHECK that fails has to say.
-enum class CheckKind : std::int64_t { kMidpointConverged, kIndexInRange };
+enum class CheckKind : std::int64_t { kMidpointConverged, kIndexInRange, kStepFinite };
 
 constexpr std::string_view name(Reduction r) {
   switch (r) {

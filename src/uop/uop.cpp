@@ -170,13 +170,14 @@ struct LocationTable {
   std::vector<Location> entries{Location{}};
   std::map<std::pair<const void*, unsigned>, std::uint32_t> ids;
   std::unordered_map<const Node*, std::vector<std::uint32_t>> more;
+  std::unordered_map<const Node*, Labels> labels;
 };
 LocationTable& location_table() {
   static auto* t = new LocationTable;
   return *t;
 }
 thread_local std::uint32_t current_location = 0;
-// Set in Node::location when the side table holds further call sites.
+// Set in Node::location when the side table holds further call sites or labels.
 constexpr std::uint32_t kMoreLocations = std::uint32_t{1} << 31;
 
 std::uint32_t location_id(const std::source_location& where) {
@@ -303,6 +304,7 @@ void destroy_node(Node* first) {
       LocationTable& t = location_table();
       std::lock_guard lock(t.mutex);
       t.more.erase(n);
+      t.labels.erase(n);
     }
     Shard& shard = shard_of(n->hash);
     std::lock_guard lock(shard.mutex);
@@ -419,6 +421,45 @@ std::vector<Location> locations(const Node* n) {
     for (std::uint32_t id : it->second) out.push_back(t.entries[id]);
   return out;
 }
+std::uint32_t first_location(const Node* n) {
+  return n->location.load(std::memory_order_relaxed) & ~kMoreLocations;
+}
+
+void set_labels(Node* n, Labels labels) {
+  LocationTable& t = location_table();
+  std::lock_guard lock(t.mutex);
+  n->location.fetch_or(kMoreLocations, std::memory_order_relaxed);
+  t.labels[n] = std::move(labels);
+}
+Labels labels_of(const Node* n) {
+  if (!(n->location.load(std::memory_order_relaxed) & kMoreLocations)) return {};
+  LocationTable& t = location_table();
+  std::lock_guard lock(t.mutex);
+  const auto it = t.labels.find(n);
+  return it == t.labels.end() ? Labels{} : it->second;
+}
+
+std::string with_own_places(std::string text, const Labels& labels, Op op) {
+  if (labels.places.empty()) return text;
+  LocationTable& t = location_table();
+  std::lock_guard lock(t.mutex);
+  const auto place = [&](std::uint32_t id) {
+    return t.entries[id].file + ":" + std::to_string(t.entries[id].line);
+  };
+  // One that is of the op in question first.
+  for (const bool same_op : {true, false})
+    for (const Labels::Place& p : labels.places) {
+      if ((p.op == op) != same_op) continue;
+      const std::string shared = " at " + place(p.shared), own = " at " + place(p.own);
+      for (std::size_t i = 0; (i = text.find(shared, i)) != std::string::npos; i += own.size()) {
+        const std::size_t end = i + shared.size();
+        if (end < text.size() && text[end] >= '0' && text[end] <= '9') continue;  // a longer line number
+        text.replace(i, shared.size(), own);
+      }
+    }
+  return text;
+}
+
 std::string location_text(const Node* n) {
   const auto list = locations(n);
   return list.empty() ? "" : list.front().file + ":" + std::to_string(list.front().line);

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/records.hpp"
 #include "tinyphys/dtype.hpp"
 #include "uop/ops.hpp"
 
@@ -27,8 +28,8 @@ using Dims = std::vector<std::int64_t>;
 struct Storage {
   std::atomic<std::uint32_t> refs{1};
   std::size_t bytes = 0;
-  void* data = nullptr;                // host memory, 64-byte aligned
-  std::shared_ptr<const void> origin;  // what the engine wants to remember of how it was made (explain)
+  void* data = nullptr;                  // host memory, 64-byte aligned
+  std::shared_ptr<const Origin> origin;  // how it was made, for explain()
 
   explicit Storage(std::size_t n_bytes);  // throws tp::Error when memory is short
   ~Storage();
@@ -202,6 +203,23 @@ struct Location {
 };
 std::vector<Location> locations(const Node* n);  // first call site first
 std::string location_text(const Node* n);        // "main.cpp:41", "" when unknown
+
+// What belongs to one use of a graph and enters no hash: it stays with the node that stands for the use (an EVOLVE)
+// and goes with it.
+struct Labels {
+  // The body of this use is shared with others: a node of it whose first call site is `shared` was written at `own`.
+  struct Place {
+    Op op;
+    std::uint32_t shared, own;  // location ids
+  };
+  std::vector<Place> places;
+  std::vector<std::string> names;  // of the terms of an energy
+};
+void set_labels(Node* n, Labels labels);
+Labels labels_of(const Node* n);
+std::uint32_t first_location(const Node* n);  // id, 0 when unknown
+// The text with every " at FILE:LINE" that names another use's line made this use's own; `op`: of the node meant.
+std::string with_own_places(std::string text, const Labels& labels, Op op);
 
 // Nodes alive now, in the whole process (tests, leak checks).
 std::int64_t live_nodes();

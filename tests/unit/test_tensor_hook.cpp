@@ -33,7 +33,7 @@ class EvaluatorHook : public EngineHook {
     }
   }
   std::int64_t check_evolve(const UOp&, const std::source_location&) override { return 0; }
-  std::string explain(const UOp&) override { return "evaluated node by node"; }
+  Explanation explain(const UOp&) override { return {"evaluated node by node", "{}"}; }
 };
 
 // A real engine that registers itself later takes this one's place.

@@ -1,0 +1,106 @@
+#include "passes/evolve_report.hpp"
+
+#include <fmt/format.h>
+
+#include "analysis/terms.hpp"
+#include "support/env.hpp"
+#include "uop/graph.hpp"
+
+namespace tinyphys {
+namespace {
+
+// Terms listed one by one.
+constexpr std::size_t kListedTerms = 6;
+
+void report_terms(const UOp& energy, const Labels& labels, std::span<const std::string> names, Records& to) {
+  std::vector<StateGroup> groups(static_cast<std::size_t>(energy->arg(0)), StateGroup::kNone);
+  groups[0] = StateGroup::kQ;
+  groups[1] = StateGroup::kP;
+  std::vector<NamedOutput> outputs;
+  for (std::size_t i = 0; i < energy->n_src; ++i)
+    outputs.push_back({i < labels.names.size() ? labels.names[i] : "", energy.src(i)});
+  const Terms terms = find_terms(outputs, groups, names);
+  for (std::size_t i = 0; i < terms.list.size(); ++i) {
+    if (i == kListedTerms) {
+      to.push_back({Finding::kTerms, fmt::format("and {} more", terms.list.size() - i)});
+      break;
+    }
+    const Term& t = terms.list[i];
+    Record r{
+        Finding::kTerms,
+        (t.name.empty() ? "" : t.name + ": ") + t.text + ", degree " + degree_text(t.degree, names.first(2)),
+        with_own_places(" at " + t.where, labels, t.node->op).substr(4)};
+    if (t.degree.finite()) r.numbers = {{"degree", static_cast<std::int64_t>(t.degree.joint)}};
+    to.push_back(std::move(r));
+  }
+  if (!terms.stopped.empty()) to.push_back({Finding::kTerms, terms.stopped});
+}
+
+}  // namespace
+
+EvolveNotes::EvolveNotes(const Node* evolve, std::shared_ptr<const Origin> run) : run_(std::move(run)) {
+  const EvolveView e(evolve);
+  record_ = e.record();
+  if (is_const(e.steps())) steps_ = const_int(e.steps());
+  if (is_const(e.dt())) dt_ = const_double(e.dt());
+  state_ = std::string(tinyphys::name(e.q()->dtype)) + shape_text(e.q()->shape());
+  where_ = location_text(evolve);
+  labels_ = labels_of(evolve);
+  names_ = {"q", "p"};
+  for (Node* c : e.captured()) {
+    const bool time = record_.timed && names_.size() == 2;
+    names_.push_back(time ? "t" : is_const(c) ? to_infix(c) : "x" + std::to_string(names_.size()));
+  }
+  energy_ = UOp::share(e.energy());
+  proof_ = prove_energy(evolve);
+}
+
+void EvolveNotes::report(Records& to) const {
+  const IntegratorRow& row = row_of(record_.integrator);
+  Record evolve{Finding::kEvolve,
+                fmt::format("{}, {}, dt {}, q and p {}",
+                            steps_ ? with_commas(*steps_) + " steps" : "steps given as a tensor", row.name,
+                            dt_ ? fmt::format("{}", *dt_) : "given as a tensor", state_),
+                where_};
+  evolve.numbers = {{"integrator", std::string(row.name)}};
+  if (steps_) evolve.numbers.emplace_back("steps", *steps_);
+  if (dt_) evolve.numbers.emplace_back("dt", *dt_);
+  to.push_back(std::move(evolve));
+  report_terms(energy_, labels_, names_, to);
+
+  const auto loop = [&](const std::string& why) {
+    to.push_back({Finding::kRefused, "jump: " + why});
+    to.push_back({Finding::kChose, fmt::format("the loop of {} steps", row.name)});
+  };
+  if (record_.timed) return loop("H depends on the time");
+  if (!proof_->quadratic) {
+    const Node* culprit = proof_->bound.culprit;
+    return loop(with_own_places(proof_->refused, labels_, culprit ? culprit->op : Op::GET));
+  }
+  Record proved{Finding::kProved, "H is quadratic in (q, p): "};
+  const bool bound_decides = proof_->bound.worst.joint <= 2;
+  proved.text += fmt::format("degree bound {}", proof_->bound.worst.joint);
+  if (!bound_decides) proved.text += ", lowered to 2";
+  if (proof_->identity.primes > 0) {
+    const double error = std::max(proof_->identity.error_probability, 1e-300);
+    proved.text += fmt::format("{} identity test in F_p for {} random primes p, error < {:.0e}",
+                               bound_decides ? ";" : " by the", proof_->identity.primes, error);
+    proved.numbers = {{"primes", static_cast<std::int64_t>(proof_->identity.primes)},
+                      {"error_probability", error}};
+  }
+  to.push_back(std::move(proved));
+  if (row.has_loop() && record_.method == Method::Loop) return loop("Method::Loop asks for the loop");
+  if (row.has_loop() && !env::optimize()) return loop("TINYPHYS_OPT=0");
+  if (run_) return run_->report(to);
+  const bool separable = proof_->separable.separable;
+  std::string kind = separable ? "separable, H = T(p) + V(q)" : "q and p coupled";
+  if (separable && proof_->separable.error_probability > 0)
+    kind += fmt::format(" by the identity test, error < {:.0e}",
+                        std::max(proof_->separable.error_probability, 1e-300));
+  to.push_back({Finding::kFound, kind});
+  to.push_back(
+      {Finding::kOffers, fmt::format("{} (class exact); jump or loop is decided by cost when it runs",
+                                     separable ? "normal-mode jump" : "powered step matrix")});
+}
+
+}  // namespace tinyphys

@@ -1,0 +1,292 @@
+#include "propagate/jump.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <deque>
+
+#include <fmt/format.h>
+
+#include "support/cost_model.hpp"
+#include "support/hash.hpp"
+#include "uop/graph.hpp"
+
+namespace tinyphys {
+namespace {
+
+// Systems that are kept, and the doubles that they hold in all.
+constexpr std::size_t kKept = 8;
+constexpr double kKeptDoubles = 1.6e8;
+// Decades of growth that are not the rounding of a zero eigenvalue.
+constexpr double kVisibleGrowth = 1e-3;
+
+double seconds_since(std::chrono::steady_clock::time_point t) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - t).count();
+}
+
+// One map with its captured values, and what each propagator has made of it.
+struct Prepared {
+  UOp map;
+  std::vector<std::int64_t> arg;  // of the PROPAGATE
+  Hash128 values;
+  std::shared_ptr<const JumpSystem> system;
+  std::vector<std::unique_ptr<Propagator>> ways;  // as in propagators()
+
+  double kept_doubles() const {
+    double n = 4 * static_cast<double>(system->form.value.size());
+    for (const auto& w : ways) n += w->kept_doubles();
+    return n;
+  }
+};
+
+Value<DD> captured_value(const Node* n, const HostValue& a) {
+  Value<DD> v;
+  v.dtype = n->dtype;
+  v.shape = shape_of(n);
+  const auto size = static_cast<std::size_t>(n->size());
+  for (std::size_t i = 0; i < size; ++i) {
+    if (!a.data) {  // a number
+      if (is_float(n->dtype))
+        v.real.push_back(DD(from_bits(a.scalar)));
+      else
+        v.integer.push_back(a.scalar);
+      continue;
+    }
+    switch (n->dtype) {
+      case DType::kFloat64: v.real.push_back(DD(static_cast<const double*>(a.data)[i])); break;
+      case DType::kFloat32:
+        v.real.push_back(DD(static_cast<double>(static_cast<const float*>(a.data)[i])));
+        break;
+      case DType::kInt64: v.integer.push_back(static_cast<const std::int64_t*>(a.data)[i]); break;
+      case DType::kInt32: v.integer.push_back(static_cast<const std::int32_t*>(a.data)[i]); break;
+      default: v.integer.push_back(static_cast<const unsigned char*>(a.data)[i]); break;
+    }
+  }
+  return v;
+}
+
+Hash128 hash_values(std::span<const HostValue> captured) {
+  std::vector<Hash128> parts;
+  for (const HostValue& a : captured)
+    parts.push_back(a.data ? content_hash(a.data, a.bytes) : content_hash(&a.scalar, sizeof a.scalar));
+  return content_hash(parts.data(), parts.size() * sizeof(Hash128));
+}
+
+std::shared_ptr<Prepared> prepare(const PropagateView& view, std::span<const HostValue> captured,
+                                  const Hash128& values) {
+  auto out = std::make_shared<Prepared>();
+  out->map = UOp::share(view.map());
+  out->arg.assign(view.node->arg().begin(), view.node->arg().end());
+  out->values = values;
+  auto system = std::make_shared<JumpSystem>();
+  system->kind = view.kind();
+  if (view.kind() == PropagateKind::kHamiltonian) {
+    system->integrator = view.integrator();
+    system->separable = view.separable();
+  }
+  for (Node* s : view.state()) system->sizes.push_back(s->size());
+  std::vector<StateGroup> groups(view.n_state + captured.size(), StateGroup::kNone);
+  std::fill_n(groups.begin(), view.n_state, StateGroup::kQ);
+  if (view.kind() == PropagateKind::kHamiltonian) groups[1] = StateGroup::kP;
+  system->form = extract_affine(view.map(), groups, [&](std::int64_t i, const Node* n) {
+    return captured_value(n, captured[static_cast<std::size_t>(i) - view.n_state]);
+  });
+  out->system = system;
+  for (const PropagatorRow& row : propagators()) out->ways.push_back(row.make(system));
+  return out;
+}
+
+using Kept = std::deque<std::shared_ptr<Prepared>>;
+
+// Those used last come first. One realize runs at a time, so that no lock is needed.
+std::shared_ptr<Prepared> find(const PropagateView& view, const Hash128& values, Kept& kept) {
+  for (std::size_t i = 0; i < kept.size(); ++i)
+    if (kept[i]->map.get() == view.map() && kept[i]->values == values &&
+        std::equal(kept[i]->arg.begin(), kept[i]->arg.end(), view.node->arg().begin(),
+                   view.node->arg().end())) {
+      auto found = kept[i];
+      kept.erase(kept.begin() + static_cast<std::ptrdiff_t>(i));
+      kept.push_front(found);
+      return found;
+    }
+  return nullptr;
+}
+
+void trim(Kept& kept) {
+  double doubles = 0;
+  for (std::size_t i = 0; i < kept.size(); ++i) {
+    doubles += kept[i]->kept_doubles();
+    if (i > 0 && (i >= kKept || doubles > kKeptDoubles)) return kept.resize(i);
+  }
+}
+
+double number(const HostValue& a) {
+  return a.data ? *static_cast<const double*>(a.data) : from_bits(a.scalar);
+}
+
+}  // namespace
+
+std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t steps,
+                                          std::span<const HostValue> state,
+                                          std::span<const HostValue> captured, std::span<double* const> out,
+                                          double loop_seconds) {
+  static auto* kept = new Kept;  // outlives static handles
+  const PropagateView view(propagate);
+  auto result = std::make_shared<JumpNotes>();
+  JumpNotes& notes = *result;
+  notes.steps = steps;
+  notes.loop_s = loop_seconds;
+  notes.has_loop = view.has_loop();
+  JumpTask task;
+  task.steps = steps;
+  task.has_loop = notes.has_loop;
+  // dt is no part of the map: its jumps share what is built.
+  std::span<const HostValue> shared = captured;
+  if (view.kind() == PropagateKind::kHamiltonian) {
+    notes.hamiltonian = true;
+    notes.integrator = name(view.integrator());
+    notes.separable = view.separable();
+    task.h = number(captured[0]);
+    shared = captured.subspan(1);
+  }
+  const auto loop_is_cheaper = [&](double jump_seconds) {
+    notes.jump_s = jump_seconds;
+    if (!notes.has_loop || jump_seconds <= loop_seconds) return false;
+    notes.refused.push_back("jump: the loop is cheaper for this many steps");
+    notes.by_cost = true;
+    return true;
+  };
+
+  const Hash128 values = hash_values(shared);
+  std::shared_ptr<Prepared> prepared = find(view, values, *kept);
+  if (!prepared) {
+    if (loop_is_cheaper(evaluation_work(view.map()) * cost_model().extraction_s)) return result;
+    const auto start = std::chrono::steady_clock::now();
+    prepared = prepare(view, captured, values);
+    kept->push_front(prepared);
+    trim(*kept);
+    notes.build_s = seconds_since(start);
+  }
+  if (!prepared->system->form.reason.empty()) {
+    notes.refused.push_back("jump: " + prepared->system->form.reason);
+    return result;
+  }
+  for (const HostValue& v : state) task.state.push_back(static_cast<const double*>(v.data));
+  task.out.assign(out.begin(), out.end());
+
+  // The cheapest first; one that turns out not to hold makes place for the next.
+  struct Way {
+    std::size_t index;
+    JumpEstimate estimate;
+  };
+  const std::vector<PropagatorRow> rows = propagators();
+  std::vector<Way> ways;
+  for (std::size_t i = 0; i < prepared->ways.size(); ++i) {
+    JumpEstimate e = prepared->ways[i]->estimate(task);
+    if (!e.refused.empty())
+      notes.refused.push_back(std::string(rows[i].name) + ": " + e.refused);
+    else
+      ways.push_back({i, std::move(e)});
+  }
+  std::stable_sort(ways.begin(), ways.end(), [](const Way& a, const Way& b) {
+    return a.estimate.build_s + a.estimate.jump_s < b.estimate.build_s + b.estimate.jump_s;
+  });
+  for (const auto& [i, estimate] : ways) {
+    if (loop_is_cheaper(estimate.build_s + estimate.jump_s)) return result;
+    Propagator& way = *prepared->ways[i];
+    auto start = std::chrono::steady_clock::now();
+    std::string reason = way.build();
+    if (estimate.build_s > 0) notes.build_s += seconds_since(start);
+    if (reason.empty()) {
+      start = std::chrono::steady_clock::now();
+      notes.findings = way.jump(task);
+      notes.apply_s = seconds_since(start);
+      notes.structure = notes.findings.structure;
+      reason = notes.findings.refused;
+    }
+    if (reason.empty()) {
+      notes.jumped = true;
+      notes.propagator = rows[i].name;
+      return result;
+    }
+    if (notes.findings.error.size() == 2 && notes.hamiltonian)
+      reason += fmt::format(" (bounds: {:.0e} of q, {:.0e} of p)", notes.findings.error[0],
+                            notes.findings.error[1]);
+    notes.refused.push_back(std::string(rows[i].name) + ": " + reason);
+  }
+  return result;
+}
+
+void JumpNotes::report(Records& to) const {
+  std::string kind = !hamiltonian ? "the step is affine in its carry"
+                     : separable  ? "separable, H = T(p) + V(q)"
+                                  : "q and p coupled";
+  if (!structure.empty()) kind += "; " + structure;
+  to.push_back({Finding::kFound, kind});
+  if (!jumped) {
+    for (std::size_t i = 0; i < refused.size(); ++i) {
+      Record r{Finding::kRefused, refused[i]};
+      if (by_cost && i + 1 == refused.size()) {
+        r.text += fmt::format(" (the jump: {}, the loop: {}, its compilation included)",
+                              duration_text(jump_s), duration_text(loop_s));
+        r.numbers = {{"jump_seconds", jump_s}, {"loop_seconds", loop_s}};
+      }
+      to.push_back(std::move(r));
+    }
+    to.push_back(
+        {Finding::kChose, hamiltonian ? fmt::format("the loop of {} steps", integrator) : "the loop"});
+    return;
+  }
+  Record chose{Finding::kChose, fmt::format("{} (class exact): ", propagator)};
+  if (build_s > 0)
+    chose.text += fmt::format("{} once, then {} a jump", duration_text(build_s), duration_text(apply_s));
+  else
+    chose.text += fmt::format("{}, its modes were ready", duration_text(apply_s));
+  if (has_loop) chose.text += fmt::format("; the loop would take about {}", duration_text(loop_s));
+  chose.numbers = {{"class", "exact"},
+                   {"propagator", std::string(propagator)},
+                   {"build_seconds", build_s},
+                   {"jump_seconds", apply_s},
+                   {"loop_seconds", loop_s}};
+  to.push_back(std::move(chose));
+
+  const std::string map = hamiltonian ? std::string(integrator) + " map" : "step, taken so many times";
+  double worst = 0;
+  for (double e : findings.error) worst = std::max(worst, e);
+  if (worst > 0 && std::isfinite(worst)) {
+    Record error{Finding::kError, "", "", {}};
+    for (std::size_t i = 0; i < findings.error.size(); ++i) {
+      const std::string part = hamiltonian ? (i == 0 ? "q" : "p") : fmt::format("carry {}", i);
+      error.text += fmt::format("{}{} <= {:.1e}{}", i ? ", " : "", part, findings.error[i],
+                                findings.error[i] < 1 ? "" : " (no digit is certain)");
+      error.numbers.emplace_back("bound_" + (hamiltonian ? part : std::to_string(i)), findings.error[i]);
+    }
+    error.text += " relative to the exactly evaluated " + map;
+    if (has_loop) error.text += fmt::format("; the loop's own rounding here ~ {:.0e}", findings.loop_error);
+    error.numbers.emplace_back("loop", findings.loop_error);
+    to.push_back(std::move(error));
+  } else if (!findings.error.empty()) {
+    to.push_back(
+        {Finding::kError,
+         "no bound: the state leaves the range of doubles, or a part of it is zero but for rounding"});
+  }
+  if (findings.largest_h_omega > 0)
+    to.push_back({Finding::kSpectrum,
+                  fmt::format("largest h*omega {:.4g}", findings.largest_h_omega),
+                  "",
+                  {{"largest_h_omega", findings.largest_h_omega}}});
+  if (findings.unstable_modes > 0 && findings.growth_decades > kVisibleGrowth) {
+    const std::string what =
+        findings.largest_h_omega > 0 || separable
+            ? fmt::format("{} mode{} unstable under this step (h*omega beyond its limit, or K not positive)",
+                          findings.unstable_modes, findings.unstable_modes == 1 ? " is" : "s are")
+            : std::string("the step is unstable");
+    to.push_back(
+        {Finding::kWarns,
+         fmt::format("{}: the motion grows by 10^{:.4g}, as the loop's would", what, findings.growth_decades),
+         "",
+         {{"unstable_modes", findings.unstable_modes}, {"decades", findings.growth_decades}}});
+  }
+}
+
+}  // namespace tinyphys

@@ -1,0 +1,88 @@
+// Ways to take N steps of an affine map at once. Each is one file here and one line in the list (propagators.cpp):
+// it says what it would cost, builds what does not depend on the state, jumps, and reports.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "analysis/jacobian.hpp"
+#include "support/records.hpp"
+#include "uop/scan_layout.hpp"
+
+namespace tinyphys {
+
+// A value on the host: an array, or where `data` is null the bits of a number.
+struct HostValue {
+  const void* data = nullptr;
+  std::size_t bytes = 0;
+  std::int64_t scalar = 0;
+};
+
+// The map of a PROPAGATE with its captured values: all that the state and the number of steps do not enter.
+struct JumpSystem {
+  PropagateKind kind = PropagateKind::kAffine;
+  Integrator integrator = Integrator::LeapfrogKDK;  // kHamiltonian
+  bool separable = false;                           // kHamiltonian: H = T(p) + V(q)
+  std::vector<std::int64_t> sizes;                  // elements of each part of the state
+  AffineForm form;                                  // the map, in double-double
+
+  std::int64_t size() const;  // of the whole state
+};
+
+// One jump: so many steps from this state.
+struct JumpTask {
+  std::int64_t steps = 0;
+  double h = 0;          // kHamiltonian: dt
+  bool has_loop = true;  // a jump that may be further from the exact map than the loop is refused
+  std::vector<const double*> state;
+  std::vector<double*> out;
+};
+
+struct JumpEstimate {
+  double build_s = 0, jump_s = 0;  // build_s: 0 when it is there
+  std::string refused = {};        // why this way is none
+};
+
+// What a jump has to say; 0: nothing.
+struct JumpFindings {
+  std::string refused = {};    // why it was not made; the other fields then say what is known
+  std::string structure = {};  // "1000 normal modes of one coupled block"
+  // Bounds of the error against the exactly evaluated map, one for each part of the state, relative to its norm.
+  std::vector<double> error = {};
+  double loop_error = 0;  // the loop's own rounding, likewise
+  double largest_h_omega = 0;
+  std::int64_t unstable_modes = 0;
+  double growth_decades = 0;
+};
+
+class Propagator {
+ public:
+  virtual ~Propagator() = default;
+  virtual JumpEstimate estimate(const JumpTask& task) const = 0;
+  // What all jumps of the system share. Empty, or why there are none.
+  virtual std::string build() = 0;
+  // After build. Writes `out` unless it refuses.
+  virtual JumpFindings jump(const JumpTask& task) = 0;
+  // Doubles held, for the bound on what is kept.
+  virtual double kept_doubles() const { return 0; }
+};
+
+struct PropagatorRow {
+  std::string_view name;  // "normal-mode jump"
+  std::unique_ptr<Propagator> (*make)(std::shared_ptr<const JumpSystem> system);
+};
+
+// All ways, in the order in which equal costs are decided.
+std::vector<PropagatorRow> propagators();
+// A further one, for tests. Not while a jump runs.
+void add_propagator(const PropagatorRow& row);
+
+// Each from its own file.
+std::unique_ptr<Propagator> make_normal_modes(std::shared_ptr<const JumpSystem> system);
+std::unique_ptr<Propagator> make_powering(std::shared_ptr<const JumpSystem> system);
+
+}  // namespace tinyphys

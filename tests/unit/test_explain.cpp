@@ -1,0 +1,164 @@
+// What explain() says: records as text and as JSON, whose line, how much of a long past.
+#include <limits>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
+
+#include "engine/engine.hpp"
+#include "runtime/device.hpp"
+#include "tinyphys/tinyphys.hpp"
+#include "uop/uop.hpp"
+
+namespace tp = tinyphys;
+using tp::Tensor;
+
+namespace {
+
+bool contains(const std::string& text, const std::string& what) {
+  return text.find(what) != std::string::npos;
+}
+std::size_t count(const std::string& text, const std::string& what) {
+  std::size_t n = 0;
+  for (std::size_t i = 0; (i = text.find(what, i)) != std::string::npos; i += what.size()) ++n;
+  return n;
+}
+const tp::State kStart{Tensor::from({0.5}), Tensor::from({0.1})};
+std::string here(unsigned line) { return "test_explain.cpp:" + std::to_string(line); }
+
+}  // namespace
+
+TEST_CASE("two systems with one formula: each report names its own line") {
+  const unsigned first = __LINE__ + 1;
+  const tp::System a([](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + sin(q).sum(); });
+  const unsigned second = __LINE__ + 1;
+  const tp::System b([](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + sin(q).sum(); });
+  const std::string of_a = tp::explain(a.evolve(kStart, {.dt = 0.1, .steps = 3}).q).text;
+  const std::string of_b = tp::explain(b.evolve(kStart, {.dt = 0.2, .steps = 4}).q).text;
+  CHECK(contains(of_a, here(first)));
+  CHECK_FALSE(contains(of_a, here(second)));
+  CHECK(contains(of_b, here(second)));
+  CHECK_FALSE(contains(of_b, here(first)));
+
+  const auto joined = [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + (q * p).sum(); };
+  const unsigned third = __LINE__ - 1, fourth = __LINE__ + 2;
+  const tp::System c(joined);
+  const tp::System d([](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + (q * p).sum(); });
+  try {
+    (void)c.evolve(kStart, {.dt = 0.1, .steps = 3});
+    FAIL("no error");
+  } catch (const tp::Error& e) {
+    CHECK(contains(e.what(), here(third)));
+  }
+  try {
+    (void)d.evolve(kStart, {.dt = 0.1, .steps = 3});
+    FAIL("no error");
+  } catch (const tp::Error& e) {
+    CHECK_FALSE(contains(e.what(), here(third)));
+    CHECK(contains(e.what(), here(fourth)));
+  }
+}
+
+TEST_CASE("a step that does not converge is told at its own evolve") {
+  const tp::System pendulum(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() - cos(q).sum(); });
+  const auto run = [&](const tp::State& z, double dt, tp::Where where) {
+    return pendulum.evolve(z, {.dt = dt, .steps = 5, .integrator = tp::Integrator::ImplicitMidpoint}, where);
+  };
+  const unsigned good = __LINE__ + 1;
+  (void)run(kStart, 0.1, tp::Where::current()).q.item<double>();
+  const unsigned bad = __LINE__ + 1;
+  const tp::State s = run({kStart.q + 0.25, kStart.p}, 40.0, tp::Where::current());
+  try {
+    (void)s.q.item<double>();
+    FAIL("no error");
+  } catch (const tp::Error& e) {
+    CHECK(contains(e.what(), here(bad)));
+    CHECK_FALSE(contains(e.what(), here(good)));
+  }
+}
+
+TEST_CASE("a step that is no number is an error, whatever H is") {
+  const Tensor nan = Tensor::from({std::numeric_limits<double>::quiet_NaN()}, {});
+  const tp::System quadratic(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + (q * q).sum(); });
+  const tp::System quartic(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + (q * q * q * q).sum(); });
+  for (const tp::System* s : {&quadratic, &quartic})
+    for (const tp::Integrator i : {tp::Integrator::LeapfrogKDK, tp::Integrator::ImplicitMidpoint}) {
+      const tp::State z = s->evolve(kStart, {.dt = nan, .steps = 3, .integrator = i});
+      CHECK_THROWS_WITH_AS((void)z.q.item<double>(), doctest::Contains("must be finite"), tp::Error);
+    }
+}
+
+TEST_CASE("a report of a long past is short: what repeats is counted, the last comes first") {
+  const tp::System pendulum(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() - cos(q).sum(); });
+  tp::State z = kStart;
+  for (int i = 0; i < 1000; ++i) z = pendulum.evolve(z, {.dt = 0.01, .steps = 5});
+  const std::string text = tp::explain(z.q).text;
+  CHECK(text.size() < 3000);
+  CHECK(contains(text, "repeats  1,000 times in a row"));
+  CHECK(count(text, "evolve   ") == 1);
+  // Each different: the last ones, and a word about the rest.
+  z = kStart;
+  for (int i = 0; i < 100; ++i) z = pendulum.evolve(z, {.dt = 0.01, .steps = 5 + i});
+  const std::string list = tp::explain(z.q).text;
+  CHECK(count(list, "evolve   ") == 16);
+  CHECK(contains(list.substr(0, 40), "104 steps"));
+  CHECK(contains(list, "84 earlier"));
+}
+
+TEST_CASE("the report as JSON") {
+  const tp::System spring({{"kinetic", [](const Tensor&, const Tensor& p) { return 0.5 * (p * p).sum(); }},
+                           {"spring", [](const Tensor& q, const Tensor&) { return 1.5 * (q * q).sum(); }}});
+  const tp::State s = spring.evolve(kStart, {.dt = 0.01, .steps = 1'000'000});
+  (void)s.q.item<double>();
+  const auto report = nlohmann::json::parse(tp::explain(s.q).json());
+  REQUIRE(report["entries"].size() == 1);
+  bool chose = false, error = false, terms = false;
+  for (const auto& r : report["entries"][0]) {
+    if (r["key"] == "evolve") {
+      CHECK(r["numbers"]["steps"] == 1'000'000);
+      CHECK(r["numbers"]["dt"] == 0.01);
+      CHECK(r["numbers"]["integrator"] == "LeapfrogKDK");
+      CHECK(contains(r["where"], "test_explain.cpp"));
+    }
+    terms |= r["key"] == "terms" && contains(r["text"], "spring: 1.5 * q * q, degree 2 in q");
+    chose |= r["key"] == "chose" && r["numbers"]["propagator"] == "normal-mode jump";
+    error |= r["key"] == "error" && r["numbers"]["bound_q"].get<double>() > 0;
+  }
+  CHECK(terms);
+  CHECK(chose);
+  CHECK(error);
+  CHECK(report["value"][0]["key"] == "value");
+}
+
+TEST_CASE("a powered step matrix states its error, and warns of growth") {
+  const tp::System saddle([](const Tensor& q, const Tensor& p) {
+    return 0.5 * (p * p).sum() - 0.5 * (q * q).sum() + 0.3 * (q * p).sum();
+  });
+  const tp::EvolveOptions options{.dt = 0.01, .steps = 2000, .integrator = tp::Integrator::Exact};
+  const tp::State s = saddle.evolve(kStart, options);
+  (void)s.q.item<double>();
+  const std::string text = tp::explain(s.q).text;
+  CHECK(contains(text, "chose    powered step matrix"));
+  CHECK(contains(text, "error    q <= "));
+  CHECK(contains(text, "warns    the step is unstable"));
+}
+
+TEST_CASE("numbers that vary compile nothing, also where they decide a proof") {
+  const auto evolve = [](double k) {
+    const tp::System cubic([k](const Tensor& q, const Tensor& p) {
+      return 0.5 * (p * p).sum() + 0.5 * (q * q).sum() + k * (q * q * q).sum();
+    });
+    return cubic.evolve(kStart, {.dt = 0.01, .steps = 10}).q.item<double>();
+  };
+  (void)evolve(0.123);
+  const auto plans = tp::plan_counts();
+  const auto kernels = tp::kernels_compiled();
+  for (int i = 0; i < 200; ++i) (void)evolve(0.1 + 0.001 * i);
+  CHECK(tp::plan_counts().made == plans.made);
+  CHECK(tp::kernels_compiled() == kernels);
+}
