@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <iosfwd>
 #include <string_view>
 
 namespace tinyphys {
@@ -36,5 +37,11 @@ constexpr std::size_t item_size(DType d) {
 
 constexpr bool is_float(DType d) { return d == DType::kFloat32 || d == DType::kFloat64; }
 constexpr bool is_integer(DType d) { return d == DType::kInt32 || d == DType::kInt64; }
+
+// Needs <ostream>.
+template <class Traits>
+std::basic_ostream<char, Traits>& operator<<(std::basic_ostream<char, Traits>& out, DType d) {
+  return out << name(d);
+}
 
 }  // namespace tinyphys

@@ -22,6 +22,7 @@
 #include <limits>
 #include <source_location>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -399,15 +400,20 @@ void realize(const std::vector<Tensor>& tensors, Where where = Where::current())
 // |a - b| <= atol + rtol |b| everywhere; equal infinities are close. Broadcasts.
 bool allclose(const Arg& a, const Arg& b, double rtol = 1e-5, double atol = 1e-8, bool equal_nan = false);
 
-// NumPy's .npy files, little endian, of bool, int32, int64, float32 and float64. save writes a temporary file
-// beside the target and renames it. load takes format versions 1 to 3 and both element orders. Both throw on
-// any file error.
+// Files, by the end of the name: NumPy's .npy, little endian, of bool, int32, int64, float32 and float64; load takes
+// format versions 1 to 3 and both element orders. .csv, of one or two axes: a row a line, no header, with digits enough
+// to read back the same number; load skips empty lines and lines that begin with #, and gives float64: [rows, columns],
+// or [rows] when there is one column. save writes a temporary file beside the target and renames it. Both throw on any
+// file error and for other names.
 void save(const std::string& path, const Arg& x);
 Tensor load(const std::string& path, Where where = Where::current());
 
-// The elements as NumPy prints them; beyond 1000 elements only the corners.
-std::string to_string(const Arg& x);
-std::ostream& operator<<(std::ostream& out, const Tensor& x);
+// The elements as NumPy prints them; beyond 1000 elements only the corners. spec: each element by a format of fmt's
+// ("8.3f"), aligned. Throws for a format of integers and a tensor of floats.
+std::string to_string(const Arg& x, std::string_view spec = {});
+std::string to_string(const Shape& shape);  // "[3,4]"
+// A Tensor; an Arg so that an error has the line.
+std::ostream& operator<<(std::ostream& out, const Arg& x);
 
 // --- implementation of the templates ----------------------------------------------------------------------
 

@@ -1,15 +1,13 @@
 // NumPy's .npy format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 #include <array>
-#include <atomic>
 #include <bit>
-#include <cerrno>
 #include <charconv>
-#include <cstdio>
 #include <cstring>
-#include <fstream>
+#include <istream>
 #include <optional>
-#include <unistd.h>
+#include <ostream>
 
+#include "tensor/files.hpp"
 #include "tensor/ops.hpp"
 #include "uop/build.hpp"
 
@@ -117,16 +115,11 @@ class HeaderReader {
   std::string_view rest_;
 };
 
-std::string system_message() { return std::strerror(errno); }
-
 }  // namespace
 
-void save(const std::string& path, const Arg& x) {
-  constexpr front::Call kCall = "save";
-  const Where& where = x.where();
-  const UOp u = front::value(x, kCall);
-  tensor(u).realize(where);
+namespace front {
 
+void write_npy(std::ostream& file, const Node* u, const Where& where) {
   std::string dict =
       "{'descr': '" + std::string(descr_of(u->dtype)) + "', 'fortran_order': False, 'shape': (";
   for (std::size_t i = 0; i < u->n_dim; ++i) dict += (i ? ", " : "") + std::to_string(u->shape()[i]);
@@ -136,35 +129,18 @@ void save(const std::string& path, const Arg& x) {
   dict.append((64 - (fixed + dict.size() + 1) % 64) % 64, ' ');
   dict += '\n';
   constexpr std::size_t kMaxVersion1 = 65535;
-  if (dict.size() > kMaxVersion1) front::fail(kCall, "too many axes for the file format", where);
-
-  static std::atomic<unsigned> counter{0};
-  const std::string temporary = path + ".tmp." + std::to_string(getpid()) + "." + std::to_string(counter++);
-  errno = 0;
-  std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
-  if (!file) front::fail(kCall, "cannot write \"" + temporary + "\": " + system_message(), where);
+  if (dict.size() > kMaxVersion1) fail("save", "too many axes for the file format", where);
   const char version_and_length[] = {1, 0, static_cast<char>(dict.size() & 255),
                                      static_cast<char>(dict.size() >> 8)};
   file << kMagic;
   file.write(version_and_length, sizeof version_and_length);
   file << dict;
   const std::size_t bytes = static_cast<std::size_t>(u->size()) * item_size(u->dtype);
-  file.write(static_cast<const char*>(storage(u.get())->data), static_cast<std::streamsize>(bytes));
-  file.close();
-  if (!file || std::rename(temporary.c_str(), path.c_str()) != 0) {
-    const std::string why = system_message();
-    std::remove(temporary.c_str());
-    front::fail(kCall, "cannot write \"" + path + "\": " + why, where);
-  }
+  file.write(static_cast<const char*>(storage(u)->data), static_cast<std::streamsize>(bytes));
 }
 
-Tensor load(const std::string& path, Where where) {
-  constexpr front::Call kCall = "load";
-  LocationScope scope(where);
-  auto bad = [&](const std::string& why) { front::fail(kCall, "\"" + path + "\": " + why, where); };
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  if (!file) bad("cannot read: " + system_message());
+Tensor read_npy(std::istream& file, const std::string& path, const Where& where) {
+  auto bad = [&](const std::string& why) { fail("load", "\"" + path + "\": " + why, where); };
   auto read = [&](char* to, std::size_t n, const char* what) {
     file.read(to, static_cast<std::streamsize>(n));
     if (file.gcount() != static_cast<std::streamsize>(n)) bad("the file ends within " + std::string(what));
@@ -187,7 +163,7 @@ Tensor load(const std::string& path, Where where) {
   const DType dtype = dtype_of_descr(header->descr);
   if (dtype == DType::kVoid)
     bad("dtype '" + header->descr + "' is not supported; known are |b1 <i4 <i8 <f4 <f8");
-  front::check_shape(header->shape, kCall, where);
+  check_shape(header->shape, "load", where);
 
   // Asked before memory is: a corrupt shape must not allocate.
   const std::streamoff data = file.tellg();
@@ -211,4 +187,5 @@ Tensor load(const std::string& path, Where where) {
   return tensor(buffer(dtype, reversed, std::move(values))).transpose(where);
 }
 
+}  // namespace front
 }  // namespace tinyphys

@@ -7,6 +7,8 @@
 #include <functional>
 #include <ostream>
 
+#include <fmt/format.h>
+
 #include "tensor/ops.hpp"
 
 namespace tinyphys {
@@ -144,9 +146,39 @@ std::int64_t integer_at(const Node* n, std::int64_t i) {
   return static_cast<const unsigned char*>(data)[i];
 }
 
+// One number by a format of fmt's: "8.3f".
+class Spec {
+ public:
+  Spec(std::string_view spec, const Node* n, const Where& where)
+      : n_(n), format_("{:" + std::string(spec) + "}") {
+    const char type = spec.empty() ? '\0' : spec.back();
+    const bool for_reals = std::string_view("aAeEfFgG").find(type) != std::string_view::npos ||
+                           spec.find('.') != std::string_view::npos;
+    const bool for_integers = std::string_view("bBdoxXc").find(type) != std::string_view::npos;
+    as_real_ = is_float(n->dtype) || for_reals;
+    if (for_integers && is_float(n->dtype))
+      front::fail("format",
+                  "\"" + format_ + "\" is a format of integers, the tensor is " + front::describe(n), where);
+  }
+  std::string operator()(std::int64_t i) const {
+    if (n_->dtype == DType::kFloat32) return text(static_cast<float>(real_at(n_, i)));
+    if (n_->dtype == DType::kFloat64) return text(real_at(n_, i));
+    return as_real_ ? text(static_cast<double>(integer_at(n_, i))) : text(integer_at(n_, i));
+  }
+
+ private:
+  template <class T> std::string text(T v) const { return fmt::format(fmt::runtime(format_), v); }
+  const Node* n_;
+  std::string format_;
+  bool as_real_ = false;
+};
+
 class Printer {
  public:
-  explicit Printer(const Node* n) : n_(n), summary_(n->size() > kThreshold) {}
+  using Element = std::function<std::string(std::int64_t)>;
+  // given: how an element is written; NumPy's way where it is empty.
+  explicit Printer(const Node* n, Element given = {})
+      : n_(n), summary_(n->size() > kThreshold), given_(std::move(given)) {}
 
   std::string text() {
     if (n_->size() == 0) return "[]";
@@ -157,6 +189,7 @@ class Printer {
 
  private:
   std::string scalar() const {
+    if (given_) return given_(0);
     if (is_float(n_->dtype)) return scalar_text(real_at(n_, 0), n_->dtype);
     const std::int64_t v = integer_at(n_, 0);
     return n_->dtype == DType::kBool ? (v ? "True" : "False") : std::to_string(v);
@@ -182,7 +215,11 @@ class Printer {
           if (i >= 0) next.push_back(base * n_->shape()[axis] + i);
       at.swap(next);
     }
-    if (is_float(n_->dtype)) {
+    if (given_) {
+      std::size_t width = 0;
+      for (std::int64_t i : at) width = std::max(width, given_(i).size());
+      format_ = [this, width](std::int64_t i) { return left_padded(given_(i), width); };
+    } else if (is_float(n_->dtype)) {
       std::vector<double> values;
       for (std::int64_t i : at) values.push_back(real_at(n_, i));
       format_ = [this, real = RealFormat(values, n_->dtype)](std::int64_t i) { return real(real_at(n_, i)); };
@@ -224,17 +261,18 @@ class Printer {
 
   const Node* n_;
   bool summary_;
-  std::function<std::string(std::int64_t)> format_;
+  Element given_, format_;
 };
 
 }  // namespace
 
-std::string to_string(const Arg& x) {
+std::string to_string(const Arg& x, std::string_view spec) {
   const UOp u = front::value(x, "to_string");
   tensor(u).realize(x.where());
-  return Printer(u.get()).text();
+  return (spec.empty() ? Printer(u.get()) : Printer(u.get(), Spec(spec, u.get(), x.where()))).text();
 }
+std::string to_string(const Shape& shape) { return shape_text(shape); }
 
-std::ostream& operator<<(std::ostream& out, const Tensor& x) { return out << to_string(x); }
+std::ostream& operator<<(std::ostream& out, const Arg& x) { return out << to_string(x); }
 
 }  // namespace tinyphys

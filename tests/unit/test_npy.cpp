@@ -145,4 +145,62 @@ TEST_CASE("npy: where nothing can be written") {
   CHECK(std::distance(std::filesystem::directory_iterator(folder.path), {}) == 1);
 }
 
+TEST_CASE("csv: written and read back") {
+  const Folder folder;
+  const std::string file = folder("x.csv");
+  const Tensor table = Tensor::from({{1.0, 0.1, -1e300}, {1.0 / 3, std::nan(""), 5e-324}});
+  save(file, table);
+  CHECK(contents(file) ==
+        "1,0.10000000000000001,-1.0000000000000001e+300\n0.33333333333333331,nan,4.9406564584124654e-324\n");
+  CHECK(load(file).shape() == Shape{2, 3});
+  CHECK(same(doubles(load(file)), doubles(table)));
+  save(file, Tensor::from({1.5, -std::numeric_limits<double>::infinity()}));
+  CHECK(contents(file) == "1.5\n-inf\n");
+  CHECK(load(file).shape() == Shape{2});
+  save(file, Tensor::from({{1, 2}, {3, 4}}));
+  CHECK(contents(file) == "1,2\n3,4\n");
+  save(file, Tensor::from({true, false}));
+  CHECK(contents(file) == "1\n0\n");
+  save(file, Tensor::from(std::vector<float>{0.1f}));
+  CHECK(static_cast<float>(load(file)[0].item<double>()) == 0.1f);
+  save(file, Tensor::from({{7.0, 8.0}}));
+  CHECK(load(file).shape() == Shape{1, 2});
+  save(file, Tensor::zeros({0}));
+  CHECK(load(file).shape() == Shape{0});
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.path), {}) == 1);
+
+  write(file, "# x, y\r\n 1 ,\t+2\r\n\r\n3e0,inf");
+  CHECK(same(doubles(load(file)), {1, 2, 3, std::numeric_limits<double>::infinity()}));
+}
+
+TEST_CASE("csv: errors name the file, its line and the user's line") {
+  const Folder folder;
+  const std::string file = folder("x.csv"), quoted = "\"" + file + "\"";
+  write(file, "1,2\n3\n");
+  CHECK(message([&] { load(file); }) ==
+        error_at("[load] " + quoted + " line 2: 1 numbers, the first row has 2"));
+  write(file, "q,p\n1,2\n");
+  CHECK(message([&] { load(file); }) ==
+        error_at("[load] " + quoted + " line 1: \"q\" is not a float64 number"));
+  for (const std::string text : {"1,\n", "1,,2", "0x10", "1 2", "1;2", "--1", "1e", "nan1", "1e999"}) {
+    write(file, text);
+    CHECK_THROWS_AS(load(file), Error);
+  }
+  CHECK(message([&] {
+          save(file, Tensor::zeros({1, 2, 3}));
+        }) == error_at("[save] a .csv file holds rows of numbers, of one or two axes; the tensor is "
+                       "float64[1,2,3]: reshape "
+                       "it, or save as .npy"));
+  CHECK_THROWS_AS(save(file, 1.0), Error);
+  CHECK_THROWS_AS(save(file, Tensor::zeros({0, 3})), Error);
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.path), {}) == 1);
+  for (const std::string name : {"x.txt", "x", "x.csv.bak"}) {
+    const std::string path = folder(name);
+    CHECK(message([&] { save(path, Tensor::from({1.0})); }) ==
+          error_at("[save] \"" + path + "\": the name must end in one of .npy, .csv"));
+    CHECK(message([&] { load(path); }) ==
+          error_at("[load] \"" + path + "\": the name must end in one of .npy, .csv"));
+  }
+}
+
 }  // namespace tinyphys::testing

@@ -65,4 +65,35 @@ TEST_CASE("tensor print: streams and fmt") {
   CHECK(fmt::format("{} {:>9}", x, x) == "[2. 4.]   [2. 4.]");
 }
 
+TEST_CASE("tensor print: a format of numbers is that of each element") {
+  const Tensor x = Tensor::from({{1.0, -22.25}, {0.5, 1e3}});
+  CHECK(fmt::format("{:.2f}", x) == "[[   1.00  -22.25]\n [   0.50 1000.00]]");
+  CHECK(fmt::format("{:9.1e}", x) == "[[  1.0e+00  -2.2e+01]\n [  5.0e-01   1.0e+03]]");
+  CHECK(fmt::format("{:+.0f}", x[0]) == "[ +1 -22]");
+  CHECK(fmt::format("{:<7.2f}|", x[0]) == "[1.00    -22.25 ]|");
+  CHECK(fmt::format("{:.3}", Tensor::from(std::vector<float>{1.0f / 3})) == "[0.333]");
+  CHECK(fmt::format("{:.1f}", Tensor::from({std::nan(""), -std::numeric_limits<double>::infinity()})) ==
+        "[ nan -inf]");
+  CHECK(fmt::format("{:.3f}", Tensor(2)) == "2.000");
+  CHECK(fmt::format("{:d} {:03d} {:x}", Tensor(12), Tensor::from({7, 42}), Tensor(255)) == "12 [007 042] ff");
+  CHECK(fmt::format("{:d} {:.1f}", Tensor(true), Tensor::from({true, false})) == "1 [1.0 0.0]");
+  CHECK(fmt::format("{:.3f}", Tensor::zeros({0})) == "[]");
+  CHECK(fmt::format("{:>8s}|{:^8}|{:>{}}", x[0][0], x[0][0], x[0][0], 5) == "     1.0|  1.0   |  1.0");
+  CHECK(to_string(x[0], "6.1f") == "[   1.0  -22.2]");
+  CHECK(fmt::format(fmt::runtime("{:.2f}"), x[0]) == "[  1.00 -22.25]");
+  CHECK_THROWS_AS((void)fmt::format(fmt::runtime("{:.{}f}"), x, 2), fmt::format_error);
+  CHECK_THROWS_AS((void)fmt::format(fmt::runtime("{:q}"), x), fmt::format_error);
+  CHECK(message([&] { to_string(x, "d"); }) ==
+        error_at("[format] \"{:d}\" is a format of integers, the tensor is float64[2,2]"));
+}
+
+TEST_CASE("tensor print: dtypes and shapes") {
+  std::ostringstream out;
+  out << DType::kFloat32 << ' ' << Tensor::zeros({2}).dtype();
+  CHECK(out.str() == "float32 float64");
+  CHECK(fmt::format("{} {:>6}", DType::kBool, DType::kInt32) == "bool  int32");
+  CHECK(fmt::format("{}", Tensor::zeros({2, 3}).shape()) == "[2, 3]");
+  CHECK(to_string(Tensor::zeros({2, 3}).shape()) == "[2,3]");
+}
+
 }  // namespace tinyphys::testing
