@@ -4,15 +4,14 @@
 #include <chrono>
 #include <cstdio>
 #include <memory>
-#include <mutex>
 #include <unistd.h>
 #include <unordered_map>
 
 #include "codegen/kernel.hpp"
 #include "engine/canonical.hpp"
+#include "engine/origin.hpp"
 #include "engine/pipeline.hpp"
 #include "engine/run.hpp"
-#include "passes/evolve_report.hpp"
 #include "passes/loop_lift.hpp"
 #include "runtime/device.hpp"
 #include "schedule/plan.hpp"
@@ -23,6 +22,7 @@
 #include "tensor/system.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
+#include "uop/history.hpp"
 #include "uop/scan_layout.hpp"
 #include "uop/spec.hpp"
 
@@ -51,19 +51,13 @@ ScheduleOptions schedule_options() {
 class Engine final : public EngineHook {
  public:
   void realize(std::span<const UOp> values) override {
-    std::vector<UOp> roots = wanted(values);
-    if (roots.empty()) return;
-    thread_local bool running = false;
-    if (running)
-      throw Error("realize",
-                  "a value was asked for inside a progress callback, while another is being computed", "", 0);
-    std::lock_guard lock(mutex_);
-    running = true;
-    const auto finished = [](bool* flag) { *flag = false; };
-    const std::unique_ptr<bool, decltype(finished)> until_return(&running, finished);
-    // Another thread may have done it meanwhile.
-    std::erase_if(roots, [](const UOp& r) { return storage(r.get()) != nullptr; });
-    if (roots.empty()) return;
+    if (std::all_of(values.begin(), values.end(), [](const UOp& v) { return storage(v.get()); })) return;
+    not_inside("realize");
+    const ComputeLock lock;
+    let_go();
+    const Wanted wanted(values);
+    const std::vector<UOp>& roots = wanted.roots;
+    if (roots.empty()) return;  // another thread has done it meanwhile
     const auto start = std::chrono::steady_clock::now();
     if (env::verify()) {
       std::vector<Node*> nodes;
@@ -72,7 +66,7 @@ class Engine final : public EngineHook {
     }
     const Canonical canonical = canonicalize(roots);
     ReadyPlan& ready = plan_of(canonical.program);
-    RunContext context{device(device_name()), schedule_options(), progress_of(roots)};
+    RunContext context{device(device_name()), schedule_options(), progress_of(wanted)};
     if (env::device() == env::DeviceChoice::Null) {
       ready.compile(context.device);
       throw Error("realize", "TINYPHYS_DEVICE=null compiles and runs nothing: there are no values", "", 0);
@@ -84,10 +78,10 @@ class Engine final : public EngineHook {
       ready.release();
       throw;
     }
+    if (wanted.has_origin) record_origins(roots, ready, canonical, results);
     for (std::size_t i = 0; i < roots.size(); ++i) {
-      if (const Node* n = roots[i].get(); n->op == Op::GET && n->src(0)->op == Op::EVOLVE)
-        results[i]->origin = std::make_shared<const EvolveNotes>(n->src(0), ready.notes(i));
       set_storage(roots[i].get(), std::move(results[i]));
+      note_realized(roots[i].get());
     }
     ready.release();
     if (debug_enabled(1)) {
@@ -111,51 +105,91 @@ class Engine final : public EngineHook {
   Explanation explain(const UOp& value) override { return explain_value(value); }
 
   std::string describe(std::span<const UOp> values) {
-    const std::vector<UOp> roots = wanted(values);
-    if (roots.empty()) return "nothing to run\n";
-    std::lock_guard lock(mutex_);
-    return to_text(plan_of(canonicalize(roots).program).plan());
+    not_inside("explain");
+    const ComputeLock lock;
+    const Wanted wanted(values);
+    if (wanted.roots.empty()) return "nothing to run\n";
+    return to_text(plan_of(canonicalize(wanted.roots).program).plan());
   }
 
   PlanCounts counts() {
-    std::lock_guard lock(mutex_);
+    not_inside("plan_counts");
+    const ComputeLock lock;
     return counts_;
   }
 
  private:
+  static void not_inside(std::string_view call) {
+    if (ComputeLock::held_here())
+      throw Error(call, "a value was asked for inside a progress callback, while another is being computed",
+                  "", 0);
+  }
+
   // The values that have no storage yet, and with them what is dear to make twice: every output of the evolutions
   // and scans below, so that a loop runs once however its results are asked for.
-  static std::vector<UOp> wanted(std::span<const UOp> values) {
+  struct Wanted {
     std::vector<UOp> roots;
-    std::vector<Node*> nodes;
-    NodeMap<char> seen;
-    auto want = [&](UOp u) {
-      if (!storage(u.get()) && !(u->flags & Node::kHasSym) && seen.insert(u.get(), 1))
-        roots.push_back(std::move(u));
-    };
-    for (const UOp& v : values)
-      if (!storage(v.get()) && seen.insert(v.get(), 1)) {
-        roots.push_back(v);
-        nodes.push_back(v.get());
+    std::vector<Node*> evolutions;  // below them
+    bool has_origin = false;        // an evolution or a scan made them, or what they are made of
+
+    explicit Wanted(std::span<const UOp> values) {
+      std::vector<Node*> nodes;
+      NodeMap<char> seen;
+      auto want = [&](UOp u) {
+        if (!storage(u.get()) && !(u->flags & Node::kHasSym) && seen.insert(u.get(), 1))
+          roots.push_back(std::move(u));
+      };
+      for (const UOp& v : values)
+        if (!storage(v.get()) && seen.insert(v.get(), 1)) {
+          roots.push_back(v);
+          nodes.push_back(v.get());
+        }
+      for (Node* n : toposort(nodes, [](const Node* x) { return storage(x) != nullptr; })) {
+        std::size_t outputs = 0;
+        if (n->op == Op::EVOLVE) {
+          outputs = 2;
+          evolutions.push_back(n);
+        }
+        if (n->op == Op::SCAN) outputs = ScanView(n).n_carry;
+        const Storage* value = storage(n);
+        has_origin |= n->op == Op::EVOLVE || n->op == Op::SCAN || (value && value->origin);
+        for (std::size_t i = 0; i < outputs; ++i) want(get(UOp::share(n), static_cast<std::int64_t>(i)));
+        if (n->op == Op::GET && n->src(0)->op == Op::SCAN) want(UOp::share(n));
       }
-    for (Node* n : toposort(nodes, [](const Node* x) { return storage(x) != nullptr; })) {
-      std::size_t outputs = 0;
-      if (n->op == Op::EVOLVE) outputs = 2;
-      if (n->op == Op::SCAN) outputs = ScanView(n).n_carry;
-      for (std::size_t i = 0; i < outputs; ++i) want(get(UOp::share(n), static_cast<std::int64_t>(i)));
-      if (n->op == Op::GET && n->src(0)->op == Op::SCAN) want(UOp::share(n));
     }
-    return roots;
+  };
+
+  static void record_origins(std::span<const UOp> roots, const ReadyPlan& ready, const Canonical& canonical,
+                             std::span<const StorageRef> results) {
+    const auto notes_of = [&](Node* evolve) -> std::shared_ptr<const Notes> {
+      for (std::size_t i = 0; i < roots.size(); ++i)
+        if (roots[i]->op == Op::GET && roots[i]->src(0) == evolve)
+          if (auto notes = ready.notes(i)) return notes;
+      return nullptr;
+    };
+    // The outputs of one evolution share one record.
+    NodeMap<std::shared_ptr<const Origin>> known;
+    for (std::size_t i = 0; i < roots.size(); ++i) {
+      const bool handed_through =
+          std::any_of(canonical.arguments.begin(), canonical.arguments.end(),
+                      [&](const Argument& a) { return a.data.get() == results[i].get(); });
+      if (handed_through || results[i]->origin) continue;
+      Node* n = roots[i]->op == Op::GET ? roots[i]->src(0) : roots[i].get();
+      auto* found = known.find(n);
+      if (!found) {
+        known.insert(n, origin_of(n, notes_of));
+        found = known.find(n);
+      }
+      results[i]->origin = *found;
+    }
   }
 
   // The user's callback, and the bar where a terminal is there to show it; nothing where neither is wanted, so that
   // a scan kernel runs in one go.
-  static StepProgress progress_of(std::span<const UOp> roots) {
-    std::vector<Node*> nodes;
-    for (const UOp& r : roots) nodes.push_back(r.get());
+  static StepProgress progress_of(const Wanted& wanted) {
     std::function<void(const Progress&)> callback;
-    for (Node* n : toposort(nodes, [](const Node* x) { return storage(x) != nullptr; }))
-      if (n->op == Op::EVOLVE && !callback) callback = progress_callback(n);
+    for (Node* n : wanted.evolutions)
+      if (!callback) callback = progress_callback(n);
     const env::ProgressChoice choice = env::progress();
     const bool bar =
         choice == env::ProgressChoice::On || (choice == env::ProgressChoice::Auto && isatty(STDERR_FILENO));
@@ -214,7 +248,7 @@ class Engine final : public EngineHook {
     std::unique_ptr<ReadyPlan> ready;
   };
 
-  std::mutex mutex_;  // one realize at a time
+  // Under the ComputeLock.
   std::unordered_map<Key, Entry, KeyHash> plans_;
   std::size_t planned_nodes_ = 0;  // of all programs in plans_
   PlanCounts counts_;

@@ -1,17 +1,20 @@
 #include "tinyphys/explain.hpp"
 
 #include <algorithm>
+#include <optional>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "engine/engine.hpp"
+#include "engine/origin.hpp"
 #include "passes/evolve_report.hpp"
 #include "support/records.hpp"
 #include "tensor/access.hpp"
 #include "tensor/engine_hook.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
+#include "uop/history.hpp"
 #include "uop/scan_layout.hpp"
 
 namespace tinyphys {
@@ -24,13 +27,13 @@ constexpr std::size_t kMaxPlanLines = 20;
 
 std::string tensor_text(const Node* n) { return std::string(name(n->dtype)) + shape_text(n->shape()); }
 
-void report_scan(const Node* n, const Origin* run, Records& to) {
+void report_scan(const Node* n, const Notes* run, const std::string& where, Records& to) {
   const ScanView s(n);
   std::string carry;
   for (Node* c : s.carry()) carry += (carry.empty() ? "" : ", ") + tensor_text(c);
   const std::string steps =
       is_const(s.steps()) ? with_commas(const_int(s.steps())) + " steps" : "steps given as a tensor";
-  to.push_back({Finding::kScan, fmt::format("{}, carry {}", steps, carry), location_text(n)});
+  to.push_back({Finding::kScan, fmt::format("{}, carry {}", steps, carry), where});
   if (run)
     run->report(to);
   else
@@ -55,39 +58,63 @@ struct Entry {
   }
 };
 
-// The last first.
-std::vector<Entry> entries_of(const UOp& value) {
-  const auto order = toposort(value);
-  // The origin of a realized value stands for the node that made it.
-  NodeMap<const Origin*> told;
-  for (Node* n : order)
-    if (const Storage* s = storage(n); s && s->origin && n->op == Op::GET)
-      told.insert(n->src(0), s->origin.get());
-  std::vector<Entry> entries;
-  const auto add = [&](Records records) {
-    Entry e{std::move(records)};
-    if (!entries.empty() && e.same_as(entries.back()))
-      ++entries.back().count;
+struct Entries {
+  std::vector<Entry> list;   // the last first
+  std::int64_t earlier = 0;  // that a value which let go of its past no longer knows
+
+  void add(Records records, std::int64_t count) {
+    Entry e{std::move(records), count};
+    if (!list.empty() && e.same_as(list.back()))
+      list.back().count += count;
     else
-      entries.push_back(std::move(e));
-  };
+      list.push_back(std::move(e));
+  }
+};
+
+Entries entries_of(const UOp& value) {
+  const auto order = toposort(value);
+  NodeMap<std::shared_ptr<const Notes>> runs;      // of evolutions
+  NodeMap<std::shared_ptr<const Origin>> origins;  // of values that let go of their past
+  {
+    // No value is dropped meanwhile.
+    std::optional<ComputeLock> lock;
+    if (!ComputeLock::held_here()) lock.emplace();
+    for (Node* n : order) {
+      const Storage* s = storage(n);
+      if (!s || !s->origin) continue;
+      if (n->n_src == 0)
+        origins.insert(n, s->origin);
+      else if (n->op == Op::GET)
+        runs.insert(n->src(0), s->origin->steps.front().run);
+    }
+  }
+  Entries out;
+  std::vector<const Origin*> told;
   for (std::size_t i = order.size(); i-- > 0;) {
     const Node* n = order[i];
-    const auto* origin = told.find(n);
     Records records;
+    const auto* run = runs.find(n);
     if (n->op == Op::EVOLVE) {
-      if (origin)
-        (*origin)->report(records);
-      else
-        EvolveNotes(n, nullptr).report(records);
+      EvolveNotes(n, run ? *run : nullptr).report(records);
+      out.add(std::move(records), 1);
     } else if (n->op == Op::SCAN) {
-      report_scan(n, origin ? *origin : nullptr, records);
-    } else if (const Storage* s = storage(n); s && s->origin && n->op != Op::GET) {
-      s->origin->report(records);  // a value that let go of its past
+      report_scan(n, run ? run->get() : nullptr, location_text(n), records);
+      out.add(std::move(records), 1);
+    } else if (const auto* origin = origins.find(n)) {
+      if (std::find(told.begin(), told.end(), origin->get()) != told.end()) continue;
+      told.push_back(origin->get());
+      for (const Origin::Step& s : (*origin)->steps) {
+        Records of_step;
+        if (s.node->op == Op::EVOLVE)
+          EvolveNotes(s.node.get(), s.run, s.where, s.labels).report(of_step);
+        else
+          report_scan(s.node.get(), s.run.get(), s.where, of_step);
+        out.add(std::move(of_step), s.times);
+      }
+      out.earlier += (*origin)->earlier;
     }
-    if (!records.empty()) add(std::move(records));
   }
-  return entries;
+  return out;
 }
 
 void write(const Record& r, std::string& out) {
@@ -107,10 +134,11 @@ nlohmann::json json_of(const Record& r) {
 }  // namespace
 
 Explanation explain_value(const UOp& value) {
-  std::vector<Entry> entries = entries_of(value);
+  Entries found = entries_of(value);
+  std::vector<Entry>& entries = found.list;
   nlohmann::json json{{"entries", nlohmann::json::array()}};
   std::string text;
-  std::int64_t left = 0;
+  std::int64_t left = found.earlier;
   for (std::size_t i = 0; i < entries.size(); ++i) {
     Entry& e = entries[i];
     if (i >= kMaxEntries) {

@@ -96,7 +96,7 @@ struct ReadyPlan::State {
   std::vector<std::unique_ptr<ReadyPlan>> inner;     // per step: body of a loop, alternative of a jump
   std::vector<StorageRef> slots, spares;             // spares: the other half of a double buffer
   std::vector<std::int64_t> scalars;
-  std::vector<std::shared_ptr<const Origin>> notes;  // per slot
+  std::vector<std::shared_ptr<const Notes>> notes;  // per slot
   std::vector<void*> outputs;
   std::vector<const void*> inputs;
   std::vector<std::int64_t> numbers;
@@ -118,7 +118,7 @@ void ReadyPlan::release() {
     if (r) r->release();
 }
 
-std::shared_ptr<const Origin> ReadyPlan::notes(std::size_t i) const {
+std::shared_ptr<const Notes> ReadyPlan::notes(std::size_t i) const {
   return state_->notes[static_cast<std::size_t>(plan_->results[i])];
 }
 

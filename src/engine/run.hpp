@@ -10,6 +10,7 @@
 #include "engine/canonical.hpp"
 #include "runtime/device.hpp"
 #include "schedule/plan.hpp"
+#include "support/records.hpp"
 
 namespace tinyphys {
 
@@ -33,7 +34,7 @@ class ReadyPlan {
   // the next run until release().
   std::vector<StorageRef> run(std::span<const Argument> arguments, RunContext& context);
   // What the Guard that made result i has to tell; null where none did. Of the last run.
-  std::shared_ptr<const Origin> notes(std::size_t i) const;
+  std::shared_ptr<const Notes> notes(std::size_t i) const;
   void release();
   // Compiles every kernel of the plan itself, and runs nothing.
   void compile(Device& device);

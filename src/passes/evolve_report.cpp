@@ -38,14 +38,16 @@ void report_terms(const UOp& energy, const Labels& labels, std::span<const std::
 
 }  // namespace
 
-EvolveNotes::EvolveNotes(const Node* evolve, std::shared_ptr<const Origin> run) : run_(std::move(run)) {
+EvolveNotes::EvolveNotes(const Node* evolve, std::shared_ptr<const Notes> run)
+    : EvolveNotes(evolve, std::move(run), location_text(evolve), labels_of(evolve)) {}
+
+EvolveNotes::EvolveNotes(const Node* evolve, std::shared_ptr<const Notes> run, std::string where, Labels labels)
+    : where_(std::move(where)), labels_(std::move(labels)), run_(std::move(run)) {
   const EvolveView e(evolve);
   record_ = e.record();
   if (is_const(e.steps())) steps_ = const_int(e.steps());
   if (is_const(e.dt())) dt_ = const_double(e.dt());
   state_ = std::string(tinyphys::name(e.q()->dtype)) + shape_text(e.q()->shape());
-  where_ = location_text(evolve);
-  labels_ = labels_of(evolve);
   names_ = {"q", "p"};
   for (Node* c : e.captured()) {
     const bool time = record_.timed && names_.size() == 2;

@@ -12,22 +12,25 @@
 namespace tinyphys {
 
 // Holds no data of the evolution, so that it may outlive its graph.
-class EvolveNotes final : public Origin {
+class EvolveNotes final : public Notes {
  public:
   // `run`: what the Guard of its jump has noted; null before it has run, and where there was no Guard.
-  EvolveNotes(const Node* evolve, std::shared_ptr<const Origin> run);
+  // `where` and `labels` of the use, where the node is not the one that the user recorded.
+  EvolveNotes(const Node* evolve, std::shared_ptr<const Notes> run);
+  EvolveNotes(const Node* evolve, std::shared_ptr<const Notes> run, std::string where, Labels labels);
   void report(Records& to) const override;
 
  private:
+  std::string where_;
+  Labels labels_;
+  std::shared_ptr<const Notes> run_;
   EvolveRecord record_;
   std::optional<std::int64_t> steps_;
   std::optional<double> dt_;
-  std::string state_, where_;
+  std::string state_;
   std::vector<std::string> names_;  // of H's params
-  Labels labels_;
   UOp energy_;
   std::shared_ptr<const EnergyProof> proof_;
-  std::shared_ptr<const Origin> run_;
 };
 
 }  // namespace tinyphys

@@ -11,7 +11,7 @@
 namespace tinyphys {
 
 // What a run of one PROPAGATE found and did.
-class JumpNotes final : public Origin {
+class JumpNotes final : public Notes {
  public:
   bool jumped = false;
   std::string_view propagator;       // that jumped

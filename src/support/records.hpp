@@ -57,11 +57,10 @@ struct Record {
 };
 using Records = std::vector<Record>;
 
-// How a value was made: what stays with it after its graph is gone. Written to be cheap to make and put into words
-// only when somebody asks.
-class Origin {
+// What a decision has noted: cheap to make, put into words only when somebody asks.
+class Notes {
  public:
-  virtual ~Origin() = default;
+  virtual ~Notes() = default;
   virtual void report(Records& to) const = 0;
 };
 

@@ -12,8 +12,11 @@ struct TensorAccess {
 };
 
 // The node of a tensor; empty for a default constructed one.
-inline UOp uop(const Tensor& t) { return UOp::share(TensorAccess::node(t)); }
-inline Tensor tensor(UOp u) { return TensorAccess::adopt(u.detach()); }
+inline UOp uop(const Tensor& t) { return UOp::share_held(TensorAccess::node(t)); }
+inline Tensor tensor(UOp u) {
+  if (u) u->refs.promote();
+  return TensorAccess::adopt(u.detach());
+}
 
 // The node of an operand; a number becomes a CONST of this dtype. Throws tp::Error("call", ...) for an empty tensor
 // and for a number that the dtype cannot hold.

@@ -7,14 +7,15 @@
 #include "tensor/engine_hook.hpp"
 #include "tensor/ops.hpp"
 #include "uop/build.hpp"
+#include "uop/history.hpp"
 
 namespace tinyphys {
 
 void Tensor::retain(Node* n) {
-  if (n) UOp::share(n).detach();
+  if (n) n->refs.add_handle();
 }
 void Tensor::release(Node* n) noexcept {
-  if (n) UOp::adopt(n);
+  if (n) release_handle(n);
 }
 
 void Arg::too_large(std::uint64_t value, Where where) {
@@ -66,20 +67,26 @@ void compute(std::span<const UOp> values, front::Call call, const Where& where) 
 }  // namespace
 
 Tensor Tensor::realize(Where where) const {
-  const UOp x = front::value(*this, "realize", where);
-  compute(std::span<const UOp>(&x, 1), "realize", where);
+  {
+    const UOp x = front::value(*this, "realize", where);
+    compute(std::span<const UOp>(&x, 1), "realize", where);
+  }
+  let_go_soon();
   return *this;
 }
 
 void realize(const std::vector<Tensor>& tensors, Where where) {
-  std::vector<UOp> values;
-  for (const Tensor& t : tensors) values.push_back(front::value(t, "realize", where));
-  compute(values, "realize", where);
+  {
+    std::vector<UOp> values;
+    for (const Tensor& t : tensors) values.push_back(front::value(t, "realize", where));
+    compute(values, "realize", where);
+  }
+  let_go_soon();
 }
 
 void Tensor::read(void* to, DType dtype, bool only_one, Where where) const {
   const front::Call call = only_one ? "item" : "to_vector";
-  const UOp x = front::value(*this, call, where);
+  UOp x = front::value(*this, call, where);
   if (x->dtype != dtype)
     front::fail(call,
                 "the tensor is " + front::describe(x.get()) + ", asked for " + std::string(name(dtype)) +
@@ -90,6 +97,8 @@ void Tensor::read(void* to, DType dtype, bool only_one, Where where) const {
   compute(std::span<const UOp>(&x, 1), call, where);
   const std::size_t bytes = static_cast<std::size_t>(x->size()) * item_size(dtype);
   if (bytes) std::memcpy(to, storage(x.get())->data, bytes);
+  x = {};
+  let_go_soon();
 }
 
 Tensor Tensor::clone(Where where) const {
@@ -108,6 +117,7 @@ bool allclose(const Arg& a, const Arg& b, double rtol, double atol, bool equal_n
   std::array<UOp, 2> v{front::value(a, kCall), front::value(b, kCall)};
   for (UOp& u : v) u = cast(u, DType::kFloat64);
   front::broadcast(v, kCall, a.where());
+  const std::array<Tensor, 2> held{tensor(v[0]), tensor(v[1])};  // their values stay while they are looked at
   compute(v, kCall, a.where());
   const auto* x = static_cast<const double*>(storage(v[0].get())->data);
   const auto* y = static_cast<const double*>(storage(v[1].get())->data);

@@ -5,16 +5,19 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <new>
 #include <sys/mman.h>
+#include <thread>
 #include <unordered_map>
 
 #include "support/hash.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/derive.hpp"
+#include "uop/history.hpp"
 
 namespace tinyphys {
 namespace {
@@ -46,7 +49,7 @@ void free_pages(void* p, std::size_t bytes) {
 // beside the pointers: a search or a growing table touches no node but the one it looks for.
 struct Shard {
   struct Entry {
-    std::uint64_t hash = 0;
+    std::uint32_t hash = 0;
     Node* node = nullptr;
   };
   std::mutex mutex;
@@ -98,7 +101,7 @@ struct Shard {
     std::memcpy(static_cast<void*>(n), &free[c], sizeof(void*));
     free[c] = n;
   }
-  std::size_t home(std::uint64_t hash) const { return (hash >> 4) & (capacity - 1); }
+  std::size_t home(std::uint32_t hash) const { return (hash >> 4) & (capacity - 1); }
   std::size_t after(std::size_t i) const { return (i + 1) & (capacity - 1); }
 
   void insert(Node* n) {
@@ -139,28 +142,19 @@ std::array<Shard, kShards>& shards() {
   static auto* s = new std::array<Shard, kShards>;
   return *s;
 }
-Shard& shard_of(std::uint64_t hash) { return shards()[hash & (kShards - 1)]; }
+Shard& shard_of(std::uint32_t hash) { return shards()[hash & (kShards - 1)]; }
 
-std::uint64_t hash_of(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
+std::uint32_t hash_of(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
   std::uint64_t h = hash_mix(static_cast<std::uint64_t>(op) + 1, src.size() * 31 + arg.size());
   for (Node* s : src) h = hash_mix(h, reinterpret_cast<std::uintptr_t>(s));
   for (std::int64_t a : arg) h = hash_mix(h, static_cast<std::uint64_t>(a));
-  return h;
+  return static_cast<std::uint32_t>(h ^ (h >> 32));
 }
 
 bool equals(const Node* n, Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
   return n->op == op && n->n_src == src.size() && n->n_arg == arg.size() &&
          std::equal(src.begin(), src.end(), n->src().begin()) &&
          std::equal(arg.begin(), arg.end(), n->arg().begin());
-}
-
-// A reference to a node of the table, unless its count already fell to 0 (its owner is about to erase it).
-bool retain_if_alive(Node* n) {
-  std::uint32_t r = n->refs.load(std::memory_order_relaxed);
-  while (r != 0)
-    if (n->refs.compare_exchange_weak(r, r + 1, std::memory_order_acq_rel, std::memory_order_relaxed))
-      return true;
-  return false;
 }
 
 // --- locations: ids are interned for the life of the process ---
@@ -222,6 +216,7 @@ void note_location(Node* n) {
 }
 
 std::atomic<std::int64_t> next_id{1};
+std::atomic<std::int64_t> bytes_alive{0};
 
 }  // namespace
 
@@ -234,8 +229,13 @@ Storage::Storage(std::size_t n_bytes) : bytes(n_bytes) {
   const std::size_t rounded = (std::max<std::size_t>(n_bytes, 1) + kAlign - 1) / kAlign * kAlign;
   data = std::aligned_alloc(kAlign, rounded);
   if (!data) throw Error("allocate", "out of memory: " + std::to_string(n_bytes) + " bytes asked for", "", 0);
+  bytes_alive.fetch_add(static_cast<std::int64_t>(bytes), std::memory_order_relaxed);
 }
-Storage::~Storage() { std::free(data); }
+Storage::~Storage() {
+  std::free(data);
+  bytes_alive.fetch_sub(static_cast<std::int64_t>(bytes), std::memory_order_relaxed);
+}
+std::int64_t live_bytes() { return bytes_alive.load(std::memory_order_relaxed); }
 
 void set_storage(Node* n, StorageRef s) {
   Storage* none = nullptr;
@@ -246,17 +246,21 @@ void set_storage(Node* n, StorageRef s) {
 // --- making and destroying ---
 
 UOp make(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
-  const std::uint64_t h = hash_of(op, src, arg);
+  const std::uint32_t h = hash_of(op, src, arg);
   Shard& shard = shard_of(h);
   thread_local Derived derived;
   std::lock_guard lock(shard.mutex);
   for (std::size_t i = shard.home(h); shard.entries[i].node; i = shard.after(i))
     if (Node* n = shard.entries[i].node;
-        shard.entries[i].hash == h && equals(n, op, src, arg) && retain_if_alive(n)) {
+        shard.entries[i].hash == h && equals(n, op, src, arg) && n->refs.add_if_alive()) {
       note_location(n);
       return UOp::adopt(n);
     }
   derive(op, src, arg, derived);  // makes no node, so it may run under the lock; throws for a malformed one
+  constexpr std::size_t kMax = std::numeric_limits<std::uint16_t>::max();
+  if (arg.size() > kMax || derived.shape.size() > kMax)
+    throw Error("uop", std::string(name(op)) + " with more than " + std::to_string(kMax) + " args or axes",
+                "", 0);
   const std::size_t bytes =
       sizeof(Node) + (src.size() + arg.size() + derived.shape.size()) * sizeof(std::int64_t);
   std::uint8_t size_class = 0;
@@ -267,20 +271,21 @@ UOp make(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
   if (op == Op::PARAM) flags = Node::kHasParam;
   if (op != Op::LAMBDA)  // closed: nothing of its body is free outside
     for (Node* s : src) flags |= s->flags & (Node::kHasSym | Node::kHasBuffer | Node::kHasParam);
-  Node* n = new (memory) Node{{1},
+  Node* n = new (memory) Node{{},
                               op,
                               derived.dtype,
                               flags,
                               size_class,
                               static_cast<std::uint32_t>(src.size()),
-                              static_cast<std::uint32_t>(arg.size()),
-                              static_cast<std::uint32_t>(derived.shape.size()),
+                              static_cast<std::uint16_t>(arg.size()),
+                              static_cast<std::uint16_t>(derived.shape.size()),
                               {0},
                               h,
+                              {0},
                               {nullptr}};
   auto* tail = reinterpret_cast<std::int64_t*>(n + 1);
   for (Node* s : src) {
-    s->refs.fetch_add(1, std::memory_order_relaxed);
+    s->refs.add();
     std::memcpy(tail++, &s, sizeof(Node*));
   }
   for (std::int64_t a : arg) *tail++ = a;
@@ -296,8 +301,14 @@ void destroy_node(Node* first) {
   while (!dead.empty()) {
     Node* n = dead.back();
     dead.pop_back();
-    for (Node* s : n->src())
-      if (s->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) dead.push_back(s);
+    if (n->history.load(std::memory_order_relaxed)) history_erase(n);
+    for (Node* s : n->src()) {
+      const std::uint32_t watched = s->history.load(std::memory_order_relaxed);
+      if (s->refs.drop())
+        dead.push_back(s);
+      else if (watched)
+        history_note(s, watched);
+    }
     if (Storage* s = n->storage.load(std::memory_order_acquire))
       if (s->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) delete s;
     if (n->location.load(std::memory_order_relaxed) & kMoreLocations) {
@@ -311,6 +322,64 @@ void destroy_node(Node* first) {
     shard.erase(n);
     shard.release(n);
   }
+}
+
+bool become_leaf(Node* n, std::span<const Accounted> above, std::vector<UOp>& sources) {
+  sources.reserve(sources.size() + n->n_src);
+  Shard& shard = shard_of(n->hash);
+  std::lock_guard lock(shard.mutex);  // a search of the table looks at nodes without a reference
+  std::size_t claimed = 0;
+  while (claimed < above.size() && above[claimed].node->refs.claim(above[claimed].references)) ++claimed;
+  const auto unclaim = [&] {
+    while (claimed > 0) above[--claimed].node->refs.unclaim();
+  };
+  if (claimed < above.size()) {
+    unclaim();
+    return false;
+  }
+  for (Node* s : n->src()) sources.push_back(UOp::adopt(s));
+  const auto shape = n->shape();
+  std::memmove(static_cast<void*>(n + 1), shape.data(), shape.size_bytes());
+  n->op = Op::BUFFER;
+  n->flags = Node::kHasBuffer;
+  n->n_src = 0;
+  n->n_arg = 0;
+  unclaim();
+  return true;
+}
+
+namespace {
+
+// The value of n, unless somebody took n up meanwhile, who may have seen it.
+template <class Still> StorageRef take_storage_if(Node* n, const Still& still) {
+  Storage* s = n->storage.exchange(nullptr, std::memory_order_seq_cst);
+  if (!s) return {};
+  Storage* none = nullptr;
+  if (!still() && n->storage.compare_exchange_strong(none, s, std::memory_order_seq_cst)) return {};
+  return StorageRef::adopt(s);
+}
+
+}  // namespace
+
+StorageRef take_storage(Node* n, std::uint32_t references) {
+  return take_storage_if(n, [&] { return n->refs.load() == references; });
+}
+StorageRef take_unheld_storage(Node* n) {
+  return take_storage_if(n, [&] { return n->refs.handles() == 0; });
+}
+
+void release_handle(Node* n) noexcept {
+  const std::uint32_t watched = n->history.load(std::memory_order_relaxed);
+  const RefCount::Dropped d = n->refs.drop_handle();
+  if (d.last_reference)
+    destroy_node(n);
+  else if (d.last_handle && watched)
+    history_note(n, watched);
+  let_go_soon();
+}
+
+void RefCount::wait() const {
+  while (word_.load(std::memory_order_acquire) & kClaimed) std::this_thread::yield();
 }
 
 std::int64_t live_nodes() {

@@ -16,7 +16,6 @@
 #include <utility>
 #include <vector>
 
-#include "support/records.hpp"
 #include "tinyphys/dtype.hpp"
 #include "uop/ops.hpp"
 
@@ -24,12 +23,14 @@ namespace tinyphys {
 
 using Dims = std::vector<std::int64_t>;
 
+struct Origin;  // how a value was made: the engine's record
+
 // The bytes of a realized value. A node points to at most one; every handle of the node sees it.
 struct Storage {
   std::atomic<std::uint32_t> refs{1};
   std::size_t bytes = 0;
   void* data = nullptr;                  // host memory, 64-byte aligned
-  std::shared_ptr<const Origin> origin;  // how it was made, for explain()
+  std::shared_ptr<const Origin> origin;  // for explain(); null where there is nothing to tell
 
   explicit Storage(std::size_t n_bytes);  // throws tp::Error when memory is short
   ~Storage();
@@ -37,11 +38,15 @@ struct Storage {
   Storage& operator=(const Storage&) = delete;
 };
 
+// Bytes of all values in memory now, in the whole process (tests, leak checks).
+std::int64_t live_bytes();
+
 // Owning handle of a Storage.
 class StorageRef {
  public:
   StorageRef() = default;
   static StorageRef allocate(std::size_t bytes) { return StorageRef(new Storage(bytes)); }
+  static StorageRef adopt(Storage* s) { return StorageRef(s); }
   static StorageRef share(Storage* s) {
     if (s) s->refs.fetch_add(1, std::memory_order_relaxed);
     return StorageRef(s);
@@ -68,17 +73,79 @@ class StorageRef {
   Storage* s_ = nullptr;
 };
 
+// Who holds a node: all references, and the user's handles (Tensors) among them. One word, so that both are known at
+// one instant.
+class RefCount {
+ public:
+  RefCount() = default;
+
+  // All references.
+  std::uint32_t load(std::memory_order order = std::memory_order_seq_cst) const {
+    return static_cast<std::uint32_t>(word_.load(order));
+  }
+  std::uint32_t handles() const { return handles_of(word_.load(std::memory_order_seq_cst)); }
+
+  void add() { word_.fetch_add(1, std::memory_order_relaxed); }
+  // True: that was the last one.
+  bool drop() { return static_cast<std::uint32_t>(word_.fetch_sub(1, std::memory_order_acq_rel)) == 1; }
+  // False: the count had fallen to 0, its owner is about to erase the node.
+  bool add_if_alive() {
+    std::uint64_t w = word_.load(std::memory_order_relaxed);
+    while (static_cast<std::uint32_t>(w) != 0)
+      if (word_.compare_exchange_weak(w, w + 1, std::memory_order_seq_cst, std::memory_order_relaxed)) {
+        if (w & kClaimed) wait();
+        return true;
+      }
+    return false;
+  }
+
+  void add_handle() { word_.fetch_add(kHandle, std::memory_order_relaxed); }
+  // A reference becomes a handle.
+  void promote() { word_.fetch_add(kHandle - 1, std::memory_order_relaxed); }
+  // What was there before.
+  struct Dropped {
+    bool last_reference, last_handle;
+  };
+  Dropped drop_handle() {
+    const std::uint64_t w = word_.fetch_sub(kHandle, std::memory_order_acq_rel);
+    return {static_cast<std::uint32_t>(w) == 1, handles_of(w) == 1};
+  }
+  // A reference from a handle; waits while a claim is held.
+  void add_from_handle() {
+    if (word_.fetch_add(1, std::memory_order_acquire) & kClaimed) wait();
+  }
+
+  // Succeeds when nothing but handles and `others` further references hold the node; until unclaim() no other thread
+  // gets at the node by a handle or a search.
+  bool claim(std::uint32_t others) {
+    std::uint64_t w = word_.load(std::memory_order_relaxed);
+    return static_cast<std::uint32_t>(w) == handles_of(w) + others &&
+           word_.compare_exchange_strong(w, w | kClaimed, std::memory_order_acq_rel);
+  }
+  void unclaim() { word_.fetch_and(~kClaimed, std::memory_order_release); }
+
+ private:
+  static constexpr std::uint64_t kHandle = (std::uint64_t{1} << 32) + 1, kClaimed = std::uint64_t{1} << 63;
+  static std::uint32_t handles_of(std::uint64_t w) {
+    return static_cast<std::uint32_t>((w & ~kClaimed) >> 32);
+  }
+  void wait() const;
+
+  std::atomic<std::uint64_t> word_{1};
+};
+
 struct Node {
-  std::atomic<std::uint32_t> refs;
+  RefCount refs;
   Op op;
   DType dtype;
   std::uint8_t flags;
   std::uint8_t size_class;
   std::uint32_t n_src;
-  std::uint32_t n_arg;
-  std::uint32_t n_dim;
+  std::uint16_t n_arg;
+  std::uint16_t n_dim;
   std::atomic<std::uint32_t> location;  // id of the first call site, 0 = none
-  std::uint64_t hash;
+  std::uint32_t hash;
+  std::atomic<std::uint32_t> history;  // its place in the history of realized values, 0 = none
   std::atomic<Storage*> storage;
 
   // A symbol of an open trace is below.
@@ -118,11 +185,16 @@ class UOp {
     return *this;
   }
   ~UOp() {
-    if (n_ && n_->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) destroy_node(n_);
+    if (n_ && n_->refs.drop()) destroy_node(n_);
   }
   // Another reference to a node that somebody holds.
   static UOp share(Node* n) {
     retain(n);
+    return UOp(n);
+  }
+  // The same for a node that a Tensor holds.
+  static UOp share_held(Node* n) {
+    if (n) n->refs.add_from_handle();
     return UOp(n);
   }
   static UOp adopt(Node* n) { return UOp(n); }
@@ -137,7 +209,7 @@ class UOp {
  private:
   explicit UOp(Node* n) : n_(n) {}
   static void retain(Node* n) {
-    if (n) n->refs.fetch_add(1, std::memory_order_relaxed);
+    if (n) n->refs.add();
   }
   Node* n_ = nullptr;
 };
@@ -180,7 +252,25 @@ std::string shape_text(std::span<const std::int64_t> shape);  // "[3,4]"
 
 // The first value set wins; later ones are dropped (they are equal).
 void set_storage(Node* n, StorageRef s);
-inline Storage* storage(const Node* n) { return n->storage.load(std::memory_order_acquire); }
+// Null: not realized. What is inside may be looked at by who holds the node by a handle, or computes.
+inline Storage* storage(const Node* n) { return n->storage.load(std::memory_order_seq_cst); }
+
+// The user drops a handle of n.
+void release_handle(Node* n) noexcept;
+
+// A node and the references to it that are accounted for, beside its handles.
+struct Accounted {
+  Node* node;
+  std::uint32_t references;
+};
+// n, which has a value, becomes a BUFFER without args: its sources are moved to `sources`, and equal nodes made later
+// are other nodes. `above`: n and all nodes by which n can be reached; when any of them has other references than
+// handles and those accounted for, somebody may be looking at n: false, and nothing changes.
+bool become_leaf(Node* n, std::span<const Accounted> above, std::vector<UOp>& sources);
+// The value of n, which n has no longer; nothing when n has other than so many references by now.
+StorageRef take_storage(Node* n, std::uint32_t references);
+// The same when n has no handle.
+StorageRef take_unheld_storage(Node* n);
 
 // --- locations ---------------------------------------------------------------------------------------
 
