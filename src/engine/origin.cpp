@@ -25,8 +25,8 @@ auto find_equal(std::vector<Origin::Step>& steps, const Origin::Step& s) {
 
 }  // namespace
 
-std::shared_ptr<const Origin> origin_of(
-    Node* value, const std::function<std::shared_ptr<const Notes>(Node*)>& notes_of) {
+std::shared_ptr<const Origin> origin_of(Node* value,
+                                        const std::function<std::shared_ptr<const Notes>(Node*)>& notes_of) {
   auto out = std::make_shared<Origin>();
   std::vector<std::shared_ptr<const Origin>> inherited;
   const auto order =

@@ -41,7 +41,8 @@ void report_terms(const UOp& energy, const Labels& labels, std::span<const std::
 EvolveNotes::EvolveNotes(const Node* evolve, std::shared_ptr<const Notes> run)
     : EvolveNotes(evolve, std::move(run), location_text(evolve), labels_of(evolve)) {}
 
-EvolveNotes::EvolveNotes(const Node* evolve, std::shared_ptr<const Notes> run, std::string where, Labels labels)
+EvolveNotes::EvolveNotes(const Node* evolve, std::shared_ptr<const Notes> run, std::string where,
+                         Labels labels)
     : where_(std::move(where)), labels_(std::move(labels)), run_(std::move(run)) {
   const EvolveView e(evolve);
   record_ = e.record();
