@@ -83,6 +83,7 @@ UOp pass_bodies(const UOp& program, const PipelineOptions& options) {
   inside.body = true;
   return rebuild(program, {.after = [&](Node*, const UOp& now) -> UOp {
                    if (now->op != Op::SCAN && now->op != Op::PROPAGATE) return {};
+                   inside.step = now->op == Op::SCAN;
                    const UOp body = run_passes(now.src(0), inside);
                    std::vector<Node*> src(now->src().begin(), now->src().end());
                    src[0] = body.get();
@@ -91,7 +92,7 @@ UOp pass_bodies(const UOp& program, const PipelineOptions& options) {
 }
 
 UOp pass_bounds(const UOp& program, const PipelineOptions& options) {
-  return options.body ? program : pass_check_bounds(program);
+  return options.step ? program : pass_check_bounds(program);  // a step's indices are checked around the loop
 }
 
 struct Pass {
@@ -99,8 +100,8 @@ struct Pass {
   UOp (*run)(const UOp&, const PipelineOptions&);
 };
 constexpr std::array kPasses{
-    Pass{"simplify", pass_simplify},       Pass{"evolve", pass_evolve}, Pass{"check bounds", pass_bounds},
-    Pass{"simplify again", pass_simplify}, Pass{"bodies", pass_bodies},
+    Pass{"simplify", pass_simplify},   Pass{"evolve", pass_evolve},           Pass{"bodies", pass_bodies},
+    Pass{"check bounds", pass_bounds}, Pass{"simplify again", pass_simplify},
 };
 
 }  // namespace

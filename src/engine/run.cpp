@@ -414,7 +414,8 @@ ReadyPlan& ReadyPlan::alternative(std::size_t i, RunContext& context) {
 
 void ReadyPlan::run_check(std::size_t i) {
   const PlanStep& step = plan_->steps[i];
-  if (!*static_cast<const unsigned char*>(data(step.inputs[1]))) {
+  const std::int64_t scalar = number_bits(step.code->src(1)->dtype, argument(step.inputs[1]));
+  if (!check_passes(step.code.get(), scalar)) {
     const auto where = locations(step.code.get());
     const char* file = where.empty() ? "" : where.front().file.c_str();
     const unsigned line = where.empty() ? 0 : where.front().line;
@@ -425,8 +426,7 @@ void ReadyPlan::run_check(std::size_t i) {
                     "well below 2 in a loop); take a smaller dt",
                     file, line);
       case CheckKind::kIndexInRange:
-        throw Error("gather", "an index is out of range for an axis of " + std::to_string(step.code->arg(1)),
-                    file, line);
+        index_out_of_range(static_cast<Op>(step.code->arg(2)), scalar, step.code->arg(1), step.code.get());
       case CheckKind::kStepFinite: {
         const double h = from_bits(number_bits(DType::kFloat64, argument(step.inputs[0])));
         throw Error("evolve", "dt is " + std::to_string(h) + ", it must be finite", file, line);

@@ -6,7 +6,9 @@
 namespace tinyphys {
 
 // A kernel clamps an index, so that it never reads beyond a buffer; the CHECK makes a wrong index an error instead
-// of a wrong answer. Bodies of loops are not entered: a check in each step would cost a pass over the index.
+// of a wrong answer. An index within a loop is checked outside of it: before the loop, where it depends on nothing that
+// changes or on the number of the step alone; else the loop carries the last index that it has seen, or the first wrong
+// one.
 UOp pass_check_bounds(const UOp& program);
 
 }  // namespace tinyphys

@@ -508,10 +508,14 @@ template <class T> class GraphEvaluator {
         return;
       }
       case Op::CHECK:
-        if (!s[1]->integer[0]) throw Error("evaluate", "a run-time check failed", "", 0);
-        out.real = s[0]->real;
-        out.integer = s[0]->integer;
-        return;
+        if (check_passes(n, s[1]->integer[0])) {
+          out.real = s[0]->real;
+          out.integer = s[0]->integer;
+          return;
+        }
+        if (static_cast<CheckKind>(n->arg(0)) == CheckKind::kIndexInRange)
+          index_out_of_range(static_cast<Op>(n->arg(2)), s[1]->integer[0], n->arg(1), n);
+        throw Error("evaluate", "a run-time check failed", "", 0);
       case Op::CUMSUM: {
         const auto axis = static_cast<std::size_t>(n->arg(0));
         const Dims stride = strides_of(out.shape);
@@ -574,10 +578,7 @@ template <class T> class GraphEvaluator {
             std::int64_t i = at.integer[static_cast<std::size_t>(k)];
             if (i < 0) i += extent;
             if (i < 0 || i >= extent)
-              throw Error(n->op == Op::GATHER ? "gather" : "scatter_add",
-                          "index " + std::to_string(at.integer[static_cast<std::size_t>(k)]) +
-                              " is out of range for an axis of " + std::to_string(extent),
-                          "", 0);
+              index_out_of_range(n->op, at.integer[static_cast<std::size_t>(k)], extent, n);
             for (std::int64_t j = 0; j < inner; ++j) {
               const std::int64_t whole_index = (o * extent + i) * inner + j,
                                  part = (o * count + k) * inner + j;

@@ -85,7 +85,7 @@ enum class OpClass : std::uint8_t {
   X(EVOLVE, kWhole, -1, false)      /* see scan_layout.hpp */                                           \
   X(EVOLVE_VJP, kWhole, -1, false)  /* see scan_layout.hpp */                                           \
   X(PROPAGATE, kWhole, -1, false)   /* see scan_layout.hpp */                                           \
-  X(CHECK, kWhole, 2, false)        /* value, bool scalar; arg: CheckKind; the value, or tp::Error when false */ \
+  X(CHECK, kWhole, 2, false)        /* value, scalar; arg: CheckKind, ...; the value, or tp::Error, see CheckKind */ \
   X(LAMBDA, kControl, -1, false)    /* src: outputs, closed over PARAMs; arg: number of params */       \
   X(GET, kControl, 1, false)        /* arg: which output of a node with several */                      \
   X(SINK, kControl, -1, false)      /* src: roots of one realize */                                     \
@@ -133,8 +133,12 @@ enum class Reduction : std::int64_t { kSum, kProd, kMax, kMin };
 // code adds more terms by halves instead, which loses log2(n) roundings at most.
 inline constexpr std::int64_t kSequentialSum = 8;
 
-// What a CHECK that fails has to say.
-enum class CheckKind : std::int64_t { kMidpointConverged, kIndexInRange, kStepFinite };
+// What a CHECK asks of its scalar, and has to say when it fails.
+enum class CheckKind : std::int64_t {
+  kMidpointConverged,  // bool: true
+  kIndexInRange,       // int64: in [-n, n); further args: n, the Op that takes the index
+  kStepFinite          // bool: true
+};
 
 constexpr std::string_view name(Reduction r) {
   switch (r) {

@@ -230,8 +230,13 @@ constexpr SpecRule kRules[] = {
      }},
     {"PROPAGATE: map(state..., captured...) and loop give one value for each of the state, or loop none",
      kTensors, [](const Node* n, Place&) { return n->op != Op::PROPAGATE || propagate_holds(n); }},
-    {"CHECK: its condition is a bool scalar", kTensors,
-     [](const Node* n, Place&) { return n->op != Op::CHECK || is_scalar(n->src(1), DType::kBool); }},
+    {"CHECK: what it checks is a bool scalar, or an int64 scalar and its bound", kTensors,
+     [](const Node* n, Place&) {
+       if (n->op != Op::CHECK) return true;
+       if (static_cast<CheckKind>(n->arg(0)) != CheckKind::kIndexInRange)
+         return is_scalar(n->src(1), DType::kBool);
+       return n->n_arg == 3 && is_scalar(n->src(1), DType::kInt64);
+     }},
 
     {"no EVOLVE and no vjp node is left", kPrograms,
      [](const Node* n, Place&) {

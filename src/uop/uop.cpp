@@ -529,6 +529,13 @@ std::string with_own_places(std::string text, const Labels& labels, Op op) {
   return text;
 }
 
+void index_out_of_range(Op op, std::int64_t index, std::int64_t extent, const Node* where) {
+  const auto places = locations(where);
+  throw Error(op == Op::GATHER ? "gather" : "scatter_add",
+              "index " + std::to_string(index) + " is out of range for an axis of " + std::to_string(extent),
+              places.empty() ? "" : places.front().file.c_str(), places.empty() ? 0 : places.front().line);
+}
+
 std::string location_text(const Node* n) {
   const auto list = locations(n);
   return list.empty() ? "" : list.front().file + ":" + std::to_string(list.front().line);

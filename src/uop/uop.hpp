@@ -242,6 +242,14 @@ bool is_const(const Node* n, double v);  // a CONST of any dtype with this value
 inline std::int64_t bits(double v) { return std::bit_cast<std::int64_t>(v); }
 inline double from_bits(std::int64_t v) { return std::bit_cast<double>(v); }
 
+// Whether a CHECK lets its value pass, by its scalar.
+inline bool check_passes(const Node* check, std::int64_t scalar) {
+  if (static_cast<CheckKind>(check->arg(0)) != CheckKind::kIndexInRange) return scalar != 0;
+  return scalar >= -check->arg(1) && scalar < check->arg(1);
+}
+// GATHER and SCATTER_ADD by an index that is out of range. `where`: the node that has the place.
+[[noreturn]] void index_out_of_range(Op op, std::int64_t index, std::int64_t extent, const Node* where);
+
 inline bool same_shape(const Node* a, const Node* b) {
   return std::equal(a->shape().begin(), a->shape().end(), b->shape().begin(), b->shape().end());
 }
