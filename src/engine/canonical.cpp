@@ -1,6 +1,9 @@
 #include "engine/canonical.hpp"
 
 #include <algorithm>
+#include <functional>
+#include <optional>
+#include <string_view>
 
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
@@ -24,9 +27,9 @@ NodeMap<char> structural_numbers(std::span<Node* const> order) {
   return keep;
 }
 
-}  // namespace
-
-Canonical canonicalize(std::span<const UOp> values) {
+// Calls `same` with each node of the values and what it is in the canonical form.
+Canonical canonical_form(std::span<const UOp> values,
+                         const std::function<void(const Node*, const Node*)>& same) {
   Canonical out;
   std::vector<Node*> roots;
   for (const UOp& v : values) roots.push_back(v.get());
@@ -38,7 +41,7 @@ Canonical canonicalize(std::span<const UOp> values) {
     out.arguments.push_back(std::move(a));
     return param(i, n->dtype, n->shape(), scalar);
   };
-  const auto outputs = substitute(values, [&](Node* n) -> UOp {
+  Rebuild how{.replace = [&](Node* n) -> UOp {
     if (Storage* s = storage(n)) return slot(n, {StorageRef::share(s), 0}, false);
     if (n->op == Op::SYM) {
       const std::string at = location_text(n);
@@ -51,10 +54,85 @@ Canonical canonicalize(std::span<const UOp> values) {
     if (n->op == Op::CONST && !is_structural_const(n) && !keep.contains(n))
       return slot(n, {{}, n->arg(1)}, true);
     return {};
-  });
+  }};
+  if (same)
+    how.after = [&](Node* n, const UOp& now) -> UOp {
+      same(n, now.get());
+      return {};
+    };
+  const auto outputs = rebuild(values, how);
   const auto count = static_cast<std::int64_t>(out.arguments.size());
   out.program = make(Op::LAMBDA, std::span<const UOp>(outputs), std::span<const std::int64_t>(&count, 1));
   return out;
+}
+
+// The op that a call of the user records, where that stays one node until it runs.
+std::optional<Op> op_of_call(std::string_view call) {
+  if (call == "evolve") return Op::EVOLVE;
+  if (call == "gather") return Op::GATHER;
+  if (call == "scatter_add") return Op::SCATTER_ADD;
+  return {};
+}
+
+// Appends the places (ids) at which the nodes of `op` in the bodies of this use were written; only of nodes whose place in
+// the shared body is `meant`.
+void places_in_bodies(const Node* use, Op op, const std::function<bool(std::uint32_t)>& meant,
+                      std::vector<std::uint32_t>& out) {
+  const Labels labels = labels_of(use);
+  std::vector<const Node*> users{use};
+  NodeMap<char> seen;
+  while (!users.empty()) {
+    const Node* user = users.back();
+    users.pop_back();
+    for (Node* body : user->src()) {
+      if (body->op != Op::LAMBDA || !seen.insert(body, 1)) continue;
+      for (Node* n : toposort(std::span<Node* const>(&body, 1))) {
+        if (n != body) users.push_back(n);
+        const std::uint32_t at = first_location(n);
+        if (n->op != op || at == 0 || !meant(at)) continue;
+        const std::size_t before = out.size();
+        for (const Labels::Place& p : labels.places)
+          if (p.op == op && p.shared == at) out.push_back(p.own);
+        if (out.size() == before) out.push_back(at);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+Canonical canonicalize(std::span<const UOp> values) { return canonical_form(values, {}); }
+
+Error at_own_place(const Error& e, std::span<const UOp> values) {
+  const std::optional<Op> op = op_of_call(e.call());
+  if (!op) return e;
+  // Nodes that the error may mean, by what the plan calls their place; where it calls none of them by the place that
+  // the error names, all of them.
+  std::vector<std::uint32_t> named, any;
+  const std::function<bool(std::uint32_t)> all = [](std::uint32_t) { return true; };
+  const std::function<bool(std::uint32_t)> is_named = [&](std::uint32_t id) {
+    const Location at = location(id);
+    return at.line == e.line() && at.file == e.file();
+  };
+  canonical_form(values, [&](const Node* n, const Node* planned) {
+    if (n->op == *op && first_location(n) != 0) {
+      any.push_back(first_location(n));
+      if (is_named(first_location(planned))) named.push_back(first_location(n));
+    }
+    places_in_bodies(n, *op, all, any);
+    places_in_bodies(n, *op, is_named, named);
+  });
+  std::vector<std::uint32_t>& found = named.empty() ? any : named;
+  std::sort(found.begin(), found.end());
+  found.erase(std::unique(found.begin(), found.end()), found.end());
+  if (found.empty()) return e;
+  std::string message = e.message();
+  for (std::size_t i = 1; i < found.size(); ++i) {
+    const Location also = location(found[i]);
+    message += (i == 1 ? "; here or at " : ", ") + also.file + ":" + std::to_string(also.line);
+  }
+  const Location own = location(found[0]);
+  return Error(e.call(), message, own.file.c_str(), own.line);
 }
 
 }  // namespace tinyphys

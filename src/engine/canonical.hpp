@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "tinyphys/error.hpp"
 #include "uop/uop.hpp"
 
 namespace tinyphys {
@@ -24,5 +25,9 @@ struct Canonical {
 
 // Throws tp::Error when a value depends on a symbol of an open trace (item() inside grad, scan or System).
 Canonical canonicalize(std::span<const UOp> values);
+
+// An error of a run, told at the line of its own call: a plan, and the body of a loop, name the lines of who used them
+// first. Where more than one call of these values may be meant, all are named.
+Error at_own_place(const Error& e, std::span<const UOp> values);
 
 }  // namespace tinyphys

@@ -74,6 +74,9 @@ class Engine final : public EngineHook {
     std::vector<StorageRef> results;
     try {
       results = ready.run(canonical.arguments, context);
+    } catch (const Error& e) {
+      ready.release();
+      throw at_own_place(e, roots);
     } catch (...) {
       ready.release();
       throw;

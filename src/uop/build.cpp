@@ -172,14 +172,17 @@ UOp make_scan(const ScanParts& s) {
   append(params, s.captured_params);
   append(outputs, s.outs);
   if (s.until) outputs.push_back(s.until);
-  std::vector<UOp> extra, src{close_lambda(outputs, params, extra), s.steps};
+  Labels labels;
+  std::vector<UOp> extra, src{close_lambda(outputs, params, extra, &labels.places), s.steps};
   append(src, s.carry);
   append(src, s.xs);
   append(src, s.captured);
   append(src, extra);
   Dims arg{static_cast<std::int64_t>(s.carry.size()), static_cast<std::int64_t>(s.xs.size())};
   if (s.until) arg.push_back(1);
-  return make(Op::SCAN, std::span<const UOp>(src), arg);
+  UOp scan = make(Op::SCAN, std::span<const UOp>(src), arg);
+  if (!labels.places.empty()) set_labels(scan.get(), std::move(labels));
+  return scan;
 }
 
 ScanParts open_scan(const Node* n) {

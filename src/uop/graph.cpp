@@ -184,6 +184,8 @@ UOp close_lambda(std::span<const UOp> outputs, std::span<const UOp> params, std:
     close.after = [&](Node* n, const UOp& now) -> UOp {
       const std::uint32_t own = first_location(n), shared = first_location(now.get());
       if (own && shared && own != shared) places->push_back({n->op, shared, own});
+      const Labels inner = labels_of(n);
+      places->insert(places->end(), inner.places.begin(), inner.places.end());
       return {};
     };
   std::vector<UOp> closed = rebuild(outputs, close);

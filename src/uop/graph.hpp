@@ -104,7 +104,7 @@ std::vector<UOp> apply(const Node* lambda, std::span<const UOp> args);
 // holds data or open symbols, and every plain number that is not 0, +-1, +-2, 0.5, is captured: largest subgraphs
 // that do not depend on the params, in order of first use, appended to `captured` and numbered on from
 // params.size(). Equal bodies give equal lambdas, and a nested trace cannot capture another's params.
-// `places`: gets the nodes of the body that another use has written elsewhere before.
+// `places`: gets the nodes of the body, and of bodies within it, that another use has written elsewhere before.
 UOp close_lambda(std::span<const UOp> outputs, std::span<const UOp> params, std::vector<UOp>& captured,
                  std::vector<Labels::Place>* places = nullptr);
 

@@ -148,6 +148,7 @@ bool propagate_holds(const Node* n) {
 constexpr SpecRule kRules[] = {
     {"dtype and shape are the derived ones", kAll,
      [](const Node* n, Place&) {
+       if (n->op == Op::BUFFER && n->n_arg == 0) return true;  // a value that has let go of its past
        Derived d;
        derive(n->op, n->src(), n->arg(), d);
        return d.dtype == n->dtype &&

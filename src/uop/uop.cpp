@@ -490,6 +490,11 @@ std::vector<Location> locations(const Node* n) {
     for (std::uint32_t id : it->second) out.push_back(t.entries[id]);
   return out;
 }
+Location location(std::uint32_t id) {
+  LocationTable& t = location_table();
+  std::lock_guard lock(t.mutex);
+  return t.entries[id];
+}
 std::uint32_t first_location(const Node* n) {
   return n->location.load(std::memory_order_relaxed) & ~kMoreLocations;
 }

@@ -300,12 +300,14 @@ struct Location {
   unsigned line = 0;
 };
 std::vector<Location> locations(const Node* n);  // first call site first
-std::string location_text(const Node* n);        // "main.cpp:41", "" when unknown
+Location location(std::uint32_t id);
+std::string location_text(const Node* n);  // "main.cpp:41", "" when unknown
 
 // What belongs to one use of a graph and enters no hash: it stays with the node that stands for the use (an EVOLVE)
 // and goes with it.
 struct Labels {
-  // The body of this use is shared with others: a node of it whose first call site is `shared` was written at `own`.
+  // The body of this use is shared with others: a node of it whose first call site is `shared` was written at `own`. Bodies
+  // within it are told of too.
   struct Place {
     Op op;
     std::uint32_t shared, own;  // location ids

@@ -162,3 +162,88 @@ TEST_CASE("numbers that vary compile nothing, also where they decide a proof") {
   CHECK(tp::plan_counts().made == plans.made);
   CHECK(tp::kernels_compiled() == kernels);
 }
+
+TEST_CASE(
+    "an error of a run names the line of its own call, also where a plan or the body of a loop is shared") {
+  const auto line_of = [](const auto& run) -> std::string {
+    try {
+      (void)run();
+    } catch (const tp::Error& e) {
+      return e.what();
+    }
+    return "no error";
+  };
+  const Tensor x = Tensor::from({1.0, 2.0, 3.0});
+  const auto at = [](std::int64_t i) { return Tensor::from({i, std::int64_t{0}}); };
+  // Two calls, one plan.
+  const unsigned first = __LINE__ + 1;
+  CHECK((2.0 * x[at(1)]).to_vector<double>() == std::vector<double>{4, 2});
+  const unsigned second = __LINE__ + 1;
+  std::string said = line_of([&] { return (2.0 * x[at(7)]).to_vector<double>(); });
+  CHECK(contains(said, "index 7"));
+  CHECK(contains(said, here(second)));
+  CHECK_FALSE(contains(said, here(first)));
+  // One body.
+  const unsigned third = __LINE__ + 2;
+  const auto sum_a = [&](std::int64_t n) {
+    return tp::scan([&](tp::Index i, Tensor s) { return s + x[i]; }, 0.0, n).item<double>();
+  };
+  const unsigned fourth = __LINE__ + 2;
+  const auto sum_b = [&](std::int64_t n) {
+    return tp::scan([&](tp::Index i, Tensor s) { return s + x[i]; }, 0.0, n).item<double>();
+  };
+  CHECK(sum_a(3) == 6);
+  said = line_of([&] { return sum_b(4); });
+  CHECK(contains(said, here(fourth)));
+  CHECK_FALSE(contains(said, here(third)));
+  said = line_of([&] { return sum_a(4); });
+  CHECK(contains(said, here(third)));
+  CHECK_FALSE(contains(said, here(fourth)));
+  // A body within a body.
+  const auto nested = [&](unsigned& line, std::int64_t n) {
+    return tp::scan(
+               [&](tp::Index i, Tensor s) {
+                 line = __LINE__ + 1;
+                 return s + tp::scan([&](tp::Index j, Tensor t) { return t + x[i + j]; }, 0.0, n);
+               },
+               0.0, 2)
+        .item<double>();
+  };
+  const auto other = [&](unsigned& line, std::int64_t n) {
+    return tp::scan(
+               [&](tp::Index i, Tensor s) {
+                 line = __LINE__ + 1;
+                 return s + tp::scan([&](tp::Index j, Tensor t) { return t + x[i + j]; }, 0.0, n);
+               },
+               0.0, 2)
+        .item<double>();
+  };
+  unsigned one = 0, two = 0;
+  CHECK(nested(one, 2) == 8);
+  said = line_of([&] { return other(two, 3); });
+  CHECK(contains(said, here(two)));
+  CHECK_FALSE(contains(said, here(one)));
+  // Two of them in what is asked for: both are named.
+  const unsigned fifth = __LINE__ + 1;
+  const Tensor a = x[at(0)].sum();
+  const unsigned sixth = __LINE__ + 1;
+  const Tensor b = x[at(9)].sum();
+  said = line_of([&] { return (a + b).item<double>(); });
+  CHECK(contains(said, "index 9"));
+  CHECK(contains(said, here(sixth)));
+  CHECK_FALSE(contains(said, here(fifth)));
+  // A step that does not converge.
+  const tp::System pendulum(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() - cos(q).sum(); });
+  const auto run = [&](double dt, tp::Where where) {
+    return pendulum
+        .evolve(kStart, {.dt = dt, .steps = 6, .integrator = tp::Integrator::ImplicitMidpoint}, where)
+        .q.item<double>();
+  };
+  const unsigned good = __LINE__ + 1;
+  (void)run(0.1, tp::Where::current());
+  const unsigned bad = __LINE__ + 1;
+  said = line_of([&] { return run(40.0, tp::Where::current()); });
+  CHECK(contains(said, here(bad)));
+  CHECK_FALSE(contains(said, here(good)));
+}

@@ -4,7 +4,9 @@
 
 #include <doctest/doctest.h>
 
+#include "tensor/access.hpp"
 #include "tinyphys/error.hpp"
+#include "tinyphys/tensor.hpp"
 #include "uop/graph.hpp"
 #include "uop/scan_layout.hpp"
 #include "uop/spec.hpp"
@@ -167,4 +169,13 @@ TEST_CASE("every rule is listed at its stages") {
     CHECK((text.find("no EVOLVE") != std::string::npos) == (stage == Stage::kProgram));
     CHECK((text.find("STORE:") != std::string::npos) == (stage == Stage::kKernel));
   }
+}
+
+TEST_CASE("spec: a value that has let go of its past is a good leaf") {
+  tinyphys::Tensor x = tinyphys::Tensor::from({1.0, 2.0});
+  for (int i = 0; i < 3; ++i) x = (x * 0.5 + 1.0).realize();
+  const UOp leaf = uop(x);
+  REQUIRE(leaf->op == Op::BUFFER);
+  REQUIRE(leaf->n_arg == 0);
+  CHECK(complaint(leaf) == "");
 }
