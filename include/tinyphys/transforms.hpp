@@ -30,9 +30,9 @@
 namespace tinyphys {
 
 // d loss / d wrt[i], on a graph that is already built. loss: scalar, float. Zero where loss does not depend
-// on wrt[i]. Values are known by what they are, not by name: two equal expressions are one value, so that wrt
-// must be told apart by holding data. Throws when two of them are the same value, and for constants like
-// zeros({3}); grad(f)(q, p) has no such limits.
+// on wrt[i]. Values are known by what they are, not by name: two equal expressions are one value, and both get its
+// whole gradient. Throws for constants like zeros({3}), which are one value wherever they are written; grad(f)(q, p)
+// has no such limits: it tells its arguments apart by position.
 std::vector<Tensor> gradient(const Tensor& loss, const std::vector<Tensor>& wrt,
                              Where where = Where::current());
 

@@ -94,13 +94,6 @@ std::vector<Tensor> gradient(const Tensor& loss, const std::vector<Tensor>& wrt,
                " is a constant, the same value wherever it is written: make it "
                "data with clone() before the loss is built, or use grad(f)(...)",
            where);
-    for (std::size_t j = 0; j < i; ++j)
-      if (x[i] == x[j])
-        fail(kCall,
-             "arguments " + std::to_string(j) + " and " + std::to_string(i) +
-                 " are the same value: make one "
-                 "of them a clone() before the loss is built, or use grad(f)(...)",
-             where);
   }
   LocationScope scope(where);
   return wrapped(gradient(scalar, x));
