@@ -3,6 +3,7 @@
 #include "codegen/kernel.hpp"
 #include "render/llvm_ir.hpp"
 #include "runtime/cpu/jit.hpp"
+#include "support/env.hpp"
 
 using namespace tinyphys;
 using namespace tinyphys::testing;
@@ -79,6 +80,8 @@ void check_bits(const UOp& y, const std::vector<Bytes>& args) {
 }  // namespace
 
 TEST_CASE("every operation on every pair of values that may matter") {
+  // Among them arithmetic on bools, which a kernel can do, but which the front end never records.
+  const env::ScopedOverride unchecked("TINYPHYS_VERIFY", "0");
   for (const DType d : {DType::kFloat64, DType::kFloat32, DType::kInt64, DType::kInt32, DType::kBool}) {
     CAPTURE(name(d));
     const auto [a, b] = pairs(d);
