@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -46,6 +47,8 @@ struct EvolveOptions {
   Count steps = 0;  // 1'000'000 or 1e6
   Integrator integrator = Integrator::LeapfrogKDK;
   Method method = Method::Default;
+  // The relative error of q and p that is allowed; without it that of the scope (tolerance.hpp). Nothing uses it yet.
+  std::optional<double> tol = {};
   // Called now and then while the motion is computed, on the thread that asked for it. Not part of the value:
   // the same evolution asked for again is the same value, and the last callback given counts.
   std::function<void(const Progress&)> progress = {};
@@ -77,7 +80,8 @@ class System {
 
   // The state after `steps` steps: lazy, one node however many steps; its time is s.t + steps dt. Throws when q or p
   // is not float64, their shapes differ, t is no float64 scalar, H is not a float64 scalar, dt is missing or not
-  // finite, steps < 0, or the integrator is unknown or not defined for H.
+  // finite, steps < 0, tol is not in (0, 1], the integrator or the method is unknown, or the integrator is not defined
+  // for H.
   State evolve(const State& s, const EvolveOptions& options, Where where = Where::current()) const;
 
   // H(q, p, t), a scalar. Throws as evolve does for the state and H.

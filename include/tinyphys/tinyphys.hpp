@@ -10,4 +10,5 @@
 #include "tinyphys/structure.hpp"
 #include "tinyphys/system.hpp"
 #include "tinyphys/tensor.hpp"
+#include "tinyphys/tolerance.hpp"
 #include "tinyphys/transforms.hpp"

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <functional>
 #include <optional>
@@ -91,6 +92,16 @@ concept TakesTensors = []<std::size_t... I>(std::index_sequence<I...>) {
 }
 (std::make_index_sequence<N>{});
 
+template <class F>
+concept TakesVector = std::is_invocable_v < const F&,
+        const std::vector<Tensor>
+& > ;
+template <class T>
+concept TensorVector = std::same_as<T, std::vector<Tensor>>;
+// Nothing is asked of F for braces that can be its arguments: to ask compiles the body of a lambda with auto.
+template <class F, std::size_t N>
+concept TakesBraces = TakesTensors<F, N> || TakesVector<F>;
+
 template <class F, std::size_t N> auto call_with(const F& f, const std::array<Tensor, N>& x) {
   return std::apply([&](const auto&... part) { return f(part...); }, x);
 }
@@ -146,31 +157,37 @@ template <class F> auto value_and_grad(F f, Where where = Where::current()) {
   };
 }
 
-// jvp(f, {x, y}, {v, w}): f(x, y) and its derivative along (v, w), as a std::pair of what f returns.
+// jvp(f, {x, y}, {v, w}): f(x, y) and its derivative along (v, w), as a std::pair of what f returns. f may also take
+// one std::vector<Tensor>.
 template <class F, std::size_t N>
-requires detail::TakesTensors<F, N>
+requires detail::TakesBraces<F, N>
 auto jvp(F f, const Tensor (&x)[N], const Tensor (&tangents)[N], Where where = Where::current()) {
-  return detail::jvp_of(detail::of_array<N>(f), detail::array_of(x), {tangents, tangents + N}, where);
+  if constexpr (detail::TakesTensors<F, N>)
+    return detail::jvp_of(detail::of_array<N>(f), detail::array_of(x), {tangents, tangents + N}, where);
+  else
+    return detail::jvp_of(f, std::vector<Tensor>(x, x + N), {tangents, tangents + N}, where);
 }
-// The same for f of one std::vector<Tensor>.
-template <class F>
-requires std::is_invocable_v < const F&, const std::vector<Tensor>
-& > auto jvp(F f, const std::vector<Tensor>& x, const std::vector<Tensor>& tangents,
-             Where where = Where::current()) {
+template <class F, detail::TensorVector V>
+auto jvp(F f, const V& x, const V& tangents, Where where = Where::current()) {
+  static_assert(detail::TakesVector<F>,
+                "jvp: f must take one std::vector<Tensor>, or write jvp(f, {x, y}, {v, w})");
   return detail::jvp_of(f, x, tangents, where);
 }
 
 // vjp(f, {x, y}, {w...}): f(x, y) and the gradients of sum_k <w[k], output k>, one per argument. One w for
 // each tensor that f returns, in its shape.
 template <class F, std::size_t N>
-requires detail::TakesTensors<F, N>
+requires detail::TakesBraces<F, N>
 auto vjp(F f, const Tensor (&x)[N], const std::vector<Tensor>& cotangents, Where where = Where::current()) {
-  return detail::vjp_of(detail::of_array<N>(f), detail::array_of(x), cotangents, where);
+  if constexpr (detail::TakesTensors<F, N>)
+    return detail::vjp_of(detail::of_array<N>(f), detail::array_of(x), cotangents, where);
+  else
+    return detail::vjp_of(f, std::vector<Tensor>(x, x + N), cotangents, where);
 }
-template <class F>
-requires std::is_invocable_v < const F&, const std::vector<Tensor>
-& > auto vjp(F f, const std::vector<Tensor>& x, const std::vector<Tensor>& cotangents,
-             Where where = Where::current()) {
+template <class F, detail::TensorVector V>
+auto vjp(F f, const V& x, const std::vector<Tensor>& cotangents, Where where = Where::current()) {
+  static_assert(detail::TakesVector<F>,
+                "vjp: f must take one std::vector<Tensor>, or write vjp(f, {x, y}, {w})");
   return detail::vjp_of(f, x, cotangents, where);
 }
 

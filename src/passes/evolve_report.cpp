@@ -60,14 +60,17 @@ EvolveNotes::EvolveNotes(const Node* evolve, std::shared_ptr<const Notes> run, s
 
 void EvolveNotes::report(Records& to) const {
   const IntegratorRow& row = row_of(record_.integrator);
+  std::string tolerance = record_.tolerance_text();
+  if (!tolerance.empty()) tolerance += ",";
   Record evolve{Finding::kEvolve,
-                fmt::format("{}, {}, dt {}, q and p {}",
+                fmt::format("{}, {}, dt {},{} q and p {}",
                             steps_ ? with_commas(*steps_) + " steps" : "steps given as a tensor", row.name,
-                            dt_ ? fmt::format("{}", *dt_) : "given as a tensor", state_),
+                            dt_ ? fmt::format("{}", *dt_) : "given as a tensor", tolerance, state_),
                 where_};
   evolve.numbers = {{"integrator", std::string(row.name)}};
   if (steps_) evolve.numbers.emplace_back("steps", *steps_);
   if (dt_) evolve.numbers.emplace_back("dt", *dt_);
+  if (record_.tolerance != 0) evolve.numbers.emplace_back("tolerance", record_.tolerance);
   to.push_back(std::move(evolve));
   report_terms(energy_, labels_, names_, to);
 

@@ -57,6 +57,11 @@ std::string number_text(double v) {
   return {text, end};
 }
 
+void check_tolerance(double v, Call call, const Where& where) {
+  if (!(v > 0 && v <= 1))
+    fail(call, "the tolerance is " + number_text(v) + ", it must be above 0 and at most 1", where);
+}
+
 std::string shape_list(std::span<const UOp> values) {
   std::string s;
   for (std::size_t i = 0; i < values.size(); ++i)

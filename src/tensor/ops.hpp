@@ -51,6 +51,9 @@ Stride stride_of(std::int64_t start, std::int64_t stop, std::int64_t step, std::
 // The index operand of gather and the like: integers, not known to be out of range for the axis of x.
 UOp index_value(Call call, const UOp& x, const Arg& index, std::int64_t axis);
 
+// A relative error that may be allowed: above 0, at most 1.
+void check_tolerance(double v, Call call, const Where& where);
+
 // Makes the shapes of the values equal by NumPy's rules.
 void broadcast(std::span<UOp> values, Call call, const Where& where);
 

@@ -8,6 +8,7 @@
 #include "tensor/engine_hook.hpp"
 #include "tensor/ops.hpp"
 #include "tinyphys/error.hpp"
+#include "tinyphys/tolerance.hpp"
 #include "uop/build.hpp"
 #include "uop/graph.hpp"
 #include "uop/scan_layout.hpp"
@@ -81,6 +82,8 @@ UOp checked_energy(const Tensor& h, std::string_view call, const Where& where) {
   return e;
 }
 
+bool is_method(Method m) { return m == Method::Default || m == Method::Loop || m == Method::Auto; }
+
 UOp checked_dt(const Arg& dt, std::string_view call, const Where& where) {
   if (dt.is_number()) {
     const double v = dt.as_double();
@@ -153,6 +156,12 @@ State System::evolve(const State& s, const EvolveOptions& options, Where where) 
          "there is no integrator number " + std::to_string(static_cast<std::int64_t>(options.integrator)) +
              "; there are " + integrator_names([](const IntegratorRow&) { return true; }),
          where);
+  if (!is_method(options.method))
+    fail(kCall,
+         "there is no method number " + std::to_string(static_cast<std::int64_t>(options.method)) +
+             "; there are Default, Loop and Auto",
+         where);
+  if (options.tol) front::check_tolerance(*options.tol, kCall, where);
 
   const UOp q = symbol_like(q0.get()), p = symbol_like(p0.get()), t = symbol_like(t0.get());
   std::vector<UOp> energies;
@@ -162,6 +171,7 @@ State System::evolve(const State& s, const EvolveOptions& options, Where where) 
   EvolveRecord record;
   record.integrator = options.integrator;
   record.method = options.method;
+  record.tolerance = options.tol.value_or(current_tolerance());
   record.timed =
       std::any_of(energies.begin(), energies.end(), [&](const UOp& e) { return holds(e, t.get()); });
   std::vector<UOp> captured, params{q, p};

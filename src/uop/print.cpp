@@ -42,7 +42,8 @@ std::string arg_text(const Node* n, std::int64_t buffer_number) {
       return " " + std::string(name(static_cast<Reduction>(n->arg(0)))) + " " +
              shape_text(n->arg().subspan(1));
     case Op::EVOLVE:
-    case Op::EVOLVE_VJP: return " " + std::string(EvolveView(n).row().name);
+    case Op::EVOLVE_VJP:
+      return " " + std::string(EvolveView(n).row().name) + EvolveView(n).record().tolerance_text();
     case Op::PROPAGATE: {
       const PropagateView view(n);
       return view.kind() == PropagateKind::kHamiltonian ? " " + std::string(name(view.integrator()))

@@ -1,5 +1,7 @@
 #include "uop/scan_layout.hpp"
 
+#include <charconv>
+
 namespace tinyphys {
 
 Dims EvolveRecord::encode() const {
@@ -34,6 +36,15 @@ EvolveRecord EvolveRecord::decode(std::span<const std::int64_t> arg) {
     for (std::int64_t& x : *list) x = take();
   }
   return r;
+}
+
+std::string EvolveRecord::tolerance_text() const {
+  if (tolerance == 0) return {};
+  char text[40];
+  const auto form = tolerance < 1e-3 ? std::chars_format::scientific : std::chars_format::fixed;
+  std::string s(text, std::to_chars(text, text + sizeof text, tolerance, form).ptr);
+  if (const std::size_t at = s.find("e-0"); at != std::string::npos) s.erase(at + 2, 1);
+  return " tol " + s;
 }
 
 }  // namespace tinyphys

@@ -25,6 +25,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "support/integrators.hpp"
 #include "uop/uop.hpp"
@@ -76,6 +77,7 @@ struct EvolveRecord {
 
   Dims encode() const;
   static EvolveRecord decode(std::span<const std::int64_t> arg);
+  std::string tolerance_text() const;  // " tol 1e-4"; empty where there is none
   friend bool operator==(const EvolveRecord&, const EvolveRecord&) = default;
 };
 

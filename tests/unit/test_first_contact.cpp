@@ -100,6 +100,21 @@ TEST_CASE("first contact: auto parameters are counted") {
             "is an Index"));
 }
 
+TEST_CASE("first contact: transforms of transforms and of lambdas with auto") {
+  const auto cube = [](const Tensor& x) { return (x * x * x).sum(); };
+  const Tensor x = Tensor::from({1.0, 2.0});
+  CHECK(doubles(jvp(grad(cube), {x}, {x}).second) == Doubles{6, 24});
+  CHECK(doubles(vjp(grad(cube), {x}, {x}).second[0]) == Doubles{6, 24});
+  CHECK(doubles(vmap(grad(cube))(stack({x, x}))) == Doubles{3, 12, 3, 12});
+  const auto square = [](auto y) { return y * y; };
+  CHECK(doubles(jvp(square, {x}, {x}).second) == Doubles{2, 8});
+  CHECK(doubles(vjp(square, {x}, {x}).second[0]) == Doubles{2, 8});
+  CHECK(doubles(grad([](auto y) { return (y * y).sum(); })(x)) == Doubles{2, 4});
+  const auto list = [](const std::vector<Tensor>& v) { return v[0] * v[1]; };
+  CHECK(doubles(jvp(list, {x, x}, {x, x}).second) == Doubles{2, 8});
+  CHECK(doubles(vjp(list, {x, x}, {x}).second[1]) == Doubles{1, 4});
+}
+
 TEST_CASE("first contact: the parameters of until") {
   const auto step = [](Tensor x, Tensor y) { return std::tuple{x + 1.0, y}; };
   const auto init = std::tuple{0.0, 3.0};
