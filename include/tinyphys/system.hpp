@@ -44,7 +44,7 @@ struct Progress {
 struct EvolveOptions {
   // A finite number, or a float64 scalar tensor (then derivatives by it exist). May be negative.
   Arg dt = std::numeric_limits<double>::quiet_NaN();
-  Count steps = 0;  // 1'000'000 or 1e6
+  Count steps = std::numeric_limits<std::int64_t>::min();  // 1'000'000 or 1e6; must be given
   Integrator integrator = Integrator::LeapfrogKDK;
   Method method = Method::Default;
   // The relative error of q and p that is allowed; without it that of the scope (tolerance.hpp). Nothing uses it yet.

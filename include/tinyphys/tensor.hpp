@@ -17,6 +17,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <exception>
 #include <initializer_list>
 #include <iosfwd>
 #include <limits>
@@ -235,6 +236,8 @@ class Tensor {
   template <Element T>
   static Tensor from_literals(const std::vector<T>& values, const Shape& shape, Where where);
   [[noreturn]] static void ragged(Where where);
+  // There is no memory for a std::vector of the elements.
+  [[noreturn]] void no_room(Where where) const;
   // Copies the realized elements; only_one: there must be exactly one.
   void read(void* to, DType dtype, bool only_one, Where where) const;
 
@@ -495,12 +498,20 @@ template <Element T> T Tensor::item(Where where) const {
 
 template <Element T> std::vector<T> Tensor::to_vector(Where where) const {
   const auto n = static_cast<std::size_t>(size(where));
+  const auto with_room = [&]<class V>(V values) {
+    try {
+      values.resize(n);
+    } catch (const std::exception&) {  // bad_alloc, length_error
+      no_room(where);
+    }
+    return values;
+  };
   if constexpr (std::same_as<T, bool>) {
-    std::vector<unsigned char> bytes(n);
+    auto bytes = with_room(std::vector<unsigned char>());
     read(bytes.data(), DType::kBool, false, where);
     return std::vector<bool>(bytes.begin(), bytes.end());
   } else {
-    std::vector<T> values(n);
+    auto values = with_room(std::vector<T>());
     read(values.data(), dtype_of<T>(), false, where);
     return values;
   }

@@ -141,7 +141,7 @@ StorageRef ReadyPlan::output(int i) {
   auto is_free = [](const StorageRef& s) { return s && s->refs.load(std::memory_order_acquire) == 1; };
   if (!is_free(current)) {
     StorageRef held = std::move(current);
-    current = is_free(spare) ? std::move(spare) : StorageRef::allocate(plan_->slots[k].bytes());
+    current = is_free(spare) ? std::move(spare) : allocate(plan_->slots[k].dtype, plan_->slots[k].shape);
     spare = std::move(held);
   }
   return current;
@@ -371,7 +371,7 @@ void ReadyPlan::run_propagate(std::size_t i, RunContext& context) {
   std::vector<StorageRef> values;
   std::vector<double*> out;
   for (Node* s : view.state()) {
-    values.push_back(StorageRef::allocate(static_cast<std::size_t>(s->size()) * item_size(s->dtype)));
+    values.push_back(allocate(s->dtype, s->shape()));
     out.push_back(values.back().as<double>());
   }
   const double compile = state_->inner[i] ? 0 : cost_model().kernel_compile_s;

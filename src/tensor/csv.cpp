@@ -80,7 +80,7 @@ Tensor read_csv(std::istream& file, const std::string& path, const Where& where)
   }
   if (file.bad()) bad("cannot read on");
   const Shape shape = columns > 1 ? Shape{rows, columns} : Shape{rows};
-  StorageRef data = StorageRef::allocate(values.size() * sizeof(double));
+  StorageRef data = allocate(DType::kFloat64, shape, "load", where);
   if (!values.empty()) std::memcpy(data->data, values.data(), values.size() * sizeof(double));
   return tensor(buffer(DType::kFloat64, shape, std::move(data)));
 }

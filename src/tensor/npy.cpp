@@ -176,7 +176,7 @@ Tensor read_npy(std::istream& file, const std::string& path, const Where& where)
   if (present < 0 || static_cast<std::size_t>(present) < bytes)
     bad("shape " + shape_text(header->shape) + " of " + std::string(name(dtype)) + " needs " +
         std::to_string(bytes) + " bytes, the file holds " + std::to_string(present));
-  StorageRef values = StorageRef::allocate(bytes);
+  StorageRef values = front::allocate(dtype, header->shape, "load", where);
   read(values.as<char>(), bytes, "the data");
   if (dtype == DType::kBool)
     for (std::size_t i = 0; i < bytes; ++i)

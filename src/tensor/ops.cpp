@@ -49,6 +49,20 @@ namespace tinyphys::front {
 
 void fail(Call call, const std::string& what, const Where& where) { throw Error(call, what, where); }
 
+void fail(Call call, const std::string& what, const Where& where, const Node* n) {
+  const auto places = where.line() == 0 ? locations(n) : std::vector<Location>{};
+  if (places.empty()) fail(call, what, where);
+  throw Error(call, what, places.front().file.c_str(), places.front().line);
+}
+
+StorageRef allocate(DType d, std::span<const std::int64_t> shape, Call call, const Where& where) {
+  try {
+    return tinyphys::allocate(d, shape);
+  } catch (const Error& e) {
+    fail(call, e.message(), where);
+  }
+}
+
 std::string describe(const Node* n) { return std::string(name(n->dtype)) + shape_text(n->shape()); }
 
 std::string number_text(double v) {

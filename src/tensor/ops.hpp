@@ -17,6 +17,8 @@ namespace tinyphys::front {
 using Call = std::string_view;
 
 [[noreturn]] void fail(Call call, const std::string& what, const Where& where);
+// The same for a call that could not take its line, such as a formatter: the line where n was made stands for it.
+[[noreturn]] void fail(Call call, const std::string& what, const Where& where, const Node* n);
 
 std::string describe(const Node* n);  // "float64[3,4]"
 std::string number_text(double v);
@@ -26,6 +28,13 @@ std::string shape_list(std::span<const UOp> values);  // "[3], [4] and [5]"
 UOp value(const Tensor& t, Call call, const Where& where);
 // The same for an operand; a number becomes a 0-d constant of its own kind: float64, int64 or bool.
 UOp value(const Arg& a, Call call);
+
+// Computes what has no value yet. An error of the run that knows no line gets this call's.
+void compute(std::span<const UOp> values, Call call, const Where& where);
+// Whether a value depends on an argument of a function that is being traced: there is no number to compute.
+bool is_traced(const Node* n);
+// Memory for a value.
+StorageRef allocate(DType d, std::span<const std::int64_t> shape, Call call, const Where& where);
 
 DType promote(DType a, DType b);
 // Result dtype of an elementwise operation: tensors promote, then numbers raise the result by kind only.

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "tensor/ops.hpp"
+#include "uop/history.hpp"
 
 namespace tinyphys {
 namespace {
@@ -158,7 +159,8 @@ class Spec {
     as_real_ = is_float(n->dtype) || for_reals;
     if (for_integers && is_float(n->dtype))
       front::fail("format",
-                  "\"" + format_ + "\" is a format of integers, the tensor is " + front::describe(n), where);
+                  "\"" + format_ + "\" is a format of integers, the tensor is " + front::describe(n), where,
+                  n);
   }
   std::string operator()(std::int64_t i) const {
     if (n_->dtype == DType::kFloat32) return text(static_cast<float>(real_at(n_, i)));
@@ -268,7 +270,12 @@ class Printer {
 
 std::string to_string(const Arg& x, std::string_view spec) {
   const UOp u = front::value(x, "to_string");
-  tensor(u).realize(x.where());
+  if (front::is_traced(u.get())) {
+    const std::string at = location_text(u.get());
+    return "<" + front::describe(u.get()) + (at.empty() ? "" : " of " + at) + ", traced: no number yet>";
+  }
+  front::compute(std::span(&u, 1), "print", x.where());
+  let_go_soon();
   return (spec.empty() ? Printer(u.get()) : Printer(u.get(), Spec(spec, u.get(), x.where()))).text();
 }
 std::string to_string(const Shape& shape) { return shape_text(shape); }

@@ -49,7 +49,9 @@ CallbackTable& callbacks() {
 std::pair<UOp, UOp> checked_state(const State& s, std::string_view call, const Where& where) {
   const UOp q = front::value(s.q, call, where), p = front::value(s.p, call, where);
   if (q->dtype != DType::kFloat64 || p->dtype != DType::kFloat64)
-    fail(call, "the state must be float64 for now: q is " + describe(q.get()) + ", p is " + describe(p.get()),
+    fail(call,
+         "the state must be float64 for now: q is " + describe(q.get()) + ", p is " + describe(p.get()) +
+             "; write 1.0 for 1, or convert with astype",
          where);
   if (!same_shape(q.get(), p.get()))
     fail(call, "q and p must have one shape: q is " + describe(q.get()) + ", p is " + describe(p.get()),
@@ -150,6 +152,7 @@ State System::evolve(const State& s, const EvolveOptions& options, Where where) 
   const auto [q0, p0] = checked_state(s, kCall, where);
   const UOp t0 = checked_time(s.t, kCall, where);
   const UOp dt = checked_dt(options.dt, kCall, where);
+  if (options.steps == EvolveOptions{}.steps) fail(kCall, "steps must be given", where);
   if (options.steps < 0) fail(kCall, "steps is " + std::to_string(options.steps), where);
   if (!is_integrator(options.integrator))
     fail(kCall,

@@ -3,9 +3,11 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <new>
 
 #include "tensor/engine_hook.hpp"
 #include "tensor/ops.hpp"
+#include "tinyphys/error.hpp"
 #include "uop/build.hpp"
 #include "uop/history.hpp"
 
@@ -42,34 +44,10 @@ std::int64_t Tensor::size(Where where) const { return front::value(*this, "size"
 
 // --- values ---
 
-namespace {
-
-// The engine is asked once for all that have no value yet.
-void compute(std::span<const UOp> values, front::Call call, const Where& where) {
-  std::vector<UOp> missing;
-  for (const UOp& v : values) {
-    if (storage(v.get())) continue;
-    if (v->flags & (Node::kHasSym | Node::kHasParam))
-      front::fail(call,
-                  "the value depends on an argument of a function that is being traced (by grad, scan, a "
-                  "System, ...): "
-                  "it has no number yet; use where() in place of a branch on it",
-                  where);
-    missing.push_back(v);
-  }
-  if (missing.empty()) return;
-  engine().realize(missing);
-  for (const UOp& v : missing)
-    if (!storage(v.get()))
-      front::fail(call, "the engine left no value for " + front::describe(v.get()), where);
-}
-
-}  // namespace
-
 Tensor Tensor::realize(Where where) const {
   {
     const UOp x = front::value(*this, "realize", where);
-    compute(std::span<const UOp>(&x, 1), "realize", where);
+    front::compute(std::span<const UOp>(&x, 1), "realize", where);
   }
   let_go_soon();
   return *this;
@@ -79,7 +57,7 @@ void realize(const std::vector<Tensor>& tensors, Where where) {
   {
     std::vector<UOp> values;
     for (const Tensor& t : tensors) values.push_back(front::value(t, "realize", where));
-    compute(values, "realize", where);
+    front::compute(values, "realize", where);
   }
   let_go_soon();
 }
@@ -94,7 +72,7 @@ void Tensor::read(void* to, DType dtype, bool only_one, Where where) const {
                 where);
   if (only_one && x->size() != 1)
     front::fail(call, front::describe(x.get()) + " has not exactly one element", where);
-  compute(std::span<const UOp>(&x, 1), call, where);
+  front::compute(std::span<const UOp>(&x, 1), call, where);
   const std::size_t bytes = static_cast<std::size_t>(x->size()) * item_size(dtype);
   if (bytes) std::memcpy(to, storage(x.get())->data, bytes);
   x = {};
@@ -104,10 +82,9 @@ void Tensor::read(void* to, DType dtype, bool only_one, Where where) const {
 Tensor Tensor::clone(Where where) const {
   LocationScope scope(where);
   const UOp x = front::value(*this, "clone", where);
-  compute(std::span<const UOp>(&x, 1), "clone", where);
-  const std::size_t bytes = static_cast<std::size_t>(x->size()) * item_size(x->dtype);
-  StorageRef copy = StorageRef::allocate(bytes);
-  if (bytes) std::memcpy(copy->data, storage(x.get())->data, bytes);
+  front::compute(std::span<const UOp>(&x, 1), "clone", where);
+  StorageRef copy = front::allocate(x->dtype, x->shape(), "clone", where);
+  if (copy->bytes) std::memcpy(copy->data, storage(x.get())->data, copy->bytes);
   return tensor(buffer(x->dtype, x->shape(), std::move(copy)));
 }
 
@@ -118,7 +95,7 @@ bool allclose(const Arg& a, const Arg& b, double rtol, double atol, bool equal_n
   for (UOp& u : v) u = cast(u, DType::kFloat64);
   front::broadcast(v, kCall, a.where());
   const std::array<Tensor, 2> held{tensor(v[0]), tensor(v[1])};  // their values stay while they are looked at
-  compute(v, kCall, a.where());
+  front::compute(v, kCall, a.where());
   const auto* x = static_cast<const double*>(storage(v[0].get())->data);
   const auto* y = static_cast<const double*>(storage(v[1].get())->data);
   for (std::int64_t i = 0; i < v[0]->size(); ++i) {
@@ -129,4 +106,41 @@ bool allclose(const Arg& a, const Arg& b, double rtol, double atol, bool equal_n
   return true;
 }
 
+void Tensor::no_room(Where where) const {
+  const UOp x = front::value(*this, "to_vector", where);
+  front::fail("to_vector", out_of_memory(x->dtype, x->shape()), where);
+}
+
 }  // namespace tinyphys
+
+namespace tinyphys::front {
+
+bool is_traced(const Node* n) { return !storage(n) && (n->flags & (Node::kHasSym | Node::kHasParam)); }
+
+void compute(std::span<const UOp> values, Call call, const Where& where) {
+  std::vector<UOp> missing;
+  for (const UOp& v : values) {
+    if (storage(v.get())) continue;
+    if (is_traced(v.get()))
+      fail(call,
+           "the value depends on an argument of a function that is being traced (by grad, scan, a System, "
+           "...): "
+           "it has no number yet; use where() in place of a branch on it",
+           where, v.get());
+    missing.push_back(v);
+  }
+  if (missing.empty()) return;
+  try {
+    engine().realize(missing);  // asked once for all that have no value yet
+  } catch (const Error& e) {
+    if (e.line() != 0) throw;
+    fail(e.call() == "allocate" ? call : e.call(), e.message(), where, missing.front().get());
+  } catch (const std::bad_alloc&) {
+    fail(call, "out of memory while " + describe(missing.front().get()) + " was computed", where,
+         missing.front().get());
+  }
+  for (const UOp& v : missing)
+    if (!storage(v.get())) fail(call, "the engine left no value for " + describe(v.get()), where);
+}
+
+}  // namespace tinyphys::front

@@ -18,7 +18,7 @@ Tensor Tensor::from_memory(const void* values, std::size_t count, DType dtype, c
   for (std::int64_t d : shape) size *= d;
   if (static_cast<std::size_t>(size) != count)
     fail(kCall, std::to_string(count) + " values do not fill shape " + shape_text(shape), where);
-  StorageRef data = StorageRef::allocate(count * item_size(dtype));
+  StorageRef data = front::allocate(dtype, shape, kCall, where);
   if (count) std::memcpy(data->data, values, count * item_size(dtype));
   return tensor(buffer(dtype, shape, std::move(data)));
 }

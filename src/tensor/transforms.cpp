@@ -150,7 +150,11 @@ std::vector<Tensor> vmap(const Function& f, const std::vector<Tensor>& x, Where 
   for (std::size_t i = 0; i < values.size(); ++i) {
     const auto shape = values[i]->shape();
     if (shape.empty())
-      fail("vmap", "argument " + std::to_string(i) + " is a scalar: it has no axis to map over", where);
+      fail("vmap",
+           "argument " + std::to_string(i) +
+               " is a scalar: it has no axis to map over; what all share is captured, or repeated (a State "
+               "has its time, .t)",
+           where);
     if (shape[0] != values[0]->shape()[0])
       fail("vmap", "arguments have first axes of different length: " + front::shape_list(values), where);
     rows.push_back(symbol(values[i]->dtype, shape.subspan(1)));

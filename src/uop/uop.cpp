@@ -237,6 +237,25 @@ Storage::~Storage() {
 }
 std::int64_t live_bytes() { return bytes_alive.load(std::memory_order_relaxed); }
 
+std::string out_of_memory(DType d, std::span<const std::int64_t> shape) {
+  std::size_t bytes = item_size(d);
+  for (std::int64_t extent : shape)
+    if (__builtin_mul_overflow(bytes, static_cast<std::size_t>(extent), &bytes)) bytes = SIZE_MAX;
+  return "out of memory: " + std::string(name(d)) + shape_text(shape) + " takes " + std::to_string(bytes) +
+         " bytes";
+}
+StorageRef allocate(DType d, std::span<const std::int64_t> shape) {
+  std::size_t bytes = item_size(d);
+  bool fits = true;
+  for (std::int64_t extent : shape)
+    fits = fits && !__builtin_mul_overflow(bytes, static_cast<std::size_t>(extent), &bytes);
+  try {
+    if (fits) return StorageRef::allocate(bytes);
+  } catch (const Error&) {
+  }
+  throw Error("allocate", out_of_memory(d, shape), "", 0);
+}
+
 void set_storage(Node* n, StorageRef s) {
   Storage* none = nullptr;
   Storage* p = s.get();

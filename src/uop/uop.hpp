@@ -260,6 +260,9 @@ std::string shape_text(std::span<const std::int64_t> shape);  // "[3,4]"
 
 // The first value set wins; later ones are dropped (they are equal).
 void set_storage(Node* n, StorageRef s);
+// Memory for a value. Throws tp::Error("allocate", out_of_memory(...)) without a place when there is none.
+StorageRef allocate(DType d, std::span<const std::int64_t> shape);
+std::string out_of_memory(DType d, std::span<const std::int64_t> shape);  // dtype, shape and bytes
 // Null: not realized. What is inside may be looked at by who holds the node by a handle, or computes.
 inline Storage* storage(const Node* n) { return n->storage.load(std::memory_order_seq_cst); }
 

@@ -8,6 +8,7 @@
 #include <doctest/doctest.h>
 
 #include "lift_helpers.hpp"
+#include "needs_passes.hpp"
 #include "support/integrators.hpp"
 #include "uop/graph.hpp"
 #include "uop/scan_layout.hpp"
@@ -88,7 +89,7 @@ TEST_CASE("symmetric rows come back") {
   }
 }
 
-TEST_CASE("the jump of every row is the loop in quad precision") {
+TEST_CASE("the jump of every row is the loop in quad precision" * tp::testing::needs_passes()) {
   const Tensor m = Tensor::from({1.0, 0.4, 2.2, 1.5, 0.9});
   const tp::System chain([&](const Tensor& q, const Tensor& p) {
     const Tensor d = q.pad({{1, 0}}) - q.pad({{0, 1}});
@@ -114,7 +115,7 @@ TEST_CASE("the jump of every row is the loop in quad precision") {
       }
 }
 
-TEST_CASE("the lifted Yoshida at a million steps against quad") {
+TEST_CASE("the lifted Yoshida at a million steps against quad" * tp::testing::needs_passes()) {
   const double k = 2.25, m = 0.7;
   const tp::System one(
       [&](const Tensor& q, const Tensor& p) { return 0.5 * (p * p / m).sum() + 0.5 * k * (q * q).sum(); });
@@ -135,7 +136,8 @@ TEST_CASE("the lifted Yoshida at a million steps against quad") {
   }
 }
 
-TEST_CASE("an unstable Yoshida step blows up as its loop does, and explain says it") {
+TEST_CASE("an unstable Yoshida step blows up as its loop does, and explain says it" *
+          tp::testing::needs_passes()) {
   const tp::System one(
       [&](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.5 * (q * q).sum(); });
   const tp::State s0{Tensor::from({1.0}), Tensor::from({0.25})};
@@ -251,7 +253,7 @@ TEST_CASE("derivatives and batches by the time at the start and by dt") {
   CHECK(many[1] == doctest::Approx(at(1.0, 0.02)).epsilon(1e-12));
 }
 
-TEST_CASE("H as named terms is their sum") {
+TEST_CASE("H as named terms is their sum" * tp::testing::needs_passes()) {
   const auto fast = [](const Tensor& q, const Tensor& p) {
     return 0.5 * (p * p).sum() + 50.0 * (q * q).sum();
   };

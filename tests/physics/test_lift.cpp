@@ -8,6 +8,7 @@
 #include <doctest/doctest.h>
 
 #include "lift_helpers.hpp"
+#include "needs_passes.hpp"
 #include "support/env.hpp"
 #include "tinyphys/tinyphys.hpp"
 
@@ -58,7 +59,7 @@ constexpr std::int64_t kSteps = 2000;
 
 }  // namespace
 
-TEST_CASE("one oscillator follows the closed form of its leapfrog map") {
+TEST_CASE("one oscillator follows the closed form of its leapfrog map" * tp::testing::needs_passes()) {
   const double k = 2.25, m = 0.7, h = 0.01;
   const tp::System system(
       [&](const Tensor& q, const Tensor& p) { return 0.5 * (p * p / m).sum() + 0.5 * k * (q * q).sum(); });
@@ -69,7 +70,7 @@ TEST_CASE("one oscillator follows the closed form of its leapfrog map") {
   CHECK(s.q.item<double>() == doctest::Approx(expected).epsilon(1e-13));
 }
 
-TEST_CASE("trap: a chain whose Hessian row sums vanish") {
+TEST_CASE("trap: a chain whose Hessian row sums vanish" * tp::testing::needs_passes()) {
   const auto chain = [](const Tensor& q, const Tensor& p) {
     const Tensor d = q.slice(0, 1, 6) - q.slice(0, 0, 5);
     return 0.5 * (p * p).sum() + 0.5 * 3.7 * (d * d).sum();
@@ -78,7 +79,7 @@ TEST_CASE("trap: a chain whose Hessian row sums vanish") {
                        Tensor::from(random_vector(6, -1, 1, 2)), 0.05, kSteps));
 }
 
-TEST_CASE("trap: constant force on a singular K") {
+TEST_CASE("trap: constant force on a singular K" * tp::testing::needs_passes()) {
   const Tensor m = Tensor::from({1.0, 2.5, 0.3, 1.7});
   const auto falling = [&](const Tensor& q, const Tensor& p) {
     const Tensor d = q.slice(0, 1, 4) - q.slice(0, 0, 3);
@@ -88,12 +89,12 @@ TEST_CASE("trap: constant force on a singular K") {
                        Tensor::from(random_vector(4, -1, 1, 4)), 0.03, kSteps));
 }
 
-TEST_CASE("trap: free particle") {
+TEST_CASE("trap: free particle" * tp::testing::needs_passes()) {
   const auto free = [](const Tensor&, const Tensor& p) { return 0.5 * (p * p).sum() / 1.3; };
   check_lifted(compare(free, Tensor::from({0.1, -2.0}), Tensor::from({0.7, 0.0}), 0.01, kSteps));
 }
 
-TEST_CASE("trap: unequal masses with dense couplings") {
+TEST_CASE("trap: unequal masses with dense couplings" * tp::testing::needs_passes()) {
   constexpr std::size_t n = 12;
   std::vector<double> k = random_vector(n * n, -0.5, 0.5, 5);
   for (std::size_t i = 0; i < n; ++i) {
@@ -110,7 +111,7 @@ TEST_CASE("trap: unequal masses with dense couplings") {
                          Tensor::from(random_vector(n, -1, 1, 8)), 0.01, 500, integrator));
 }
 
-TEST_CASE("trap: a linear term hidden in (q+1)^3 - q^3 - 3 q^2") {
+TEST_CASE("trap: a linear term hidden in (q+1)^3 - q^3 - 3 q^2" * tp::testing::needs_passes()) {
   const auto hidden = [](const Tensor& q, const Tensor& p) {
     return 0.5 * (p * p).sum() + 0.5 * 1.9 * (q * q).sum() +
            (pow(q + 1.0, 3) - pow(q, 3) - 3.0 * pow(q, 2)).sum();
@@ -120,7 +121,7 @@ TEST_CASE("trap: a linear term hidden in (q+1)^3 - q^3 - 3 q^2") {
   CHECK(contains(o.report, "degree bound 3, lowered to 2 by the identity test"));
 }
 
-TEST_CASE("trap: sqrt(q q)^2") {
+TEST_CASE("trap: sqrt(q q)^2" * tp::testing::needs_passes()) {
   const auto root = [](const Tensor& q, const Tensor& p) {
     const Tensor r = sqrt((q * q).sum());
     return 0.5 * (p * p).sum() + 0.5 * 2.3 * r * r;
@@ -260,7 +261,7 @@ TEST_CASE("leapfrog with q-p cross terms is an error that names the term") {
   CHECK(relative_error(joined(midpoint), quad_loop(midpoint)) < 1e-14);
 }
 
-TEST_CASE("cross terms that cancel are none") {
+TEST_CASE("cross terms that cancel are none" * tp::testing::needs_passes()) {
   const auto h = [](const Tensor& q, const Tensor& p) {
     return 0.5 * (p * p).sum() + 0.5 * (q * q).sum() +
            (pow(q + p, 2) - pow(q, 2) - pow(p, 2) - 2.0 * q * p).sum();
@@ -286,7 +287,7 @@ TEST_CASE("Exact with Method::Loop is an error, not a silent jump") {
       doctest::Contains("no loop"), tp::Error);
 }
 
-TEST_CASE("h omega > 2 overflows as the loop does, and explain says it") {
+TEST_CASE("h omega > 2 overflows as the loop does, and explain says it" * tp::testing::needs_passes()) {
   const tp::System system(
       [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.5 * (q * q).sum(); });
   const tp::State s =
@@ -296,7 +297,8 @@ TEST_CASE("h omega > 2 overflows as the loop does, and explain says it") {
   CHECK(contains(tp::explain(s.q).text, "unstable"));
 }
 
-TEST_CASE("where an unstable motion overflows, the jump gives infinity with its sign, the loop NaN") {
+TEST_CASE("where an unstable motion overflows, the jump gives infinity with its sign, the loop NaN" *
+          tp::testing::needs_passes()) {
   const tp::System system([](const Tensor& q, const Tensor& p) {
     const Tensor d = q.slice(0, 1, 2) - q.slice(0, 0, 1);
     return 0.5 * (p * p).sum() + 0.5 * (q * q).sum() + 0.5 * (d * d).sum();
@@ -322,7 +324,8 @@ TEST_CASE("where an unstable motion overflows, the jump gives infinity with its 
   }
 }
 
-TEST_CASE("masses over too many decades for the jump's arithmetic stay a loop, and Exact states its error") {
+TEST_CASE("masses over too many decades for the jump's arithmetic stay a loop, and Exact states its error" *
+          tp::testing::needs_passes()) {
   const auto masses = [](double decades) {
     return Tensor::from({std::pow(10, -decades / 2), 3.0, std::pow(10, decades / 2)});
   };
@@ -354,7 +357,8 @@ TEST_CASE("masses over too many decades for the jump's arithmetic stay a loop, a
   CHECK(contains(tp::explain(flow.q).text, "error    q <= "));
 }
 
-TEST_CASE("a chain at rest stays lifted: its momenta are zero but for rounding") {
+TEST_CASE("a chain at rest stays lifted: its momenta are zero but for rounding" *
+          tp::testing::needs_passes()) {
   const tp::System chain([](const Tensor& q, const Tensor& p) {
     const Tensor d = q.slice(0, 1, 5) - q.slice(0, 0, 4);
     return 0.5 * (p * p).sum() + 0.35 * (d * d).sum();
@@ -379,7 +383,7 @@ TEST_CASE("an energy rounded to float32 as a whole has forces that stay apart") 
   CHECK(contains(tp::explain(s.q).text, "chose    the loop"));
 }
 
-TEST_CASE("a few steps of a large system stay a loop; the cost decides") {
+TEST_CASE("a few steps of a large system stay a loop; the cost decides" * tp::testing::needs_passes()) {
   constexpr std::size_t n = 400;
   std::vector<double> k(n * n);
   for (std::size_t i = 0; i < n; ++i)

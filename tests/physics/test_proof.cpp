@@ -8,6 +8,7 @@
 
 #include "analysis/identity.hpp"
 #include "analysis/prime_field.hpp"
+#include "needs_passes.hpp"
 #include "tensor/access.hpp"
 #include "tinyphys/tinyphys.hpp"
 #include "uop/build.hpp"
@@ -132,7 +133,7 @@ TEST_CASE("proof: constants are what the runtime makes of them") {
   CHECK(contains(tp::explain(run(nothing).q).text, "lowered to 2 by the identity test"));
 }
 
-TEST_CASE("proof: the jump uses the constants of the loop") {
+TEST_CASE("proof: the jump uses the constants of the loop" * tp::testing::needs_passes()) {
   const Energy stiff = [](const Tensor& q, const Tensor& p) {
     const Tensor one = Tensor::full({}, 1.0);
     return 0.5 * (p * p).sum() - 1e16 * (q * q).sum() * (one / 49.0 * 49.0 - 1.0);
@@ -190,7 +191,7 @@ TEST_CASE("proof: indices that are data are not guessed") {
   CHECK(contains(tp::explain(s.q).text, "proved"));
 }
 
-TEST_CASE("proof: pow with a constant tensor as exponent") {
+TEST_CASE("proof: pow with a constant tensor as exponent" * tp::testing::needs_passes()) {
   const Tensor two = Tensor::full({1}, 2.0);
   const Energy square = [&](const Tensor& q, const Tensor& p) {
     return 0.5 * pow(p, Tensor::full({}, 2.0)).sum() + 0.5 * pow(q, two).sum();

@@ -1,5 +1,6 @@
 // An index out of range is an error with the index and the line, in loops and jumps too, and nothing else is one.
 #include "engine/engine.hpp"
+#include "needs_passes.hpp"
 #include "test_tensor_helpers.hpp"
 #include "tinyphys/tinyphys.hpp"
 
@@ -104,7 +105,7 @@ TEST_CASE("bounds: within a scan in a scan, and writes") {
   CHECK(message([&] { write(4); }).find("[gather] index 3 is out of range") == 0);
 }
 
-TEST_CASE("bounds: within an energy, jumped or not") {
+TEST_CASE("bounds: within an energy, jumped or not" * needs_passes()) {
   const auto run = [](const Tensor& at, double cubic, Integrator by = Integrator::LeapfrogKDK) {
     const System s([=](const Tensor& q, const Tensor& p) {
       const Tensor d = q[at];

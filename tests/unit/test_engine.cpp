@@ -7,6 +7,7 @@
 #include <doctest/doctest.h>
 
 #include "engine/engine.hpp"
+#include "needs_passes.hpp"
 #include "runtime/device.hpp"
 #include "support/env.hpp"
 #include "tensor/access.hpp"
@@ -42,7 +43,7 @@ TEST_CASE("other numbers and other data compile nothing and plan nothing") {
   CHECK(second == doctest::Approx(expected).epsilon(1e-13));
 }
 
-TEST_CASE("a second evolve with other state, dt and steps compiles nothing") {
+TEST_CASE("a second evolve with other state, dt and steps compiles nothing" * tp::testing::needs_passes()) {
   const Tensor m = Tensor::from({1.0, 2.0, 0.5});
   const tp::System system = oscillators(m, 1.7);
   const auto run = [&](double q, double dt, std::int64_t steps) {
@@ -222,7 +223,7 @@ TEST_CASE("a value asked for inside a progress callback is an error, not a deadl
   CHECK((ramp(3) * 7.5).sum().item<double>() == doctest::Approx(33.75));
 }
 
-TEST_CASE("explain knows what an item() has run") {
+TEST_CASE("explain knows what an item() has run" * tp::testing::needs_passes()) {
   const tp::System system = oscillators(Tensor::from({1.5}), 0.9);
   const tp::State s =
       system.evolve({Tensor::from({1.0}), Tensor::from({0.25})}, {.dt = 1e-3, .steps = 50'000'000});

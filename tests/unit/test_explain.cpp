@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/engine.hpp"
+#include "needs_passes.hpp"
 #include "runtime/device.hpp"
 #include "tinyphys/tinyphys.hpp"
 #include "uop/uop.hpp"
@@ -110,7 +111,7 @@ TEST_CASE("a report of a long past is short: what repeats is counted, the last c
   CHECK(contains(list, "84 earlier"));
 }
 
-TEST_CASE("the report as JSON") {
+TEST_CASE("the report as JSON" * tp::testing::needs_passes()) {
   const tp::System spring({{"kinetic", [](const Tensor&, const Tensor& p) { return 0.5 * (p * p).sum(); }},
                            {"spring", [](const Tensor& q, const Tensor&) { return 1.5 * (q * q).sum(); }}});
   const tp::State s = spring.evolve(kStart, {.dt = 0.01, .steps = 1'000'000});

@@ -9,6 +9,7 @@
 
 #include <doctest/doctest.h>
 
+#include "needs_passes.hpp"
 #include "tensor/access.hpp"
 #include "tinyphys/tinyphys.hpp"
 #include "uop/uop.hpp"
@@ -285,7 +286,8 @@ TEST_CASE("what somebody holds that is not a handle of the user is not touched")
   CHECK(tp::storage(held.get()) != nullptr);
 }
 
-TEST_CASE("explain after a loop reports the evolutions, once and with their number") {
+TEST_CASE("explain after a loop reports the evolutions, once and with their number" *
+          tp::testing::needs_passes()) {
   const tp::System system = oscillator();
   tp::State z{ramp(8), tp::zeros_like(ramp(8))};
   for (int i = 0; i < 100; ++i) {

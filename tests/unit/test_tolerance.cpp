@@ -104,9 +104,4 @@ TEST_CASE("tolerance: shown, and without effect") {
   CHECK(explain(springs().evolve(start(), given).q).text.find("tol 0.5,") != std::string::npos);
 }
 
-TEST_CASE("tolerance: a method that is none") {
-  CHECK(message([] { springs().evolve(start(), {.dt = 0.1, .steps = 1, .method = Method(99)}); }) ==
-        error_at("[evolve] there is no method number 99; there are Default, Loop and Auto"));
-}
-
 }  // namespace tinyphys::testing
