@@ -270,7 +270,11 @@ auto scan_with(Step& step, const C& start, std::int64_t n, const ScanOptions& op
   const std::vector<Tensor>& xs = options.xs.list();
   using R =
       std::remove_cvref_t<decltype(call_step<WithIndex>(step, std::declval<const Tensor&>(), start, xs))>;
-  if constexpr (is_carry_and_out<R, C>()) {
+  if constexpr (std::is_void_v<R>) {
+    static_assert(!std::is_void_v<R>,
+                  "scan: step must return its carry, or {carry, out}; it returns nothing");
+    return start;
+  } else if constexpr (is_carry_and_out<R, C>()) {
     using Out = decltype(as_structure(std::get<1>(std::declval<const R&>())));
     std::optional<Out> like;
     const auto r = scan(

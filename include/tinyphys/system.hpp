@@ -60,6 +60,13 @@ struct EnergyTerm {
   std::function<Tensor(const Tensor& q, const Tensor& p)> h;
 };
 
+namespace detail {
+template <class F>
+constexpr bool kIsEnergy =
+    std::is_invocable_r_v<Tensor, const F&, const Tensor&, const Tensor&> ||
+    std::is_invocable_r_v<Tensor, const F&, const Tensor&, const Tensor&, const Tensor&>;
+}  // namespace detail
+
 class System {
  public:
   using Energy = std::function<Tensor(const Tensor& q, const Tensor& p)>;
@@ -75,6 +82,12 @@ class System {
   template <class F>
   requires std::is_invocable_r_v<Tensor, const F&, const Tensor&, const Tensor&, const Tensor&>
   explicit System(F h, Where where = Where::current()) : timed_(std::move(h)) { check(where); }
+  // Anything else is told so in one line.
+  template <class F>
+  requires(!detail::kIsEnergy<F> && !std::is_same_v<F, System>) explicit System(F, Where = Where::current()) {
+    static_assert(detail::kIsEnergy<F>,
+                  "System: H must take (q, p) or (q, p, t), each a Tensor, and return a Tensor");
+  }
   // H as the sum of named terms: System({{"fast", Hf}, {"slow", Hs}}). Throws when two have one name.
   explicit System(std::vector<EnergyTerm> terms, Where where = Where::current());
 

@@ -76,6 +76,16 @@ class Axes {
   bool all_ = true;
 };
 
+// Whether reduced axes stay, with extent 1. A bool and nothing else: x.sum(0, 1) is not the sum over two axes.
+class KeepDims {
+ public:
+  template <std::same_as<bool> T> constexpr KeepDims(T keep) : keep_(keep) {}
+  constexpr operator bool() const { return keep_; }
+
+ private:
+  bool keep_;
+};
+
 class Tensor {
  public:
   // Holds no value; any use of it but assignment is an error.
@@ -195,20 +205,20 @@ class Tensor {
   // --- reductions ---------------------------------------------------------------------------------------
   // keepdims leaves reduced axes with extent 1. Sums and products of bool and int32 are int64.
 
-  Tensor sum(const Axes& axes = {}, bool keepdims = false,
+  Tensor sum(const Axes& axes = {}, KeepDims keepdims = false,
              Where where = Where::current()) const;  // of none: 0
-  Tensor prod(const Axes& axes = {}, bool keepdims = false,
+  Tensor prod(const Axes& axes = {}, KeepDims keepdims = false,
               Where where = Where::current()) const;  // of none: 1
   // float64 for integers; of none: NaN.
-  Tensor mean(const Axes& axes = {}, bool keepdims = false, Where where = Where::current()) const;
+  Tensor mean(const Axes& axes = {}, KeepDims keepdims = false, Where where = Where::current()) const;
   // NaN when any element is NaN. Of none: an error.
-  Tensor max(const Axes& axes = {}, bool keepdims = false, Where where = Where::current()) const;
-  Tensor min(const Axes& axes = {}, bool keepdims = false, Where where = Where::current()) const;
+  Tensor max(const Axes& axes = {}, KeepDims keepdims = false, Where where = Where::current()) const;
+  Tensor min(const Axes& axes = {}, KeepDims keepdims = false, Where where = Where::current()) const;
   // Square root of the sum of squares.
-  Tensor norm(const Axes& axes = {}, bool keepdims = false, Where where = Where::current()) const;
+  Tensor norm(const Axes& axes = {}, KeepDims keepdims = false, Where where = Where::current()) const;
   // Of bool tensors only.
-  Tensor any(const Axes& axes = {}, bool keepdims = false, Where where = Where::current()) const;
-  Tensor all(const Axes& axes = {}, bool keepdims = false, Where where = Where::current()) const;
+  Tensor any(const Axes& axes = {}, KeepDims keepdims = false, Where where = Where::current()) const;
+  Tensor all(const Axes& axes = {}, KeepDims keepdims = false, Where where = Where::current()) const;
   // Running sum along the axis.
   Tensor cumsum(std::int64_t axis, Where where = Where::current()) const;
 

@@ -57,8 +57,17 @@ Linearized vjp(const Function& f, const std::vector<Tensor>& x, const std::vecto
 std::vector<Tensor> vmap(const Function& f, const std::vector<Tensor>& x, Where where);
 Tensor hessian(const Function& f, const Tensor& x, Where where);
 
+template <class F, class... X> struct ResultOf {
+  static_assert(std::is_invocable_v<const F&, const X&...>,
+                "the function cannot be called with tensors in place of these arguments");
+  using type = Tensor;
+};
 template <class F, class... X>
-using Result = decltype(as_structure(std::declval<std::invoke_result_t<const F&, const X&...>>()));
+requires std::is_invocable_v<const F&, const X&...>
+struct ResultOf<F, X...> {
+  using type = decltype(as_structure(std::declval<std::invoke_result_t<const F&, const X&...>>()));
+};
+template <class F, class... X> using Result = typename ResultOf<F, X...>::type;
 
 // A call of f with structures, seen as a function of lists; keeps what f returned.
 template <class F, class... X> class Packed {
@@ -67,7 +76,8 @@ template <class F, class... X> class Packed {
   Packed(const F& f, const std::tuple<X...>& x) : f_(f), x_(x) {}
   Function function() {
     return [this](const std::vector<Tensor>& in) {
-      result_.emplace(as_structure(std::apply(f_, rebuild(x_, in))));
+      if constexpr (std::is_invocable_v<const F&, const X&...>)  // else that is the one message
+        result_.emplace(as_structure(std::apply(f_, rebuild(x_, in))));
       return leaves(*result_);
     };
   }

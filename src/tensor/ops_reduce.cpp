@@ -60,17 +60,17 @@ UOp extremum(Reduction kind, const UOp& x, const Axes& axes, bool keepdims, Call
 
 }  // namespace
 
-Tensor Tensor::sum(const Axes& axes, bool keepdims, Where where) const {
+Tensor Tensor::sum(const Axes& axes, KeepDims keepdims, Where where) const {
   LocationScope scope(where);
   const UOp x = widened(front::value(*this, "sum", where));
   return tensor(reduce_checked(Reduction::kSum, x, axes, keepdims, "sum", where));
 }
-Tensor Tensor::prod(const Axes& axes, bool keepdims, Where where) const {
+Tensor Tensor::prod(const Axes& axes, KeepDims keepdims, Where where) const {
   LocationScope scope(where);
   const UOp x = widened(front::value(*this, "prod", where));
   return tensor(reduce_checked(Reduction::kProd, x, axes, keepdims, "prod", where));
 }
-Tensor Tensor::mean(const Axes& axes, bool keepdims, Where where) const {
+Tensor Tensor::mean(const Axes& axes, KeepDims keepdims, Where where) const {
   LocationScope scope(where);
   UOp x = front::value(*this, "mean", where);
   x = cast(x, front::float_dtype(x->dtype));
@@ -78,15 +78,15 @@ Tensor Tensor::mean(const Axes& axes, bool keepdims, Where where) const {
   const UOp total = reduced(Reduction::kSum, x, p, keepdims, "mean", where);
   return tensor(div(total, full_like(total, static_cast<double>(p.count))));
 }
-Tensor Tensor::max(const Axes& axes, bool keepdims, Where where) const {
+Tensor Tensor::max(const Axes& axes, KeepDims keepdims, Where where) const {
   LocationScope scope(where);
   return tensor(extremum(Reduction::kMax, front::value(*this, "max", where), axes, keepdims, "max", where));
 }
-Tensor Tensor::min(const Axes& axes, bool keepdims, Where where) const {
+Tensor Tensor::min(const Axes& axes, KeepDims keepdims, Where where) const {
   LocationScope scope(where);
   return tensor(extremum(Reduction::kMin, front::value(*this, "min", where), axes, keepdims, "min", where));
 }
-Tensor Tensor::norm(const Axes& axes, bool keepdims, Where where) const {
+Tensor Tensor::norm(const Axes& axes, KeepDims keepdims, Where where) const {
   LocationScope scope(where);
   UOp x = front::value(*this, "norm", where);
   x = cast(x, front::float_dtype(x->dtype));
@@ -109,10 +109,10 @@ Tensor truth(Call call, Reduction kind, const Tensor& t, const Axes& axes, bool 
 
 }  // namespace
 
-Tensor Tensor::any(const Axes& axes, bool keepdims, Where where) const {
+Tensor Tensor::any(const Axes& axes, KeepDims keepdims, Where where) const {
   return truth("any", Reduction::kMax, *this, axes, keepdims, where);
 }
-Tensor Tensor::all(const Axes& axes, bool keepdims, Where where) const {
+Tensor Tensor::all(const Axes& axes, KeepDims keepdims, Where where) const {
   return truth("all", Reduction::kMin, *this, axes, keepdims, where);
 }
 
