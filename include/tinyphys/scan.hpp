@@ -30,6 +30,7 @@
 #include <vector>
 
 #include "tinyphys/count.hpp"
+#include "tinyphys/integrator.hpp"
 #include "tinyphys/structure.hpp"
 #include "tinyphys/tensor.hpp"
 
@@ -104,6 +105,8 @@ class Until {
 struct ScanOptions {
   StepInputs xs = {};  // each of shape [n, ...]
   Until until = {};    // the step after which it is true is the last one
+  // Loop: take the steps one by one, also where they are affine in the carry and one jump would do.
+  Method method = Method::Default;
 };
 
 namespace detail {
@@ -113,8 +116,8 @@ struct StepResult {
 };
 using StepFunction = std::function<StepResult(const Tensor& index, const std::vector<Tensor>& carry,
                                               const std::vector<Tensor>& xs)>;
-StepResult scan(const StepFunction& step, const std::vector<Tensor>& carry, std::int64_t n,
-                const std::vector<Tensor>& xs, const Until& until, Where where);
+StepResult record_scan(const StepFunction& step, const std::vector<Tensor>& carry, std::int64_t n,
+                       const ScanOptions& options, Where where);
 
 template <class T> struct FirstParameter { using type = void; };
 template <class R, class C, class A, class... More> struct FirstParameter<R (C::*)(A, More...)> {
@@ -277,21 +280,21 @@ auto scan_with(Step& step, const C& start, std::int64_t n, const ScanOptions& op
   } else if constexpr (is_carry_and_out<R, C>()) {
     using Out = decltype(as_structure(std::get<1>(std::declval<const R&>())));
     std::optional<Out> like;
-    const auto r = scan(
+    const auto r = record_scan(
         [&](const Tensor& index, const std::vector<Tensor>& carry, const std::vector<Tensor>& rows) {
           const R next = call_step<WithIndex>(step, index, rebuild(start, carry), rows);
           like.emplace(as_structure(std::get<1>(next)));
           return StepResult{leaves(taken_as<C>(std::get<0>(next))), leaves(*like)};
         },
-        leaves(start), n, xs, options.until, where);
+        leaves(start), n, options, where);
     return std::pair<C, Out>{rebuild(start, r.carry), rebuild(*like, r.outs)};
   } else if constexpr (stands_for<C, R>()) {
-    const auto r = scan(
+    const auto r = record_scan(
         [&](const Tensor& index, const std::vector<Tensor>& carry, const std::vector<Tensor>& rows) {
           return StepResult{
               leaves(taken_as<C>(call_step<WithIndex>(step, index, rebuild(start, carry), rows))), {}};
         },
-        leaves(start), n, xs, options.until, where);
+        leaves(start), n, options, where);
     return rebuild(start, r.carry);
   } else {
     static_assert(stands_for<C, R>(), "scan: step must return its carry, or {carry, out}");

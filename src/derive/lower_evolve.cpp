@@ -38,6 +38,7 @@ class Step {
     ScanParts s;
     s.index = index_;
     s.steps = UOp::share(evolve_.steps());
+    if (evolve_.record().method == Method::Loop) s.method = Method::Loop;
     const UOp q0 = UOp::share(evolve_.q()), p0 = UOp::share(evolve_.p());
     q_ = symbol_like(q0.get());
     p_ = symbol_like(p0.get());

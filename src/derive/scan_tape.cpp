@@ -116,6 +116,7 @@ class Tape {
     ScanParts back;
     back.index = symbol(DType::kInt64, {});
     back.steps = step_.steps;
+    back.method = step_.method;
     const auto given = scan_.cotangents();
     for (std::size_t i = 0; i < scan_.n_carry; ++i) {
       if (!cotangents_[i]) continue;
@@ -130,14 +131,6 @@ class Tape {
       back.carry.push_back(zeros_like(step_.captured[i]));
       back.next.push_back(add(sum, pulled_captured(i)));
     }
-    auto row = [&](const UOp& param, const UOp& values) {
-      back.row_params.push_back(param);
-      back.xs.push_back(reversed(values));
-    };
-    for (std::size_t i = 0; i < scan_.n_carry; ++i) row(step_.carry_params[i], tape[i]);
-    for (std::size_t i = 0; i < scan_.n_xs; ++i) row(step_.row_params[i], step_.xs[i]);
-    for (std::size_t j = scan_.n_carry; j < outputs_.size(); ++j)
-      if (cotangents_[j]) row(cotangents_[j], UOp::share(given[j]));
     back.captured_params = step_.captured_params;
     back.captured = step_.captured;
 
@@ -148,6 +141,20 @@ class Tape {
     for (UOp& b : body)
       b = substitute(b, [&](Node* n) { return n == step_.index.get() ? own_index : UOp(); });
     body = lower_vjps(body);
+    // Rows that the way back reads: of an affine step it reads none, and is affine itself.
+    NodeMap<char> read;
+    std::vector<Node*> roots;
+    for (const UOp& b : body) roots.push_back(b.get());
+    for (Node* n : toposort(roots)) read.insert(n, 1);
+    auto row = [&](const UOp& param, const UOp& values) {
+      if (!read.contains(param.get())) return;
+      back.row_params.push_back(param);
+      back.xs.push_back(reversed(values));
+    };
+    for (std::size_t i = 0; i < scan_.n_carry; ++i) row(step_.carry_params[i], tape[i]);
+    for (std::size_t i = 0; i < scan_.n_xs; ++i) row(step_.row_params[i], step_.xs[i]);
+    for (std::size_t j = scan_.n_carry; j < outputs_.size(); ++j)
+      if (cotangents_[j]) row(cotangents_[j], UOp::share(given[j]));
     const auto outs = body.begin() + static_cast<std::ptrdiff_t>(back.next.size());
     back.outs.assign(outs, body.end());
     back.next.assign(body.begin(), outs);

@@ -9,6 +9,7 @@
 #include "engine/engine.hpp"
 #include "engine/origin.hpp"
 #include "passes/evolve_report.hpp"
+#include "passes/scan_lift.hpp"
 #include "support/records.hpp"
 #include "tensor/access.hpp"
 #include "tensor/engine_hook.hpp"
@@ -26,19 +27,6 @@ constexpr std::size_t kMaxEntries = 16;
 constexpr std::size_t kMaxPlanLines = 20;
 
 std::string tensor_text(const Node* n) { return std::string(name(n->dtype)) + shape_text(n->shape()); }
-
-void report_scan(const Node* n, const Notes* run, const std::string& where, Records& to) {
-  const ScanView s(n);
-  std::string carry;
-  for (Node* c : s.carry()) carry += (carry.empty() ? "" : ", ") + tensor_text(c);
-  const std::string steps =
-      is_const(s.steps()) ? with_commas(const_int(s.steps())) + " steps" : "steps given as a tensor";
-  to.push_back({Finding::kScan, fmt::format("{}, carry {}", steps, carry), where});
-  if (run)
-    run->report(to);
-  else
-    to.push_back({Finding::kChose, "the loop: only evolutions of a Hamiltonian are lifted in this version"});
-}
 
 // What one evolution or scan has to say, and how many of its kind in a row say the same.
 struct Entry {
@@ -73,7 +61,7 @@ struct Entries {
 
 Entries entries_of(const UOp& value) {
   const auto order = toposort(value);
-  NodeMap<std::shared_ptr<const Notes>> runs;      // of evolutions
+  NodeMap<std::shared_ptr<const Notes>> runs;      // of evolutions and scans
   NodeMap<std::shared_ptr<const Origin>> origins;  // of values that let go of their past
   {
     // No value is dropped meanwhile.
@@ -98,7 +86,7 @@ Entries entries_of(const UOp& value) {
       EvolveNotes(n, run ? *run : nullptr).report(records);
       out.add(std::move(records), 1);
     } else if (n->op == Op::SCAN) {
-      report_scan(n, run ? run->get() : nullptr, location_text(n), records);
+      ScanNotes(n, run ? *run : nullptr, location_text(n), labels_of(n)).report(records);
       out.add(std::move(records), 1);
     } else if (const auto* origin = origins.find(n)) {
       if (std::find(told.begin(), told.end(), origin->get()) != told.end()) continue;
@@ -108,7 +96,7 @@ Entries entries_of(const UOp& value) {
         if (s.node->op == Op::EVOLVE)
           EvolveNotes(s.node.get(), s.run, s.where, s.labels).report(of_step);
         else
-          report_scan(s.node.get(), s.run.get(), s.where, of_step);
+          ScanNotes(s.node.get(), s.run, s.where, s.labels).report(of_step);
         out.add(std::move(of_step), s.times);
       }
       out.earlier += (*origin)->earlier;

@@ -39,8 +39,7 @@ std::shared_ptr<const Origin> origin_of(Node* value,
       continue;
     }
     if (n->op != Op::EVOLVE && n->op != Op::SCAN) continue;
-    Origin::Step step{without_data(n), location_text(n), labels_of(n),
-                      n->op == Op::EVOLVE ? notes_of(n) : nullptr, 1};
+    Origin::Step step{without_data(n), location_text(n), labels_of(n), notes_of(n), 1};
     if (const auto same = find_equal(out->steps, step); same != out->steps.end())
       ++same->times;
     else

@@ -26,7 +26,7 @@ struct Origin {
 };
 
 // What `value` comes from: its own past down to realized values, and what those came from. `notes_of`: what the run of an
-// EVOLVE has noted. Null where there is none.
+// EVOLVE or SCAN has noted. Null where there is none.
 std::shared_ptr<const Origin> origin_of(Node* value,
                                         const std::function<std::shared_ptr<const Notes>(Node*)>& notes_of);
 

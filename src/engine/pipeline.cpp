@@ -1,5 +1,6 @@
 #include "engine/pipeline.hpp"
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 
@@ -7,7 +8,9 @@
 #include "derive/scan_tape.hpp"
 #include "passes/check_bounds.hpp"
 #include "passes/loop_lift.hpp"
+#include "passes/scan_lift.hpp"
 #include "rewrite/rewrite.hpp"
+#include "schedule/plan.hpp"
 #include "support/debug.hpp"
 #include "support/env.hpp"
 #include "uop/build.hpp"
@@ -18,15 +21,18 @@
 namespace tinyphys {
 namespace {
 
-// The program with the outputs f(n) in place of GETs of each EVOLVE n; f sees nodes whose sources are replaced.
-template <class F> UOp replace_evolves(const UOp& program, F&& f) {
+// The program with the outputs f(n) in place of GETs of each n of this op, where f gives some; f sees nodes whose sources
+// are replaced.
+template <class F> UOp replace_gets(const UOp& program, Op op, F&& f) {
   NodeMap<std::vector<UOp>> made;
   return rebuild(program, {.ready = [&](Node* n) -> UOp {
                              const auto* of = n->op == Op::GET ? made.find(n->src(0)) : nullptr;
                              return of ? (*of)[static_cast<std::size_t>(n->arg(0))] : UOp();
                            },
                            .after = [&](Node* n, const UOp& now) -> UOp {
-                             if (n->op == Op::EVOLVE) made.insert(n, f(now.get()));
+                             if (n->op != op) return {};
+                             if (std::vector<UOp> outputs = f(now.get()); !outputs.empty())
+                               made.insert(n, std::move(outputs));
                              return {};
                            }});
 }
@@ -52,6 +58,15 @@ UOp pass_simplify(const UOp& program, const PipelineOptions&) {
   return with_outputs(program.get(), simplify(outputs_of(program.get())));
 }
 
+// A loop within a step that takes no longer than what a jump costs beside its arithmetic. It stays in one kernel with the
+// step around it.
+bool is_short(const Node* scan) {
+  const ScanView s(scan);
+  constexpr double kJump_s = 2e-5;
+  return !is_const(s.steps()) ||
+         static_cast<double>(const_int(s.steps())) * estimate_seconds(s.body()) < kJump_s;
+}
+
 // Gradients of evolutions and scans, by a tape of the carries.
 UOp lower_derivatives(const UOp& program) {
   return with_outputs(program.get(), lower_vjps(outputs_of(program.get())));
@@ -63,18 +78,37 @@ bool contains_evolution(const UOp& program) {
   return false;
 }
 
+// Before scans are lifted: the way back through an affine step is affine too.
+UOp pass_derivatives(const UOp& program, const PipelineOptions& options) {
+  if (!contains_evolution(program)) return program;
+  return lower_derivatives(options.body ? program : check_steps(program));
+}
+
 // An energy may itself hold scans and evolutions, whose derivatives appear when the outer evolution is lowered: again
 // until none is left, once a level of nesting.
 UOp pass_evolve(const UOp& program, const PipelineOptions& options) {
   if (!contains_evolution(program)) return program;
-  UOp p = options.body ? program : check_steps(program);
+  UOp p = program;
   while (contains_evolution(p))
-    p = replace_evolves(lower_derivatives(p), [&](Node* n) -> std::vector<UOp> {
+    p = replace_gets(lower_derivatives(p), Op::EVOLVE, [&](Node* n) -> std::vector<UOp> {
       if (options.physics || !EvolveView(n).row().has_loop())
         if (const UOp jump = lift_evolve(n)) return {get(jump, 0), get(jump, 1)};
       return lower_evolve(n);
     });
   return p;
+}
+
+// Before evolutions become scans: what those may be was decided from H.
+UOp pass_scans(const UOp& program, const PipelineOptions& options) {
+  if (!options.physics || !options.lift_scans) return program;
+  return replace_gets(program, Op::SCAN, [&](Node* n) -> std::vector<UOp> {
+    if (options.step && is_short(n)) return {};
+    const UOp jump = lift_scan(n);
+    std::vector<UOp> outputs;
+    for (std::size_t c = 0; jump && c < ScanView(n).n_carry; ++c)
+      outputs.push_back(get(jump, static_cast<std::int64_t>(c)));
+    return outputs;
+  });
 }
 
 // The loop alternative of a jump and the bodies of scans are programs of their own.
@@ -84,6 +118,8 @@ UOp pass_bodies(const UOp& program, const PipelineOptions& options) {
   return rebuild(program, {.after = [&](Node*, const UOp& now) -> UOp {
                    if (now->op != Op::SCAN && now->op != Op::PROPAGATE) return {};
                    inside.step = now->op == Op::SCAN;
+                   inside.lift_scans =
+                       options.lift_scans && now->op == Op::SCAN;  // the loop beside a jump stays one
                    const UOp body = run_passes(now.src(0), inside);
                    std::vector<Node*> src(now->src().begin(), now->src().end());
                    src[0] = body.get();
@@ -100,8 +136,10 @@ struct Pass {
   UOp (*run)(const UOp&, const PipelineOptions&);
 };
 constexpr std::array kPasses{
-    Pass{"simplify", pass_simplify},   Pass{"evolve", pass_evolve},           Pass{"bodies", pass_bodies},
-    Pass{"check bounds", pass_bounds}, Pass{"simplify again", pass_simplify},
+    Pass{"simplify", pass_simplify},       Pass{"derivatives", pass_derivatives},
+    Pass{"lift scans", pass_scans},        Pass{"evolve", pass_evolve},
+    Pass{"bodies", pass_bodies},           Pass{"check bounds", pass_bounds},
+    Pass{"simplify again", pass_simplify},
 };
 
 }  // namespace

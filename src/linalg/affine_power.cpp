@@ -107,12 +107,85 @@ std::vector<WideDD> compose(const std::vector<WideDD>& x, const std::vector<Wide
   return z;
 }
 
+// log2 of a size or an error, so that powers beyond the range of doubles have one too.
+struct Log2 {
+  double log2 = -std::numeric_limits<double>::infinity();
+
+  static Log2 of(double x) { return {std::log2(x)}; }
+  friend Log2 operator*(Log2 a, Log2 b) {
+    const double none = -std::numeric_limits<double>::infinity();
+    return {a.log2 == none || b.log2 == none ? none : a.log2 + b.log2};
+  }
+  friend Log2 operator+(Log2 a, Log2 b) {
+    const double most = std::max(a.log2, b.log2);
+    if (!std::isfinite(most)) return {most};
+    return {most + std::log2(std::exp2(a.log2 - most) + std::exp2(b.log2 - most))};
+  }
+};
+
+// A power as it is held, X (A^k, or A^k - I) and its shift; their norms (largest row sum of |X|, largest entry of the
+// shift), and bounds of how far they are from those of the exact power. In scaled coordinates 2^scale[i] z[i].
+struct Bounds {
+  Log2 norm, error, shift, shift_error;
+};
+
+template <class At> Bounds norms(const std::vector<double>& scale, const At& at) {
+  const auto d = static_cast<long>(scale.size());
+  Bounds b;
+  for (long i = 0; i < d; ++i) {
+    Log2 row;
+    for (long j = 0; j < d; ++j) row = row + at(i, j) * Log2{scale[u(i)] - scale[u(j)]};
+    b.norm.log2 = std::max(b.norm.log2, row.log2);
+    b.shift.log2 = std::max(b.shift.log2, (at(i, d) * Log2{scale[u(i)]}).log2);
+  }
+  return b;
+}
+Bounds norms(const DDMatrix& m, const std::vector<double>& scale) {
+  return norms(scale, [&](long i, long j) { return Log2::of(std::fabs(m.at(i, j).hi)); });
+}
+Bounds norms(const std::vector<WideDD>& m, const std::vector<double>& scale) {
+  const auto d = static_cast<long>(scale.size());
+  return norms(scale, [&](long i, long j) {
+    const WideDD& x = m[u(i * (d + 1) + j)];
+    return Log2{std::log2(std::fabs(x.value.hi)) + static_cast<double>(x.exponent)};
+  });
+}
+
+// Units in which rows and columns are of like size (Osborne 1960): positions and velocities rarely share one.
+std::vector<double> balance(const DDMatrix& b) {
+  const long d = b.rows;
+  std::vector<double> scale(u(d), 0.0);
+  for (int sweep = 0; sweep < 10; ++sweep) {
+    for (long i = 0; i < d; ++i) {
+      Log2 row, column;
+      for (long j = 0; j < d; ++j) {
+        if (j == i) continue;
+        row = row + Log2::of(std::fabs(b.at(i, j).hi)) * Log2{scale[u(i)] - scale[u(j)]};
+        column = column + Log2::of(std::fabs(b.at(j, i).hi)) * Log2{scale[u(j)] - scale[u(i)]};
+      }
+      if (std::isfinite(row.log2) && std::isfinite(column.log2))
+        scale[u(i)] += std::round((column.log2 - row.log2) / 2);
+    }
+  }
+  return scale;
+}
+
+// Of X after Y, whose norms are those of `z`: what X and Y are off by, and the rounding of the product.
+Bounds product_bounds(const Bounds& x, const Bounds& y, Bounds z, long d, bool minus_identity) {
+  const Log2 rounding = Log2::of(static_cast<double>(d + 4) * 0x1p-103);
+  z.error = x.norm * y.error + x.error * y.norm + x.error * y.error + rounding * x.norm * y.norm;
+  if (minus_identity) z.error = z.error + x.error + y.error + rounding * (x.norm + y.norm);
+  z.shift_error = x.shift_error + x.norm * y.shift_error + x.error * (y.shift + y.shift_error) +
+                  rounding * (x.norm * y.shift + x.shift + y.shift);
+  if (minus_identity) z.shift_error = z.shift_error + y.shift_error;
+  return z;
+}
+
 struct Power {
   DDMatrix narrow;
   std::vector<WideDD> wide;
-  double log2_peak = 0.0;  // at least that of the identity
-
-  void saw(double log2_size) { log2_peak = std::max(log2_peak, log2_size); }
+  Bounds bounds;
+  Log2 peak = Log2::of(1.0), shift_peak;  // the largest norm of A^k met on the way, and of its shift
 };
 
 double log2_entry(const DDMatrix& m, long cols) { return std::log2(max_entry(m, cols)); }
@@ -126,37 +199,48 @@ double log2_entry(const std::vector<WideDD>& m, long d) {
 }
 
 // base^steps by squaring, steps >= 1; narrow until an entry passes the threshold.
-Power raise(DDMatrix base, std::int64_t steps, bool minus_identity) {
+Power raise(DDMatrix base, Bounds bounds, const std::vector<double>& scale, std::int64_t steps,
+            bool minus_identity) {
   const long d = base.rows;
   Power result;
-  bool started = false, wide = false;
+  bool started = false;
   std::vector<WideDD> wide_base;
+  const auto too_large = [&](const DDMatrix& m) { return !(max_entry(m, d + 1) < kWideThreshold); };
+  // The next product must not overflow before it is looked at.
+  const auto widen_if_needed = [&] {
+    if (!wide_base.empty() || (!too_large(base) && !(started && too_large(result.narrow)))) return;
+    wide_base = widen(base);
+    if (started) result.wide = widen(result.narrow);
+  };
+  const auto saw = [&](const Bounds& b) {
+    const Log2 of_power = minus_identity ? b.norm + Log2::of(1.0) : b.norm;
+    result.peak.log2 = std::max(result.peak.log2, of_power.log2);
+    result.shift_peak.log2 = std::max(result.shift_peak.log2, b.shift.log2);
+  };
+  saw(bounds);
   for (std::int64_t rest = steps;;) {
+    widen_if_needed();
+    const bool wide = !wide_base.empty();
     if ((rest & 1) != 0) {
       if (wide) {
         result.wide = started ? compose(result.wide, wide_base, d) : wide_base;
       } else {
         result.narrow = started ? compose(result.narrow, base, minus_identity) : base;
       }
-      result.saw(wide ? log2_entry(result.wide, d) : log2_entry(result.narrow, d));
+      const Bounds size = wide ? norms(result.wide, scale) : norms(result.narrow, scale);
+      result.bounds = started ? product_bounds(result.bounds, bounds, size, d, minus_identity) : bounds;
+      saw(result.bounds);
       started = true;
     }
     rest >>= 1;
     if (rest == 0) break;
-    if (wide) {
+    if (wide)
       wide_base = compose(wide_base, wide_base, d);
-      result.saw(log2_entry(wide_base, d));
-      continue;
-    }
-    base = compose(base, base, minus_identity);
-    result.saw(log2_entry(base, d));
-    // Neither this square nor the next product with the result may overflow before it is looked at.
-    if (!(max_entry(base, d + 1) < kWideThreshold) ||
-        (started && !(max_entry(result.narrow, d + 1) < kWideThreshold))) {
-      wide = true;
-      wide_base = widen(base);
-      if (started) result.wide = widen(result.narrow);
-    }
+    else
+      base = compose(base, base, minus_identity);
+    const Bounds size = wide ? norms(wide_base, scale) : norms(base, scale);
+    bounds = product_bounds(bounds, bounds, size, d, minus_identity);
+    saw(bounds);
   }
   return result;
 }
@@ -228,23 +312,24 @@ AffinePower affine_power(const AffineMap& map, std::int64_t steps) {
     p.identity_ = true;
     return p;
   }
-  Power power;
-  if (max_entry(base, map.d + 1) >= kWideThreshold) {
-    // The first square could overflow already.
-    std::vector<WideDD> square = widen(base);
-    bool started = false;
-    for (std::int64_t rest = steps; rest != 0; rest >>= 1) {
-      if ((rest & 1) != 0) power.wide = started ? compose(power.wide, square, map.d) : square;
-      started = started || (rest & 1) != 0;
-      if (rest > 1) square = compose(square, square, map.d);
-    }
-  } else {
-    power = raise(base, steps, true);
-  }
-  p.log2_peak_ = power.log2_peak;
+  p.scale_ = balance(map.b);
+  Bounds start = norms(base, p.scale_);
+  start.error = Log2::of(map.relative_error) * (start.norm + Log2::of(1.0));
+  start.shift_error = Log2::of(map.relative_error) * start.shift;
+  const auto keep_bounds = [&](const Power& power) {
+    // Step k's error is carried on by the powers before and after it: at most N errors times the largest power squared,
+    // with room for powers between those that were met.
+    constexpr double kRoom = 16;
+    const Log2 rounding = Log2::of(kRoom * static_cast<double>(steps) *
+                                   (static_cast<double>(map.d + 4) * 0x1p-103 + map.relative_error)) *
+                          power.peak * power.peak;
+    p.log2_error_ = std::min(power.bounds.error.log2, rounding.log2);
+    p.log2_shift_error_ = std::min(power.bounds.shift_error.log2, (rounding * power.shift_peak).log2);
+  };
+  Power power = raise(base, start, p.scale_, steps, true);
+  keep_bounds(power);
   if (!power.wide.empty()) {
     p.log2_size_ = log2_entry(power.wide, map.d);
-    p.log2_peak_ = std::max(p.log2_peak_, p.log2_size_);
     p.wide_ = std::move(power.wide);
     return p;
   }
@@ -255,8 +340,13 @@ AffinePower affine_power(const AffineMap& map, std::int64_t steps) {
   if (max_entry(plain, map.d) < kDecayed) {
     DDMatrix a = base;
     for (long i = 0; i < map.d; ++i) a.set(i, i, a.at(i, i) + 1.0);
-    Power decayed = raise(std::move(a), steps, false);
+    Bounds of_a = norms(a, p.scale_);
+    of_a.error = start.error + Log2::of(0x1p-104) * of_a.norm;
+    of_a.shift_error = start.shift_error;
+    Power decayed = raise(std::move(a), of_a, p.scale_, steps, false);
     if (decayed.wide.empty()) {
+      keep_bounds(decayed);
+      p.log2_size_ = log2_entry(decayed.narrow, map.d);
       p.power_ = std::move(decayed.narrow);
       p.minus_identity_ = false;
       return p;
@@ -264,6 +354,20 @@ AffinePower affine_power(const AffineMap& map, std::int64_t steps) {
   }
   p.power_ = std::move(power.narrow);
   return p;
+}
+
+double AffinePower::error_bounds(const double* z, const double* out, double* bounds) const {
+  std::fill_n(bounds, d_, 0.0);
+  if (identity_) return 0.0;
+  const auto size = [&](const double* x) {
+    Log2 most;
+    for (long i = 0; i < d_; ++i)
+      most.log2 = std::max(most.log2, (Log2::of(std::fabs(x[i])) * Log2{scale_[u(i)]}).log2);
+    return most;
+  };
+  const Log2 bound = Log2{log2_error_} * size(z) + Log2{log2_shift_error_};
+  for (long i = 0; i < d_; ++i) bounds[i] = std::exp2(bound.log2 - scale_[u(i)]);
+  return std::isfinite(bound.log2) ? std::exp2(bound.log2 - size(out).log2) : 0.0;
 }
 
 void AffinePower::apply(const DD* z, DD* out) const {
@@ -300,6 +404,19 @@ void AffinePower::apply(const DD* z, DD* out) const {
 }
 
 void AffinePower::apply(const double* z, double* out) const {
+  // Many small systems: without an allocation.
+  constexpr long kSmall = 8;
+  if (!identity_ && wide_.empty() && d_ <= kSmall &&
+      std::all_of(z, z + d_, [](double x) { return std::fabs(x) < 0x1p300; })) {
+    double result[kSmall];
+    for (long i = 0; i < d_; ++i) {
+      DD sum = power_.at(i, d_);
+      for (long j = 0; j < d_; ++j) sum = sum + power_.at(i, j) * z[j];
+      result[i] = minus_identity_ ? (sum + z[i]).hi : sum.hi;
+    }
+    std::copy_n(result, d_, out);
+    return;
+  }
   std::vector<DD> in(z, z + d_);
   if (identity_) {
     std::copy_n(z, d_, out);

@@ -18,7 +18,9 @@ struct AffineMap {
   long d = 0;
   DDMatrix b;             // A - I, d x d
   std::vector<DD> shift;  // d
-  std::string reason;     // set where the map could not be made
+  // How far entries may be from the exact ones, relative to their row of A and to the shift.
+  double relative_error = 0.0;
+  std::string reason;  // set where the map could not be made
 };
 
 // A double-double with an exponent of its own: value * 2^exponent.
@@ -35,10 +37,13 @@ class AffinePower {
   // N.
   const std::string& reason() const { return reason_; }
   long order() const { return d_; }
-  // log2 of the largest entry of A^N, and of the largest on the way there (A^1, A^2, A^4, ... and their products).
+  // log2 of the largest entry of A^N.
   double log2_size() const { return log2_size_; }
-  double log2_peak() const { return log2_peak_; }
-
+  // How far each entry of out = apply(z) may be from the exact N-th iterate, but for its last rounding. The smaller of two
+  // bounds, both in balanced units: every product adds (d + 4) 2^-103 |X| |Y| to what its factors are off by; or N errors
+  // of a step, each carried on by powers as large as the largest that was met. Returns the bound relative to the largest
+  // entry of out, in those units.
+  double error_bounds(const double* z, const double* out, double* bounds) const;
   // z -> the N-th iterate; d entries each, may alias. Growth beyond the range ends in infinities, never in
   // NaN (finite inputs).
   void apply(const double* z, double* out) const;
@@ -47,7 +52,8 @@ class AffinePower {
  private:
   friend AffinePower affine_power(const AffineMap& map, std::int64_t steps);
   long d_ = 0;
-  double log2_size_ = 0.0, log2_peak_ = 0.0;
+  double log2_size_ = 0.0, log2_error_ = 0.0, log2_shift_error_ = 0.0;
+  std::vector<double> scale_;   // log2 of the balanced units
   bool identity_ = false;       // zero steps
   bool minus_identity_ = true;  // `power_` holds A^N - I, else A^N
   DDMatrix power_;              // d x (d + 1): the last column is the shift

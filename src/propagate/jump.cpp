@@ -171,7 +171,11 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
     notes.refused.push_back("jump: " + prepared->system->form.reason);
     return result;
   }
-  for (const HostValue& v : state) task.state.push_back(static_cast<const double*>(v.data));
+  std::vector<double> numbers(state.size());
+  for (std::size_t i = 0; i < state.size(); ++i) {
+    if (!state[i].data) numbers[i] = from_bits(state[i].scalar);
+    task.state.push_back(state[i].data ? static_cast<const double*>(state[i].data) : &numbers[i]);
+  }
   task.out.assign(out.begin(), out.end());
 
   // The cheapest first; one that turns out not to hold makes place for the next.

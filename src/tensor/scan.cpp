@@ -34,14 +34,16 @@ void wrong_until(std::size_t taken, std::size_t given, Where where) {
        where);
 }
 
-StepResult scan(const StepFunction& step, const std::vector<Tensor>& carry, std::int64_t n,
-                const std::vector<Tensor>& xs, const Until& until, Where where) {
+StepResult record_scan(const StepFunction& step, const std::vector<Tensor>& carry, std::int64_t n,
+                       const ScanOptions& options, Where where) {
   constexpr std::string_view kCall = "scan";
+  const std::vector<Tensor>& xs = options.xs.list();
   if (n < 0) fail(kCall, "the number of steps is " + std::to_string(n), where);
 
   ScanParts s;
   s.index = symbol(DType::kInt64, {});
   s.steps = constant_int(n);
+  s.method = options.method;
   std::vector<Tensor> carry_symbols, rows;
   for (const Tensor& c : carry) {
     s.carry.push_back(front::value(c, kCall, where));
@@ -78,8 +80,8 @@ StepResult scan(const StepFunction& step, const std::vector<Tensor>& carry, std:
            where);
   }
   for (const Tensor& o : next.outs) s.outs.push_back(front::value(o, kCall, where));
-  if (until) {
-    s.until = front::value(until(next.carry, where), kCall, where);
+  if (options.until) {
+    s.until = front::value(options.until(next.carry, where), kCall, where);
     if (s.until->dtype != DType::kBool || !s.until->shape().empty())
       fail(kCall, ".until must give a bool scalar, got " + describe(s.until.get()), where);
   }

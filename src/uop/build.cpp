@@ -179,7 +179,8 @@ UOp make_scan(const ScanParts& s) {
   append(src, s.captured);
   append(src, extra);
   Dims arg{static_cast<std::int64_t>(s.carry.size()), static_cast<std::int64_t>(s.xs.size())};
-  if (s.until) arg.push_back(1);
+  if (s.until || s.method != Method::Default) arg.push_back(s.until ? 1 : 0);
+  if (s.method != Method::Default) arg.push_back(static_cast<std::int64_t>(s.method));
   UOp scan = make(Op::SCAN, std::span<const UOp>(src), arg);
   if (!labels.places.empty()) set_labels(scan.get(), std::move(labels));
   return scan;
@@ -190,6 +191,7 @@ ScanParts open_scan(const Node* n) {
   ScanParts s;
   s.index = symbol(DType::kInt64, {});
   s.steps = UOp::share(scan.steps());
+  s.method = scan.method;
   std::vector<UOp> args{s.index};
   const auto open = [&](std::span<Node* const> values, std::vector<UOp>& own, std::vector<UOp>& params,
                         bool row) {

@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "tinyphys/integrator.hpp"
 #include "uop/uop.hpp"
 
 namespace tinyphys {
@@ -84,6 +85,7 @@ struct ScanParts {
   std::vector<UOp> next;  // the carry that leaves the step
   std::vector<UOp> outs;  // stacked
   UOp until;  // bool scalar over next and the params: the step is the last one when true; may be null
+  Method method = Method::Default;
 };
 
 // Whatever else the body holds (data, numbers, symbols of outer traces) is captured too. GETs as in scan_layout.hpp.

@@ -2,9 +2,10 @@
 //
 // A body is a LAMBDA: closed, its free values are PARAM nodes numbered from 0 (kind 0, tensor).
 //
-//   SCAN    src  [body, steps, carry..., xs..., captured...]         arg [n_carry, n_xs] or [n_carry, n_xs, 1]
+//   SCAN    src  [body, steps, carry..., xs..., captured...]         arg [n_carry, n_xs] then until (0, 1) and the method,
+//           where they are not 0
 //           body params [index, carry..., one slice of each xs..., captured...]; outputs [carry'..., out...], and last a
-//           bool scalar `until` where there is a third arg: the step after which it is true is the last one.
+//           bool scalar `until` where args say so: the step after which it is true is the last one.
 //           GET i < n_carry is the last carry; GET n_carry + j stacks out j along a new leading axis [steps, ...] (0 in
 //           the rows of steps that `until` left out). index is the int64 step number; steps is an int64 scalar CONST (or
 //           a scalar slot). Made by make_scan (build.hpp).
@@ -39,11 +40,13 @@ struct ScanView {
         n_carry(static_cast<std::size_t>(n->arg(0))),
         n_xs(static_cast<std::size_t>(n->arg(1))),
         has_until(n->n_arg > 2 && n->arg(2) != 0),
+        method(n->n_arg > 3 ? static_cast<Method>(n->arg(3)) : Method::Default),
         n_out(n->src(0)->n_src - n_carry - has_until),
         n_captured(n->src(0)->arg(0) - 1 - n->arg(0) - n->arg(1)) {}
   const Node* node;
   std::size_t n_carry, n_xs;
   bool has_until;
+  Method method;
   std::size_t n_out;
   std::int64_t n_captured;
 

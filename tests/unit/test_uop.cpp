@@ -3,6 +3,7 @@
 #include <atomic>
 #include <ctime>
 #include <limits>
+#include <regex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -134,6 +135,10 @@ TEST_CASE("locations: the outermost scope, one entry a call site") {
 }
 
 TEST_CASE("a graph as text") {
+  // Equal nodes of other tests may be alive in cached plans, with their places.
+  const auto to_text = [](const UOp& root) {
+    return std::regex_replace(tinyphys::to_text(root), std::regex("   [a-z_]+\\.cpp:[0-9]+"), "");
+  };
   const UOp x = symbol(DType::kFloat64, Dims{2, 3}), k = symbol(DType::kInt64, {});
   const UOp half = make(Op::EXPAND, {make(Op::RESHAPE, {constant(0.5)}, {1, 1})}, {2, 3});
   const UOp square = mul(x, x);

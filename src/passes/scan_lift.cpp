@@ -1,0 +1,194 @@
+#include "passes/scan_lift.hpp"
+
+#include <algorithm>
+#include <mutex>
+#include <unordered_map>
+
+#include <fmt/format.h>
+
+#include "rewrite/rewrite.hpp"
+#include "support/env.hpp"
+#include "uop/build.hpp"
+#include "uop/graph.hpp"
+#include "uop/scan_layout.hpp"
+
+namespace tinyphys {
+namespace {
+
+std::vector<StateGroup> groups_of(const Node* step, std::size_t n_carry) {
+  std::vector<StateGroup> g(static_cast<std::size_t>(step->arg(0)), StateGroup::kNone);
+  std::fill_n(g.begin() + 1, n_carry, StateGroup::kQ);
+  return g;
+}
+
+std::vector<std::string> names_of(const ScanView& s) {
+  std::vector<std::string> names{"i"};
+  for (std::size_t c = 0; c < s.n_carry; ++c) names.push_back(s.n_carry == 1 ? "z" : "z" + std::to_string(c));
+  for (std::size_t i = 0; i < s.n_xs + static_cast<std::size_t>(s.n_captured); ++i)
+    names.push_back("x" + std::to_string(i));
+  return names;
+}
+
+// Why a loop of this form is no power of one map, whatever its step computes.
+std::string refusal(const ScanView& s, const std::vector<std::string>& names, Op& culprit) {
+  if (s.n_carry == 0) return "it carries nothing from step to step";
+  if (s.has_until) return "it ends on a condition (.until)";
+  if (s.n_xs > 0) return "its steps read .xs";
+  if (s.n_out > 0) return "it stacks an output of each step";
+  for (std::size_t c = 0; c < s.n_carry; ++c)
+    if (const DType d = s.carry()[c]->dtype; d != DType::kFloat64)
+      return fmt::format(
+          "carry {} is {}{}", c, name(d),
+          is_float(d) ? ": jumps are made in float64" : ": integers are never lifted in floating point");
+  for (Node* n : toposort(s.body()->src()))
+    for (Node* x : n->src())
+      if (x->op == Op::PARAM && x->arg(0) == 0) {
+        culprit = n->op;
+        return "the step depends on its number: " + located_infix(n, names);
+      }
+  return {};
+}
+
+// The body as recognition reads it, over [index, carry..., captured..., taken out...].
+struct ReadStep {
+  UOp step;
+  // State-independent subgraphs that round, over the body's PARAMs: to the jump they are numbers.
+  std::vector<UOp> taken_out;
+};
+ReadStep read_step(const ScanView& s) {
+  Independent split = take_out_independent(s.body(), groups_of(s.body(), s.n_carry));
+  return {with_outputs(split.body.get(), simplify_for_recognition(outputs_of(split.body.get()))),
+          std::move(split.values)};
+}
+
+void prove(const ScanView& s, std::vector<std::string> names, StepProof& proof) {
+  const ReadStep read = read_step(s);
+  const auto own = names;
+  for (const UOp& v : read.taken_out) names.push_back("(" + to_infix(v.get(), 30, own) + ")");
+  const auto groups = groups_of(read.step.get(), s.n_carry);
+  const DegreeBound bound = bound_degree(read.step.get(), groups, 1, names);
+  proof.bound = bound.worst.joint;
+  if (bound.culprit) proof.culprit = bound.culprit->op;
+  if (bound.worst.finite() && proof.bound <= 1) {
+    proof.affine = true;
+    return;
+  }
+  proof.refused = bound.reason;
+  if (!bound.worst.finite()) return;
+  // Numbers of the step are arguments of a plan: what holds for all of them decides, not what they are.
+  proof.identity = test_degree(read.step.get(), groups, bound, 1, {});
+  proof.affine = proof.identity.holds;
+  if (!proof.affine) proof.refused = proof.identity.reason;
+}
+
+// A number when the plan runs: the loop takes it as one.
+bool is_number(const Node* n) { return n->op == Op::CONST || (n->op == Op::PARAM && n->arg(2) != 0); }
+
+UOp lambda(std::span<const UOp> outputs, std::size_t n_params) {
+  const auto n = static_cast<std::int64_t>(n_params);
+  return make(Op::LAMBDA, outputs, std::span<const std::int64_t>(&n, 1));
+}
+
+}  // namespace
+
+std::shared_ptr<const StepProof> prove_step(const Node* scan) {
+  struct Cache {
+    std::mutex mutex;
+    std::unordered_map<const Node*, std::pair<UOp, std::shared_ptr<const StepProof>>> proofs;
+  };
+  static auto* cache = new Cache;  // outlives static handles
+  constexpr std::size_t kMaxProofs = 1024;
+  const ScanView s(scan);
+  const auto names = names_of(s);
+  auto proof = std::make_shared<StepProof>();
+  proof->refused = refusal(s, names, proof->culprit);
+  if (!proof->refused.empty()) return proof;
+  // The proof is of the body and its layout.
+  const UOp key = make(Op::SINK, {UOp::share(s.body())}, scan->arg());
+  {
+    std::lock_guard lock(cache->mutex);
+    if (auto it = cache->proofs.find(key.get()); it != cache->proofs.end()) return it->second.second;
+  }
+  prove(s, names, *proof);
+  std::lock_guard lock(cache->mutex);
+  if (cache->proofs.size() >= kMaxProofs) cache->proofs.clear();
+  cache->proofs.try_emplace(key.get(), key, proof);
+  return proof;
+}
+
+UOp lift_scan(const Node* scan) {
+  const ScanView s(scan);
+  if (s.method == Method::Loop) return {};
+  if (!prove_step(scan)->affine) return {};
+  const ReadStep read = read_step(s);
+  LocationScope at(first_location(scan));
+  std::vector<UOp> src{UOp(), UOp(), UOp::share(s.steps())};
+  for (Node* c : s.carry()) src.push_back(UOp::share(c));
+  for (Node* c : s.captured()) src.push_back(UOp::share(c));
+  const std::size_t n_loop_params = src.size() - 2;
+  // What was taken out of the step is computed by the runtime, once, and comes in as data.
+  std::vector<UOp> arguments{constant_int(0)};
+  arguments.insert(arguments.end(), src.begin() + 3, src.end());
+  for (const UOp& v : read.taken_out)
+    src.push_back(substitute(v, [&](Node* n) {
+      return n->op == Op::PARAM ? arguments[static_cast<std::size_t>(n->arg(0))] : UOp();
+    }));
+
+  std::vector<UOp> params;
+  for (std::size_t i = 2; i < src.size(); ++i)
+    params.push_back(
+        param(static_cast<std::int64_t>(i) - 2, src[i]->dtype, src[i]->shape(), is_number(src[i].get())));
+  std::vector<UOp> inner{UOp::share(s.body())};
+  inner.insert(inner.end(), params.begin(), params.begin() + static_cast<std::ptrdiff_t>(n_loop_params));
+  const UOp loop = make(Op::SCAN, std::span<const UOp>(inner), scan->arg());
+  std::vector<UOp> outputs;
+  for (std::size_t c = 0; c < s.n_carry; ++c) outputs.push_back(get(loop, static_cast<std::int64_t>(c)));
+  src[0] = lambda(outputs, params.size());
+
+  std::vector<UOp> step_at{constant_int(0)};
+  for (std::size_t i = 3; i < src.size(); ++i)
+    step_at.push_back(param(static_cast<std::int64_t>(i) - 3, src[i]->dtype, src[i]->shape()));
+  src[1] = lambda(tinyphys::apply(read.step.get(), step_at), src.size() - 3);
+  return make(Op::PROPAGATE, std::span<const UOp>(src),
+              std::initializer_list<std::int64_t>{static_cast<std::int64_t>(PropagateKind::kAffine),
+                                                  static_cast<std::int64_t>(s.n_carry)});
+}
+
+ScanNotes::ScanNotes(const Node* scan, std::shared_ptr<const Notes> run, std::string where, Labels labels)
+    : where_(std::move(where)), labels_(std::move(labels)), run_(std::move(run)), proof_(prove_step(scan)) {
+  const ScanView s(scan);
+  std::string carry;
+  for (Node* c : s.carry())
+    carry += (carry.empty() ? "" : ", ") + std::string(name(c->dtype)) + shape_text(c->shape());
+  what_ = fmt::format(
+      "{}, carry {}",
+      is_const(s.steps()) ? with_commas(const_int(s.steps())) + " steps" : "steps given as a tensor", carry);
+  asked_for_loop_ = s.method == Method::Loop;
+}
+
+void ScanNotes::report(Records& to) const {
+  to.push_back({Finding::kScan, what_, where_});
+  const auto loop = [&](const std::string& why) {
+    to.push_back({Finding::kRefused, "jump: " + why});
+    to.push_back({Finding::kChose, "the loop"});
+  };
+  if (!proof_->affine) return loop(with_own_places(proof_->refused, labels_, proof_->culprit));
+  Record proved{Finding::kProved,
+                fmt::format("the step is affine in its carry: degree bound {}", proof_->bound)};
+  if (proof_->identity.primes > 0) {
+    const double error = std::max(proof_->identity.error_probability, 1e-300);
+    proved.text +=
+        fmt::format(", lowered to 1 by the identity test in F_p for {} random primes p, error < {:.0e}",
+                    proof_->identity.primes, error);
+    proved.numbers = {{"primes", static_cast<std::int64_t>(proof_->identity.primes)},
+                      {"error_probability", error}};
+  }
+  to.push_back(std::move(proved));
+  if (asked_for_loop_) return loop("Method::Loop asks for the loop");
+  if (!env::optimize()) return loop("TINYPHYS_OPT=0");
+  if (run_) return run_->report(to);
+  to.push_back(
+      {Finding::kOffers, "powered step matrix (class exact); jump or loop is decided by cost when it runs"});
+}
+
+}  // namespace tinyphys

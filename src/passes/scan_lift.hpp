@@ -1,0 +1,45 @@
+// A user's SCAN whose step is affine in its carry -> PROPAGATE: z' = A z + b, n times, becomes one jump (PHYSICS
+// section 2). Damped oscillators, filters, explicit heat and wave steps, Markov chains.
+//
+// This pass decides on structure only, as loop_lift does for evolutions of a Hamiltonian.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "analysis/identity.hpp"
+#include "support/records.hpp"
+#include "uop/uop.hpp"
+
+namespace tinyphys {
+
+// What is proved of the body of a SCAN; the same for all SCANs of one body.
+struct StepProof {
+  bool affine = false;
+  std::string refused;   // why it is no map to be lifted
+  Op culprit = Op::GET;  // of the node that the reason names
+  int bound = 0;         // of the degree
+  IdentityTest identity;
+};
+std::shared_ptr<const StepProof> prove_step(const Node* scan);
+
+// The PROPAGATE in place of a SCAN, or nothing when it stays a loop.
+UOp lift_scan(const Node* scan);
+
+// What explain() says of a scan: what was asked for, what is proved of its step, and what its run decided.
+class ScanNotes final : public Notes {
+ public:
+  // `run`: what the Guard of its jump has noted; null before it has run, and where there was no Guard.
+  ScanNotes(const Node* scan, std::shared_ptr<const Notes> run, std::string where, Labels labels);
+  void report(Records& to) const override;
+
+ private:
+  std::string what_, where_;
+  Labels labels_;
+  std::shared_ptr<const Notes> run_;
+  bool asked_for_loop_ = false;
+  std::shared_ptr<const StepProof> proof_;
+};
+
+}  // namespace tinyphys

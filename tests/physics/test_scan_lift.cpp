@@ -1,0 +1,287 @@
+// Loops of one's own whose step is affine in the carry become one jump: against the loop in quad precision with the same
+// double inputs; near misses stay loops and say why.
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "engine/engine.hpp"
+#include "lift_helpers.hpp"
+#include "support/env.hpp"
+
+namespace tp = tinyphys;
+using tp::Tensor;
+using namespace tp::testing;
+
+namespace {
+
+using Tensors = std::vector<Tensor>;
+
+std::vector<double> values(const Tensors& xs) {
+  std::vector<double> all;
+  for (const Tensor& x : xs)
+    for (const double v : x.to_vector<double>()) all.push_back(v);
+  return all;
+}
+// The recorded loop, every number a quad.
+std::vector<tp::Quad> quad_values(const Tensors& xs) {
+  std::vector<tp::UOp> held;
+  std::vector<tp::Node*> roots;
+  for (const Tensor& x : xs) roots.push_back(held.emplace_back(tp::uop(x)).get());
+  std::vector<tp::Quad> all;
+  for (const auto& v : tp::evaluate<tp::Quad>(roots)) all.insert(all.end(), v.real.begin(), v.real.end());
+  return all;
+}
+
+struct Outcome {
+  std::vector<double> jump;
+  double jump_error, loop_error;
+  std::string report;
+};
+// `run`: the final carry for a method.
+Outcome compare(const std::function<Tensors(tp::Method)>& run) {
+  const Tensors lifted = run(tp::Method::Default), looped = run(tp::Method::Loop);
+  const auto exact = quad_values(run(tp::Method::Loop));
+  Outcome out;
+  out.jump = values(lifted);
+  out.jump_error = relative_error(out.jump, exact);
+  out.loop_error = relative_error(values(looped), exact);
+  out.report = tp::explain(lifted[0]).text;
+  CHECK(contains(tp::explain(looped[0]).text, "Method::Loop asks for the loop"));
+  return out;
+}
+void check_lifted(const Outcome& o) {
+  INFO(o.report);
+  CHECK(contains(o.report, "proved   the step is affine in its carry"));
+  CHECK(contains(o.report, "chose    powered step matrix (class exact)"));
+  CHECK(o.jump_error <= std::max(o.loop_error, 3e-16));
+}
+void check_looped(const Tensor& x, const std::string& why) {
+  (void)x.to_vector<double>();
+  const std::string report = tp::explain(x).text;
+  INFO(report);
+  CHECK(contains(report, why));
+  CHECK(contains(report, "chose    the loop"));
+}
+Tensors list(const std::tuple<Tensor, Tensor>& t) { return {std::get<0>(t), std::get<1>(t)}; }
+
+}  // namespace
+
+TEST_CASE("a damped oscillator of one's own: under, critically and over damped") {
+  const double w2 = 3.1, h = 1e-3;
+  for (const double c : {0.02, 2 * std::sqrt(3.1), 11.0}) {
+    const auto run = [&](tp::Method method) {
+      return list(tp::scan(
+          [&](const Tensor& x, const Tensor& v) {
+            const Tensor next = v - h * (w2 * x + c * v);
+            return std::tuple{x + h * next, next};
+          },
+          std::tuple{Tensor::from({1.0}), Tensor::from({0.3})}, 20000, {.method = method}));
+    };
+    check_lifted(compare(run));
+  }
+}
+
+TEST_CASE("a step with a constant part, a Jordan block, and growth to infinity without NaN") {
+  const auto shear = [](tp::Method method) {
+    return list(tp::scan(
+        [](const Tensor& x, const Tensor& v) {
+          return std::tuple{x + 0.01 * v, v - 0.01 * 9.81};
+        },
+        std::tuple{Tensor(2.0), Tensor(5.0)}, 10000, {.method = method}));
+  };
+  check_lifted(compare(shear));
+  const auto grow = [](const Tensor& start, std::int64_t n) {
+    return tp::scan([](const Tensor& x) { return 1.5 * x + 0.25; }, start, n);
+  };
+  const Tensor large = grow(Tensor::from({1.0, -1.0}), 100'000'000);
+  const auto v = large.to_vector<double>();
+  CHECK(v[0] == std::numeric_limits<double>::infinity());
+  CHECK(v[1] == -std::numeric_limits<double>::infinity());
+  const std::string report = tp::explain(large).text;
+  INFO(report);
+  CHECK(contains(report, "chose    powered step matrix"));
+  CHECK(contains(report, "warns"));
+  // On the unstable fixed point the parts of the jump cancel: the loop stays there, and is taken.
+  const Tensor fixed = grow(Tensor::from({-0.5}), 1'000'000);
+  CHECK(fixed.item<double>() == -0.5);
+  CHECK(contains(tp::explain(fixed).text, "its error may be larger than the loop's"));
+}
+
+TEST_CASE("a rotation a million million times") {
+  const double c = 0.8, s = 0.6;  // as doubles they are no rotation: |z| = 1 + 4e-17
+  const std::int64_t n = 1'000'000'000'000;
+  const auto z = tp::scan(
+      [&](const Tensor& x, const Tensor& y) {
+        return std::tuple{c * x - s * y, s * x + c * y};
+      },
+      std::tuple{Tensor(1.0), Tensor(0.0)}, n);
+  // (c + i s)^n by squaring in quad.
+  tp::Quad re = 1, im = 0, a = c, b = s;
+  for (std::int64_t k = n; k; k >>= 1) {
+    if (k & 1) {
+      const tp::Quad t = re * a - im * b;
+      im = re * b + im * a;
+      re = t;
+    }
+    const tp::Quad t = a * a - b * b;
+    b = tp::Quad(2.0) * a * b;
+    a = t;
+  }
+  CHECK(std::get<0>(z).item<double>() == doctest::Approx(static_cast<double>(re)).epsilon(1e-12));
+  CHECK(std::get<1>(z).item<double>() == doctest::Approx(static_cast<double>(im)).epsilon(1e-12));
+}
+
+TEST_CASE("heat in a rod, a wave, a filter with memory, a Markov chain") {
+  const auto heat = [](tp::Method method) {
+    return Tensors{tp::scan(
+        [](const Tensor& u) {
+          const Tensor walled = u.pad({{1, 1}});
+          return u + 0.3 * (walled.slice(0, 2) - 2.0 * u + walled.slice(0, 0, -2));
+        },
+        tp::sin(Tensor::arange(24.0)) + 2.0, 5000, {.method = method})};
+  };
+  check_lifted(compare(heat));
+  const auto wave = [](tp::Method method) {
+    return list(tp::scan(
+        [](const Tensor& u, const Tensor& before) {
+          const Tensor laplace = u.roll(1, 0) + u.roll(-1, 0) - 2.0 * u;
+          return std::tuple{2.0 * u - before + 0.25 * laplace, u};
+        },
+        std::tuple{tp::cos(Tensor::arange(8.0)), tp::cos(Tensor::arange(8.0))}, 20000, {.method = method}));
+  };
+  check_lifted(compare(wave));
+  const auto filter = [](tp::Method method) {
+    return list(tp::scan(
+        [](const Tensor& y1, const Tensor& y2) {
+          return std::tuple{1.9 * y1 - 0.95 * y2 + 0.05 * 0.7, y1};
+        },
+        std::tuple{Tensor(0.0), Tensor(0.0)}, 4000, {.method = method}));
+  };
+  check_lifted(compare(filter));
+  const Tensor p = Tensor::from({0.9, 0.075, 0.025, 0.15, 0.8, 0.05, 0.25, 0.25, 0.5}, {3, 3});
+  const auto markov = [&](tp::Method method) {
+    return Tensors{tp::scan([&](const Tensor& x) { return matmul(x, p); }, Tensor::from({1.0, 0.0, 0.0}),
+                            5000, {.method = method})};
+  };
+  check_lifted(compare(markov));
+}
+
+TEST_CASE("an ensemble: each system its own block, equal ones share a power") {
+  const Tensor w2 = Tensor::linspace(1.0, 4.0, 500);
+  const auto run = [&](const Tensor& stiffness) {
+    return [&, stiffness](tp::Method method) {
+      return list(tp::scan(
+          [&](const Tensor& x, const Tensor& v) {
+            const Tensor next = v - 1e-2 * (stiffness * x + 0.1 * v);
+            return std::tuple{x + 1e-2 * next, next};
+          },
+          std::tuple{tp::cos(Tensor::arange(500.0)), Tensor::zeros({500})}, 4000, {.method = method}));
+    };
+  };
+  const Outcome different = compare(run(w2));
+  check_lifted(different);
+  CHECK(contains(different.report, "1000 coordinates in 500 blocks, 500 step matrices"));
+  const Outcome same = compare(run(Tensor::full({500}, 2.0)));
+  check_lifted(same);
+  CHECK(contains(same.report, "1000 coordinates in 500 blocks, all of one step matrix"));
+}
+
+TEST_CASE("a product that cancels: decided by the identity test") {
+  const auto run = [](tp::Method method) {
+    return Tensors{
+        tp::scan([](const Tensor& x) { return x + (x + 1.0) * (x + 1.0) - x * x - 2.0 * x - 0.5 * x; },
+                 Tensor::from({0.25}), 3000, {.method = method})};
+  };
+  const Tensors lifted = run(tp::Method::Default);
+  (void)values(lifted);
+  const std::string report = tp::explain(lifted[0]).text;
+  CHECK(contains(report, "lowered to 1 by the identity test"));
+  // x -> x / 2 + 1 has the fixed point 2.
+  CHECK(values(lifted)[0] == doctest::Approx(2.0).epsilon(1e-15));
+}
+
+TEST_CASE("near misses stay loops") {
+  const std::int64_t n = 100'000;
+  check_looped(tp::scan([](const Tensor& x) { return x * 0.5 + 1e-3 * x * x; }, Tensor(0.1), n), "degree 2");
+  check_looped(tp::scan([](const Tensor& x) { return 0.5 * x + 1e-9 * tp::sin(x); }, Tensor(0.1), n), "sin");
+  check_looped(
+      tp::scan([](const Tensor& x) { return tp::where(x < 1.0, 1.01 * x, 0.5 * x); }, Tensor(0.1), n),
+      "refused");
+  check_looped(tp::scan([](const Tensor& x) { return tp::abs(0.5 * x); }, Tensor(0.1), n), "refused");
+  check_looped(
+      tp::scan([](tp::Index i, const Tensor& x) { return 0.5 * x + 1e-6 * i.astype(tp::DType::kFloat64); },
+               Tensor(0.1), n),
+      "the step depends on its number");
+  check_looped(tp::scan([](const Tensor& x, const Tensor& f) { return 0.5 * x + f; }, Tensor(0.1), n,
+                        {.xs = {Tensor::linspace(0.0, 1.0, n)}}),
+               ".xs");
+  check_looped(tp::scan([](const Tensor& x) { return 0.999 * x; }, Tensor(1.0), n,
+                        {.until = [](const Tensor& x) { return x < 1e-3; }}),
+               "ends on a condition");
+  check_looped(tp::scan(
+                   [](const Tensor& x) {
+                     return std::pair{0.999 * x, x};
+                   },
+                   Tensor(1.0), n)
+                   .first,
+               "stacks an output");
+  check_looped(tp::scan([](const Tensor& x) { return 0.5f * x + 1.0f; },
+                        Tensor::full({2}, 1.0, tp::DType::kFloat32), n)
+                   .astype(tp::DType::kFloat64),
+               "float32");
+  const auto counted = tp::scan(
+      [](const Tensor& x, const Tensor& k) {
+        return std::tuple{0.5 * x, k + 1};
+      },
+      std::tuple{Tensor(1.0), Tensor::full({}, 0, tp::DType::kInt64)}, n);
+  check_looped(std::get<0>(counted), "integers are never lifted");
+  CHECK(std::get<1>(counted).item<std::int64_t>() == n);
+  // A cubic term whose number vanishes in one prime field of old.
+  check_looped(
+      tp::scan([](const Tensor& x) { return 0.9 * x + 0.1 * x * x - 0.1 * 0x1p-61 * x * x; }, Tensor(0.1), n),
+      "degree 2");
+}
+
+TEST_CASE("the way back through an affine loop is a jump too") {
+  const std::int64_t n = 1'000'000'000;
+  const double c = 1e-9, w = 2.0, h = 1e-6;
+  const auto run = [&](const Tensor& x0) {
+    return std::get<0>(tp::scan(
+        [&](const Tensor& x, const Tensor& v) {
+          const Tensor next = v - h * (w * x + c * v);
+          return std::tuple{x + h * next, next};
+        },
+        std::tuple{x0, Tensor::from({0.0, 0.0})}, n));
+  };
+  const Tensor x0 = Tensor::from({1.0, 0.5});
+  const Tensor end = run(x0);
+  const Tensor g = tp::gradient(end.sum(), {x0})[0];
+  // x_n is linear in x_0.
+  const auto at_one = run(Tensor::from({1.0, 1.0})).to_vector<double>();
+  const auto got = g.to_vector<double>();
+  CHECK(got[0] == doctest::Approx(at_one[0]).epsilon(1e-12));
+  CHECK(got[1] == doctest::Approx(at_one[0]).epsilon(1e-12));
+}
+
+TEST_CASE("numbers of a lifted step are arguments: other ones compile nothing") {
+  const auto run = [](double a) {
+    return tp::scan([a](const Tensor& x) { return a * x + 0.125; }, Tensor(1.0), 1'000'000).item<double>();
+  };
+  (void)run(0.75);
+  const auto before = tp::plan_counts().made;
+  for (int i = 1; i < 20; ++i) {
+    const double a = 0.7 + 0.01 * i;
+    CHECK(run(a) == doctest::Approx(0.125 / (1 - a)).epsilon(1e-14));
+  }
+  CHECK(tp::plan_counts().made == before);
+}
+
+TEST_CASE("TINYPHYS_OPT=0 lifts nothing") {
+  const tp::env::ScopedOverride plain("TINYPHYS_OPT", "0");
+  check_looped(tp::scan([](const Tensor& x) { return 0.5 * x + 1.0; }, Tensor(0.1), 1000), "TINYPHYS_OPT=0");
+}
