@@ -71,9 +71,9 @@ class Engine final : public EngineHook {
       ready.compile(context.device);
       throw Error("realize", "TINYPHYS_DEVICE=null compiles and runs nothing: there are no values", "", 0);
     }
-    std::vector<StorageRef> results;
+    std::vector<StorageRef>* made;
     try {
-      results = ready.run(canonical.arguments, context);
+      made = &ready.run(canonical.arguments, context);
     } catch (const Error& e) {
       ready.release();
       throw at_own_place(e, roots);
@@ -81,6 +81,7 @@ class Engine final : public EngineHook {
       ready.release();
       throw;
     }
+    std::vector<StorageRef>& results = *made;
     if (wanted.has_origin) record_origins(roots, ready, canonical, results);
     for (std::size_t i = 0; i < roots.size(); ++i) {
       set_storage(roots[i].get(), std::move(results[i]));

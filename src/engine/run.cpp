@@ -4,12 +4,10 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
-#include "linalg/dense.hpp"
-#include "propagate/jump.hpp"
 #include "support/cost_model.hpp"
 #include "support/debug.hpp"
-#include "support/thread_pool.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
 #include "uop/scan_layout.hpp"
@@ -37,114 +35,100 @@ std::int64_t number_bits(DType d, const Argument& a) {
   }
 }
 
-void write_number(DType d, std::int64_t number, char* to) {
-  auto put = [&](auto v) { std::memcpy(to, &v, sizeof v); };
-  switch (d) {
-    case DType::kFloat64: return put(number);
-    case DType::kFloat32: return put(static_cast<float>(from_bits(number)));
-    case DType::kInt64: return put(number);
-    case DType::kInt32: return put(static_cast<std::int32_t>(number));
-    default: return put(static_cast<unsigned char>(number != 0));
-  }
-}
+// Memory that is taken again and again; what was handed on is left to who has it. In a loop it comes to be two, and as
+// many more as passes keep what one of them made.
+struct Pool {
+  std::vector<StorageRef> all;
 
-// Element by element along the last axis, or as one piece where the step there is 1.
-void copy_slice(const Node* n, const char* from, char* to) {
-  const std::size_t rank = n->n_dim, item = item_size(n->dtype);
-  const auto extent = n->src(0)->shape(), shape = n->shape();
-  std::vector<std::int64_t> stride(
-      rank);  // of the source, in bytes, from one element of the slice to the next
-  auto bytes = static_cast<std::int64_t>(item);
-  for (std::size_t d = rank; d-- > 0; bytes *= extent[d]) {
-    from += n->arg(3 * d) * bytes;
-    stride[d] = n->arg(3 * d + 2) * bytes;
+  StorageRef take(DType dtype, std::span<const std::int64_t> shape) {
+    const std::size_t bytes = bytes_of(dtype, shape);
+    for (const StorageRef& s : all)
+      if (s->refs.load(std::memory_order_acquire) == 1 && s->bytes == bytes) return s;
+    all.push_back(allocate(dtype, shape));
+    return all.back();
   }
-  const std::int64_t last = rank == 0 ? 1 : shape[rank - 1];
-  const bool together = rank == 0 || n->arg(3 * rank - 1) == 1;
-  std::vector<std::int64_t> at(rank, 0);
-  for (std::int64_t row = n->size() / last; row-- > 0;) {
-    const char* p = from;
-    for (std::size_t d = 0; d + 1 < rank; ++d) p += at[d] * stride[d];
-    if (together) {
-      std::memcpy(to, p, static_cast<std::size_t>(last) * item);
-      to += static_cast<std::size_t>(last) * item;
-    } else {
-      for (std::int64_t k = 0; k < last; ++k, to += item) std::memcpy(to, p + k * stride[rank - 1], item);
-    }
-    for (std::size_t d = rank < 1 ? 0 : rank - 1; d-- > 0;) {
-      if (++at[d] < shape[d]) break;
-      at[d] = 0;
-    }
-  }
-}
-
-// Predicted seconds of the loop alternative of a PROPAGATE.
-double loop_seconds(const Node* loop, std::int64_t steps, const ScheduleOptions& options) {
-  double t = 0;
-  for (Node* n : toposort(loop->src())) {
-    if (n->op != Op::SCAN) continue;
-    const bool kernel = options.fits_kernel && options.fits_kernel(n);
-    t += estimate_seconds(n->src(0)) + (kernel ? cost_model().scan_step_s : cost_model().loop_pass_s);
-  }
-  return t * static_cast<double>(steps);
-}
+};
 
 }  // namespace
 
 struct ReadyPlan::State {
   std::vector<std::shared_ptr<Executable>> kernels;  // per step
-  std::vector<std::unique_ptr<ReadyPlan>> inner;     // per step: body of a loop, alternative of a jump
-  std::vector<StorageRef> slots, spares;             // spares: the other half of a double buffer
+  std::vector<std::vector<std::unique_ptr<ReadyPlan>>>
+      inner;                      // per step: body of a loop, programs of a guard
+  std::vector<StorageRef> slots;  // what is there now
+  std::vector<Pool> buffers;      // of the memory plan
+  std::vector<Pool> scratch;      // between the parts of a kernel
+  std::vector<Pool> rows;         // of the body of a loop: the index, slices of xs
   std::vector<std::int64_t> scalars;
   std::vector<std::shared_ptr<const Notes>> notes;  // per slot
-  std::vector<void*> outputs;
+  std::vector<StorageRef> results;
+  std::vector<void*> outputs, between;
   std::vector<const void*> inputs;
   std::vector<std::int64_t> numbers;
 };
 
-ReadyPlan::ReadyPlan(std::shared_ptr<const Plan> plan)
-    : plan_(std::move(plan)), state_(std::make_unique<State>()) {
+ReadyPlan::ReadyPlan(std::shared_ptr<const Plan> plan, bool keeps)
+    : plan_(std::move(plan)), keeps_(keeps), state_(std::make_unique<State>()) {
   state_->kernels.resize(plan_->steps.size());
   state_->inner.resize(plan_->steps.size());
   state_->scalars.resize(plan_->scalars.size());
-  release();
+  state_->slots.resize(plan_->slots.size());
+  state_->buffers.resize(plan_->buffers.size());
+  state_->results.resize(plan_->results.size());
 }
 ReadyPlan::~ReadyPlan() = default;
 
 void ReadyPlan::release() {
-  state_->slots.assign(plan_->slots.size(), {});
-  state_->spares.assign(plan_->slots.size(), {});
-  for (auto& r : state_->inner)
-    if (r) r->release();
+  State& s = *state_;
+  s.slots.assign(plan_->slots.size(), {});
+  s.results.assign(plan_->results.size(), {});
+  for (Pool& p : s.buffers) p.all.clear();
+  s.scratch.clear();
+  s.rows.clear();
+  for (auto& of_step : s.inner)
+    for (auto& r : of_step)
+      if (r) r->release();
 }
 
 std::shared_ptr<const Notes> ReadyPlan::notes(std::size_t i) const {
-  return state_->notes[static_cast<std::size_t>(plan_->results[i])];
+  return plan_->has_guard ? state_->notes[static_cast<std::size_t>(plan_->results[i])] : nullptr;
 }
 
+StorageRef& ReadyPlan::slot(int i) const { return state_->slots[static_cast<std::size_t>(i)]; }
 Argument ReadyPlan::argument(const Operand& o) const {
   if (o.index < 0) return {};
   if (o.scalar) return {{}, state_->scalars[static_cast<std::size_t>(o.index)]};
-  return {state_->slots[static_cast<std::size_t>(o.index)], 0};
+  return {slot(o.index), 0};
 }
 const void* ReadyPlan::data(const Operand& o) const {
   if (o.index < 0 || o.scalar) return nullptr;
-  return state_->slots[static_cast<std::size_t>(o.index)]->data;
+  return slot(o.index)->data;
 }
 
-// A buffer to write slot i to: the last one when nobody else holds it, else the one before it. Carries of a loop
-// come to be double-buffered by that.
-StorageRef ReadyPlan::output(int i) {
-  const auto k = static_cast<std::size_t>(i);
-  StorageRef& current = state_->slots[k];
-  StorageRef& spare = state_->spares[k];
-  auto is_free = [](const StorageRef& s) { return s && s->refs.load(std::memory_order_acquire) == 1; };
-  if (!is_free(current)) {
-    StorageRef held = std::move(current);
-    current = is_free(spare) ? std::move(spare) : allocate(plan_->slots[k].dtype, plan_->slots[k].shape);
-    spare = std::move(held);
+// Memory to write slot i to. `overwritten`: a slot that dies here, whose memory it may be when nobody else holds it.
+void* ReadyPlan::output(int i, int overwritten) {
+  StorageRef& out = slot(i);
+  const Slot& planned = plan_->slots[static_cast<std::size_t>(i)];
+  Pool& pool = state_->buffers[static_cast<std::size_t>(planned.buffer)];
+  if (overwritten >= 0) {
+    StorageRef& old = slot(overwritten);
+    const bool ours = std::any_of(pool.all.begin(), pool.all.end(),
+                                  [&](const StorageRef& s) { return s.get() == old.get(); });
+    if (ours && old->refs.load(std::memory_order_acquire) == 2) {  // the slot and the pool
+      out = std::move(old);
+      return out->data;
+    }
   }
-  return current;
+  out = pool.take(planned.dtype, planned.shape);
+  return out->data;
+}
+
+// What nobody reads after step i goes: to be written again, or for good.
+void ReadyPlan::let_go_after(std::size_t i) {
+  const PlanStep& step = plan_->steps[i];
+  for (int d : step.dead) slot(d) = {};
+  if (keeps_) return;
+  for (int b : step.idle) state_->buffers[static_cast<std::size_t>(b)].all.clear();
 }
 
 void ReadyPlan::compile(Device& device) {
@@ -153,55 +137,66 @@ void ReadyPlan::compile(Device& device) {
       state_->kernels[i] = executable(device, plan_->steps[i].code);
 }
 
-std::vector<StorageRef> ReadyPlan::run(std::span<const Argument> arguments, RunContext& context) {
-  state_->notes.assign(plan_->slots.size(), nullptr);
+std::vector<StorageRef>& ReadyPlan::run(std::span<const Argument> arguments, RunContext& context) {
+  State& s = *state_;
+  if (plan_->has_guard) s.notes.assign(plan_->slots.size(), nullptr);
   for (std::size_t i = 0; i < plan_->params.size(); ++i) {
     const Operand& p = plan_->params[i];
     if (p.index < 0) continue;
     if (p.scalar)
-      state_->scalars[static_cast<std::size_t>(p.index)] =
+      s.scalars[static_cast<std::size_t>(p.index)] =
           number_bits(plan_->scalars[static_cast<std::size_t>(p.index)].dtype, arguments[i]);
     else
-      state_->slots[static_cast<std::size_t>(p.index)] = arguments[i].data;
+      slot(p.index) = arguments[i].data;
   }
   for (std::size_t i = 0; i < plan_->steps.size(); ++i) {
     switch (plan_->steps[i].kind) {
       case PlanOp::kKernel:
       case PlanOp::kHost: run_kernel(i, context); break;
-      case PlanOp::kMatmul: run_matmul(i); break;
-      case PlanOp::kCopy: run_copy(i); break;
+      case PlanOp::kCall: run_call(i); break;
       case PlanOp::kLoop: run_loop(i, context); break;
-      case PlanOp::kPropagate: run_propagate(i, context); break;
+      case PlanOp::kGuard: run_guard(i, context); break;
       case PlanOp::kCheck: run_check(i); break;
     }
+    let_go_after(i);
   }
-  std::vector<StorageRef> results;
-  for (int r : plan_->results) results.push_back(state_->slots[static_cast<std::size_t>(r)]);
+  for (std::size_t i = 0; i < plan_->results.size(); ++i) s.results[i] = slot(plan_->results[i]);
+  for (int r : plan_->results) slot(r) = {};
   for (const Operand& p : plan_->params)
-    if (p.index >= 0 && !p.scalar) state_->slots[static_cast<std::size_t>(p.index)] = {};
-  return results;
+    if (p.index >= 0 && !p.scalar) slot(p.index) = {};
+  return s.results;
 }
 
 void ReadyPlan::run_kernel(std::size_t i, RunContext& context) {
   const PlanStep& step = plan_->steps[i];
   State& s = *state_;
-  bool empty = true;
+  read_inputs(step);
   s.outputs.clear();
+  bool empty = true;
   for (int o : step.outputs) {
-    s.outputs.push_back(output(o)->data);
+    s.outputs.push_back(output(o, s.outputs.empty() ? step.overwritten : -1));
     empty &= plan_->slots[static_cast<std::size_t>(o)].bytes() == 0;
   }
   if (empty) return;
   Device& device = step.kind == PlanOp::kHost ? tinyphys::device("interp") : context.device;
   if (!s.kernels[i]) s.kernels[i] = executable(device, step.code);
+  const std::span<const std::int64_t> scratch = s.kernels[i]->kernel().scratch;  // bytes
+  s.between.clear();
+  if (s.scratch.size() < scratch.size()) s.scratch.resize(scratch.size());
+  for (std::size_t k = 0; k < scratch.size(); ++k)
+    s.between.push_back(s.scratch[k].take(DType::kBool, scratch.subspan(k, 1))->data);
+  if (step.scan_kernel && context.progress) return run_in_pieces(i, context);
+  device.launch(*s.kernels[i], {s.outputs, s.inputs, s.numbers, s.between});
+}
+
+void ReadyPlan::read_inputs(const PlanStep& step) {
+  State& s = *state_;
   s.inputs.clear();
   s.numbers.clear();
   for (const Operand& o : step.inputs) {
     s.inputs.push_back(data(o));
     s.numbers.push_back(o.scalar && o.index >= 0 ? s.scalars[static_cast<std::size_t>(o.index)] : 0);
   }
-  if (step.scan_kernel && context.progress) return run_in_pieces(i, context);
-  device.launch(*s.kernels[i], s.outputs, s.inputs, s.numbers);
 }
 
 // A scan kernel run piece by piece, so that progress can be told; the carries of one piece enter the next.
@@ -226,7 +221,7 @@ void ReadyPlan::run_in_pieces(std::size_t i, RunContext& context) {
     divisible = std::count(scan.node->src().begin() + 1, scan.node->src().end(), scan.carry()[c]) == 1 &&
                 !step.inputs[static_cast<std::size_t>(scan.carry()[c]->arg(0))].scalar;
   if (!divisible || steps < 2) {
-    context.device.launch(*s.kernels[i], s.outputs, s.inputs, s.numbers);
+    context.device.launch(*s.kernels[i], {s.outputs, s.inputs, s.numbers, s.between});
     context.progress(steps, steps);
     return;
   }
@@ -235,7 +230,7 @@ void ReadyPlan::run_in_pieces(std::size_t i, RunContext& context) {
   while (done < steps) {
     const std::int64_t last = std::min(steps, done + piece);
     const auto begin = Clock::now();
-    context.device.launch(*s.kernels[i], s.outputs, s.inputs, s.numbers, StepRange{done, last});
+    context.device.launch(*s.kernels[i], {s.outputs, s.inputs, s.numbers, s.between, StepRange{done, last}});
     const double took = seconds(Clock::now() - begin);
     for (std::size_t c = 0; c < scan.n_carry; ++c) {
       const auto o = static_cast<std::size_t>(output_of[c]);
@@ -250,59 +245,18 @@ void ReadyPlan::run_in_pieces(std::size_t i, RunContext& context) {
   }
 }
 
-void ReadyPlan::run_matmul(std::size_t i) {
+void ReadyPlan::run_call(std::size_t i) {
   const PlanStep& step = plan_->steps[i];
-  const Node* n = step.code.get();
-  const auto shape = n->shape();
-  const std::size_t r = shape.size();
-  const std::int64_t rows = shape[r - 2], cols = shape[r - 1], inner = n->src(0)->shape().back();
-  std::int64_t batch = 1;
-  for (std::size_t d = 0; d + 2 < r; ++d) batch *= shape[d];
-  const auto* a = static_cast<const double*>(data(step.inputs[0]));
-  const auto* b = static_cast<const double*>(data(step.inputs[1]));
-  auto* c = output(step.outputs[0]).as<double>();
-  const ParallelFor pool = [](long count, const std::function<void(long)>& f) {
-    thread_pool().parallel_for(count, [&](long k) { f(k); });
-  };
-  if (inner == 0) {
-    std::fill_n(c, batch * rows * cols, 0.0);
-    return;
-  }
-  for (std::int64_t k = 0; k < batch; ++k)
-    gemm(rows, cols, inner, a + k * rows * inner, inner, false, b + k * inner * cols, cols, false,
-         c + k * rows * cols, cols, false, pool);
-}
-
-void ReadyPlan::run_copy(std::size_t i) {
-  const PlanStep& step = plan_->steps[i];
-  const Node* n = step.code.get();
-  auto* to = output(step.outputs[0]).as<char>();
-  if (n->size() == 0) return;
-  if (n->op == Op::SLICE) return copy_slice(n, static_cast<const char*>(data(step.inputs[0])), to);
-  // CAT: row after row of every part, where a row is what lies together in both.
-  std::int64_t rows = 1;
-  for (std::int64_t d = 0; d < n->arg(0); ++d) rows *= n->shape()[static_cast<std::size_t>(d)];
-  const auto row_bytes = [&](const Node* x) {
-    return static_cast<std::size_t>(x->size() / rows) * item_size(n->dtype);
-  };
-  std::size_t offset = 0;
-  for (std::size_t k = 0; k < step.inputs.size(); ++k) {
-    const std::size_t bytes = row_bytes(n->src(k));
-    const Operand& from = step.inputs[k];
-    if (from.scalar)
-      write_number(n->dtype, state_->scalars[static_cast<std::size_t>(from.index)], to + offset);
-    else if (bytes != 0)
-      for (std::size_t r = 0; r < static_cast<std::size_t>(rows); ++r)
-        std::memcpy(to + r * row_bytes(n) + offset, static_cast<const char*>(data(from)) + r * bytes, bytes);
-    offset += bytes;
-  }
+  read_inputs(step);
+  void* out = output(step.outputs[0]);
+  if (step.code->size() != 0) step.call->run({step.code.get(), out, state_->inputs, state_->numbers});
 }
 
 void ReadyPlan::run_loop(std::size_t i, RunContext& context) {
   const PlanStep& step = plan_->steps[i];
-  State& s = *state_;
-  if (!s.inner[i]) s.inner[i] = std::make_unique<ReadyPlan>(step.body);
-  ReadyPlan& body = *s.inner[i];
+  auto& inner = state_->inner[i];
+  if (inner.empty()) inner.push_back(std::make_unique<ReadyPlan>(step.body, true));
+  ReadyPlan& body = *inner[0];
   const std::int64_t steps = integer(argument(step.inputs[0]));
   const std::size_t first_x = 1 + step.n_carry, first_captured = first_x + step.n_xs;
 
@@ -312,39 +266,41 @@ void ReadyPlan::run_loop(std::size_t i, RunContext& context) {
     if (k >= first_x && k < first_captured) continue;
     arguments[k] = argument(step.inputs[k]);
   }
-  const auto slot_bytes = [&](std::size_t k) {
-    return plan_->slots[static_cast<std::size_t>(step.inputs[k].index)].bytes() /
-           static_cast<std::size_t>(std::max<std::int64_t>(steps, 1));
-  };
-  std::vector<StorageRef> stacked(step.n_out);
+  std::vector<char*> stacked(step.n_out, nullptr);
   for (std::size_t o = 0; o < step.n_out; ++o)
-    if (step.outputs[step.n_carry + o] >= 0) stacked[o] = output(step.outputs[step.n_carry + o]);
+    if (const int to = step.outputs[step.n_carry + o]; to >= 0) stacked[o] = static_cast<char*>(output(to));
+  std::vector<Pool>& rows = body.state_->rows;
+  rows.resize(1 + step.n_xs);
   RunContext inside{context.device, context.schedule, {}};
-  const auto begin = Clock::now();
-  auto last_report = begin;
+  auto last_report = Clock::now();
   for (std::int64_t n = 0; n < steps; ++n) {
-    arguments[0].data = StorageRef::allocate(sizeof(std::int64_t));
+    arguments[0].data = {};  // to be written again
+    arguments[0].data = rows[0].take(DType::kInt64, {});
     *arguments[0].data.as<std::int64_t>() = n;
-    for (std::size_t x = first_x; x < first_captured; ++x) {
-      const std::size_t bytes = slot_bytes(x);
-      arguments[x].data = StorageRef::allocate(bytes);
-      std::memcpy(arguments[x].data->data,
-                  static_cast<const char*>(data(step.inputs[x])) + static_cast<std::size_t>(n) * bytes,
-                  bytes);
+    for (std::size_t x = 0; x < step.n_xs; ++x) {
+      const Slot& of = plan_->slots[static_cast<std::size_t>(step.inputs[first_x + x].index)];
+      StorageRef& row = arguments[first_x + x].data;
+      row = {};
+      row = rows[1 + x].take(of.dtype, std::span(of.shape).subspan(1));
+      const std::size_t bytes = row->bytes;
+      const auto* all = static_cast<const char*>(data(step.inputs[first_x + x]));
+      std::memcpy(row->data, all + static_cast<std::size_t>(n) * bytes, bytes);
     }
-    std::vector<StorageRef> results = body.run(arguments, inside);
+    std::vector<StorageRef>& results = body.run(arguments, inside);
+    const bool ends = step.has_until && *results.back().as<unsigned char>();
     for (std::size_t c = 0; c < step.n_carry; ++c) arguments[1 + c].data = std::move(results[c]);
     for (std::size_t o = 0; o < step.n_out; ++o)
       if (stacked[o]) {
         const StorageRef& row = results[step.n_carry + o];
         const std::size_t bytes =
             body.plan().slots[static_cast<std::size_t>(body.plan().results[step.n_carry + o])].bytes();
-        std::memcpy(stacked[o].as<char>() + static_cast<std::size_t>(n) * bytes, row->data, bytes);
-        if (step.has_until && *results.back().as<unsigned char>())  // the rows of the steps left out are 0
-          std::memset(stacked[o].as<char>() + static_cast<std::size_t>(n + 1) * bytes, 0,
+        std::memcpy(stacked[o] + static_cast<std::size_t>(n) * bytes, row->data, bytes);
+        if (ends)  // the rows of the steps left out are 0
+          std::memset(stacked[o] + static_cast<std::size_t>(n + 1) * bytes, 0,
                       static_cast<std::size_t>(steps - n - 1) * bytes);
       }
-    if (step.has_until && *results.back().as<unsigned char>()) break;
+    for (StorageRef& r : results) r = {};
+    if (ends) break;
     if (context.progress)
       if (const auto now = Clock::now(); seconds(now - last_report) > kProgressSeconds || n + 1 == steps) {
         last_report = now;
@@ -352,64 +308,57 @@ void ReadyPlan::run_loop(std::size_t i, RunContext& context) {
       }
   }
   for (std::size_t c = 0; c < step.n_carry; ++c)
-    if (step.outputs[c] >= 0) s.slots[static_cast<std::size_t>(step.outputs[c])] = arguments[1 + c].data;
-  body.release();
+    if (step.outputs[c] >= 0) slot(step.outputs[c]) = std::move(arguments[1 + c].data);
+  if (!keeps_) body.release();
 }
 
-void ReadyPlan::run_propagate(std::size_t i, RunContext& context) {
+void ReadyPlan::run_guard(std::size_t i, RunContext& context) {
   const PlanStep& step = plan_->steps[i];
-  const PropagateView view(step.code.get());
+  auto& programs = state_->inner[i];
+  programs.resize(step.alternatives.size());
   std::vector<Argument> arguments;
-  for (const Operand& o : step.inputs) arguments.push_back(argument(o));
-  const std::int64_t steps = integer(arguments[0]);
-  std::vector<HostValue> given;
-  for (std::size_t k = 1; k < arguments.size(); ++k) {
-    const Argument& a = arguments[k];
-    given.push_back({a.data ? a.data->data : nullptr, a.data ? a.data->bytes : 0, a.scalar});
+  std::vector<HostValue> values;
+  for (const Operand& o : step.inputs) {
+    arguments.push_back(argument(o));
+    const bool memory = !o.scalar && o.index >= 0;
+    values.push_back({data(o), memory ? plan_->slots[static_cast<std::size_t>(o.index)].bytes() : 0,
+                      arguments.back().scalar});
   }
-  const std::span<const HostValue> all(given);
-  std::vector<StorageRef> values;
-  std::vector<double*> out;
-  for (Node* s : view.state()) {
-    values.push_back(allocate(s->dtype, s->shape()));
-    out.push_back(values.back().as<double>());
-  }
-  const double compile = state_->inner[i] ? 0 : cost_model().kernel_compile_s;
-  const auto notes = try_jump(step.code.get(), steps, all.first(view.n_state), all.subspan(view.n_state), out,
-                              compile + loop_seconds(view.loop(), steps, context.schedule));
-  if (!notes->jumped) {
-    if (!view.has_loop()) {
-      std::string why;
-      for (const std::string& r : notes->refused) why += "; " + r;
-      throw Error(
-          "evolve",
-          "the jump cannot be made, and " + std::string(name(view.integrator())) + " has no loop" + why, "",
-          0);
+  const GuardInputs inputs{values};
+  Attempt last;
+  for (std::size_t a = 0; a < step.alternatives.size(); ++a) {
+    const Alternative& way = step.alternatives[a];
+    if (way.attempt) {
+      double budget = std::numeric_limits<double>::infinity();  // what the programs after it would take
+      for (std::size_t b = a + 1; b < step.alternatives.size(); ++b)
+        if (const Alternative& other = step.alternatives[b]; other.program)
+          budget =
+              std::min(budget, (programs[b] ? 0 : cost_model().kernel_compile_s) + other.estimate(inputs));
+      std::vector<void*> outputs;
+      for (int o : step.outputs) outputs.push_back(output(o));
+      last = way.attempt(inputs, outputs, budget);
+      if (!last.taken) {
+        for (int o : step.outputs) {
+          slot(o) = {};
+          if (!keeps_)
+            state_->buffers[static_cast<std::size_t>(plan_->slots[static_cast<std::size_t>(o)].buffer)]
+                .all.clear();
+        }
+        continue;
+      }
+    } else {
+      if (!programs[a])
+        programs[a] = std::make_unique<ReadyPlan>(schedule(way.program.get(), context.schedule), keeps_);
+      std::vector<StorageRef>& results = programs[a]->run(arguments, context);
+      for (std::size_t k = 0; k < step.outputs.size(); ++k) slot(step.outputs[k]) = std::move(results[k]);
+      if (!keeps_) programs[a]->release();
     }
-    ReadyPlan& loop = alternative(i, context);
-    values = loop.run(arguments, context);
-    loop.release();
+    if (debug_enabled(1))
+      debug_print(1, "physics", std::to_string(inputs.integer(0)) + " steps: " + last.said);
+    for (int o : step.outputs) state_->notes[static_cast<std::size_t>(o)] = last.notes;
+    return;
   }
-  if (debug_enabled(1)) {
-    const std::string what = notes->jumped            ? "jump, " + notes->structure
-                             : notes->refused.empty() ? "loop"
-                                                      : "loop, " + notes->refused.back();
-    debug_print(1, "physics", std::to_string(steps) + " steps: " + what);
-  }
-  for (std::size_t k = 0; k < step.outputs.size(); ++k)
-    if (step.outputs[k] >= 0) {
-      state_->slots[static_cast<std::size_t>(step.outputs[k])] = values[k];
-      state_->notes[static_cast<std::size_t>(step.outputs[k])] = notes;
-    }
-}
-
-// Scheduled and compiled when it is first taken. Its params are the sources of the PROPAGATE, scalars as buffers.
-ReadyPlan& ReadyPlan::alternative(std::size_t i, RunContext& context) {
-  auto& ready = state_->inner[i];
-  if (!ready)
-    ready = std::make_unique<ReadyPlan>(
-        schedule(PropagateView(plan_->steps[i].code.get()).loop(), context.schedule));
-  return *ready;
+  throw Error("evolve", last.refused, "", 0);
 }
 
 void ReadyPlan::run_check(std::size_t i) {
@@ -433,7 +382,7 @@ void ReadyPlan::run_check(std::size_t i) {
       }
     }
   }
-  state_->slots[static_cast<std::size_t>(step.outputs[0])] = argument(step.inputs[0]).data;
+  slot(step.outputs[0]) = slot(step.inputs[0].index);
 }
 
 }  // namespace tinyphys

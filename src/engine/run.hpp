@@ -23,16 +23,17 @@ struct RunContext {
   StepProgress progress;
 };
 
-// A plan with its loaded kernels and, while a loop runs, its buffers. Not for several threads at once.
+// A plan with its loaded kernels and, while it runs, its memory. Not for several threads at once.
 class ReadyPlan {
  public:
-  explicit ReadyPlan(std::shared_ptr<const Plan> plan);
+  // keeps: runs again and again, as the body of a loop: memory stays for the next run until release(), and only what a run
+  // hands on for good is allocated anew. Otherwise memory goes when nothing in the plan needs it any more.
+  explicit ReadyPlan(std::shared_ptr<const Plan> plan, bool keeps = false);
   ~ReadyPlan();
 
   const Plan& plan() const { return *plan_; }
-  // Results in the order of the program's outputs; a result may share the storage of an argument. Buffers stay for
-  // the next run until release().
-  std::vector<StorageRef> run(std::span<const Argument> arguments, RunContext& context);
+  // Results in the order of the program's outputs, for the caller to take; a result may share the storage of an argument.
+  std::vector<StorageRef>& run(std::span<const Argument> arguments, RunContext& context);
   // What the Guard that made result i has to tell; null where none did. Of the last run.
   std::shared_ptr<const Notes> notes(std::size_t i) const;
   void release();
@@ -43,17 +44,19 @@ class ReadyPlan {
   struct State;
   void run_kernel(std::size_t i, RunContext& context);
   void run_in_pieces(std::size_t i, RunContext& context);
-  void run_matmul(std::size_t i);
-  void run_copy(std::size_t i);
+  void run_call(std::size_t i);
   void run_loop(std::size_t i, RunContext& context);
-  void run_propagate(std::size_t i, RunContext& context);
+  void run_guard(std::size_t i, RunContext& context);
   void run_check(std::size_t i);
-  ReadyPlan& alternative(std::size_t i, RunContext& context);
+  void read_inputs(const PlanStep& step);
+  void let_go_after(std::size_t i);
+  StorageRef& slot(int i) const;
   Argument argument(const Operand& o) const;
   const void* data(const Operand& o) const;
-  StorageRef output(int slot);
+  void* output(int slot, int overwritten = -1);
 
   std::shared_ptr<const Plan> plan_;
+  bool keeps_;
   std::unique_ptr<State> state_;
 };
 

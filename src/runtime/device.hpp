@@ -26,6 +26,7 @@ struct LaunchArguments {
   std::span<void* const> outputs;         // one per output of the LAMBDA
   std::span<const void* const> inputs;    // one per PARAM; null for scalar slots
   std::span<const std::int64_t> scalars;  // one per PARAM: bits of a double (floats), else the value
+  std::span<void* const> scratch{};       // as Kernel::scratch wants them; none: the device takes its own
   StepRange steps{};
 };
 
@@ -86,7 +87,7 @@ class Device {
   virtual std::shared_ptr<Executable> compile(const UOp& lambda) { return load(compile_binary(lambda)); }
   void launch(Executable& e, std::span<void* const> outputs, std::span<const void* const> inputs,
               std::span<const std::int64_t> scalars, StepRange steps = {}) {
-    launch(e, LaunchArguments{outputs, inputs, scalars, steps});
+    launch(e, LaunchArguments{outputs, inputs, scalars, {}, steps});
   }
 };
 

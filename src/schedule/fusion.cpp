@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "schedule/call.hpp"
+
 namespace tinyphys {
 namespace {
 
@@ -10,7 +12,7 @@ constexpr int kMaxKernelOps = 256;  // beyond it, compile time grows faster than
 constexpr int kMaxKernelNodes =
     2048;  // movement counted too, by what it adds to the indices and loads below it
 constexpr std::size_t kMaxOutputs = 16;
-constexpr std::int64_t kSmallMatmul = 4096;    // multiply-adds that a kernel does itself
+constexpr std::int64_t kLongCumsum = 4096;     // beyond it the host is faster
 constexpr std::int64_t kLongReduction = 4096;  // elements worth a kernel of their own
 constexpr int kCheapOps = 8;                   // recomputing fewer costs less than a round trip to memory
 constexpr std::int64_t kCatTests = 4096;       // of a CAT in a kernel, where each element asks for every part
@@ -25,9 +27,10 @@ bool is_whole(const Node* n, bool fuse) {
     case Op::SCAN:
     case Op::PROPAGATE:
     case Op::CHECK: return true;
-    case Op::MATMUL:
-      return n->dtype == DType::kFloat64 && (!fuse || n->size() * n->src(0)->shape().back() > kSmallMatmul);
-    default: return false;
+    default: {
+      const CallRow* call = call_of(n->op);
+      return call && call->takes && call->takes(n, fuse);
+    }
   }
 }
 
@@ -365,7 +368,7 @@ class Fuser {
 }  // namespace
 
 bool is_host_only(const Node* n) {
-  return n->op == Op::SCATTER_ADD || (n->op == Op::CUMSUM && n->size() > kSmallMatmul);
+  return n->op == Op::SCATTER_ADD || (n->op == Op::CUMSUM && n->size() > kLongCumsum);
 }
 
 Fusion fuse(std::span<Node* const> roots, bool fuse) { return Fuser(roots, fuse).run(); }

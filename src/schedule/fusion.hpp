@@ -9,7 +9,7 @@
 namespace tinyphys {
 
 struct FusionGroup {
-  Node* whole = nullptr;     // SCAN, PROPAGATE, MATMUL, CHECK, a copy (CAT, SLICE); null for a kernel
+  Node* whole = nullptr;     // SCAN, PROPAGATE, CHECK, what a library function makes; null for a kernel
   std::vector<Node*> roots;  // a kernel's outputs, of one shape; the wanted GETs of a whole op
 };
 

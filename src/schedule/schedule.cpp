@@ -27,7 +27,7 @@ class Scheduler {
     // Steps in order of level: whole ops and kernels whose inputs are ready.
     for (const FusionGroup& g : fusion.groups) emit(g);
     for (Node* r : roots) plan_->results.push_back(slot_of(r));
-    find_last_uses();
+    plan_memory(*plan_);
     return plan_;
   }
 
@@ -37,7 +37,7 @@ class Scheduler {
     for (Node* n : order) {
       if (n->op != Op::PARAM) continue;
       const auto i = static_cast<std::size_t>(n->arg(0));
-      const Slot s{n->dtype, shape_of(n)};
+      const Slot s{n->dtype, shape_of(n), -1};
       if (n->arg(2)) {
         plan_->params[i] = {static_cast<int>(plan_->scalars.size()), true};
         plan_->scalars.push_back(s);
@@ -69,7 +69,7 @@ class Scheduler {
   bool is_host_value(const Node* root) const { return root->size() <= kHostFill && numbers_.contains(root); }
 
   int new_slot(const Node* n) {
-    plan_->slots.push_back({n->dtype, shape_of(n)});
+    plan_->slots.push_back({n->dtype, shape_of(n), -1});
     return static_cast<int>(plan_->slots.size()) - 1;
   }
 
@@ -137,47 +137,49 @@ class Scheduler {
       case Op::SCAN: return emit_scan(n, gets);
       case Op::PROPAGATE: {
         PlanStep step;
-        step.kind = PlanOp::kPropagate;
+        step.kind = PlanOp::kGuard;
         step.code = UOp::share(n);
+        step.alternatives = alternatives_of(n, options_);
         for (std::size_t i = 2; i < n->n_src; ++i) step.inputs.push_back(operand_of(n->src(i), true));
         place_outputs(step, gets, PropagateView(n).n_state);
+        for (std::size_t i = 0; i < step.outputs.size(); ++i)  // an alternative makes them all
+          if (step.outputs[i] < 0) step.outputs[i] = new_slot(PropagateView(n).state()[i]);
+        plan_->has_guard = true;
         plan_->steps.push_back(std::move(step));
         return;
       }
-      case Op::CAT:
-      case Op::SLICE: {
+      case Op::CHECK: {
         PlanStep step;
-        step.kind = PlanOp::kCopy;
-        step.code = UOp::share(n);
-        // A CAT takes the parts of those inside it; a RESHAPE has the same bytes.
-        std::vector<UOp> parts;
-        std::vector<Node*> todo(n->src().rbegin(), n->src().rend());
-        while (!todo.empty()) {
-          Node* s = todo.back();
-          todo.pop_back();
-          if (s->op == Op::CAT && n->op == Op::CAT && !slots_.contains(s)) {
-            todo.insert(todo.end(), s->src().rbegin(), s->src().rend());
-            continue;
-          }
-          parts.push_back(UOp::share(s));
-          while (s->op == Op::RESHAPE && !slots_.contains(s)) s = s->src(0);
-          step.inputs.push_back(operand_of(s, n->op == Op::CAT));
-        }
-        if (parts.size() != n->n_src) step.code = make(Op::CAT, parts, n->arg());
-        place_output(std::move(step), n);
-        return;
-      }
-      case Op::CHECK:
-      case Op::MATMUL: {
-        PlanStep step;
-        step.kind = n->op == Op::CHECK ? PlanOp::kCheck : PlanOp::kMatmul;
+        step.kind = PlanOp::kCheck;
         step.code = UOp::share(n);
         for (Node* s : n->src()) step.inputs.push_back({slot_of(s), false});
-        place_output(std::move(step), n);
-        return;
+        return place_output(std::move(step), n);
       }
-      default: throw Error("schedule", "no way to run " + std::string(name(n->op)), "", 0);
+      default: return emit_call(n);
     }
+  }
+
+  void emit_call(Node* n) {
+    PlanStep step;
+    step.kind = PlanOp::kCall;
+    step.call = call_of(n->op);
+    if (!step.call) throw Error("schedule", "no way to run " + std::string(name(n->op)), "", 0);
+    // A CAT takes the parts of those inside it; a RESHAPE has the same bytes.
+    std::vector<UOp> parts;
+    std::vector<Node*> todo(n->src().rbegin(), n->src().rend());
+    while (!todo.empty()) {
+      Node* s = todo.back();
+      todo.pop_back();
+      if (s->op == Op::CAT && n->op == Op::CAT && !slots_.contains(s)) {
+        todo.insert(todo.end(), s->src().rbegin(), s->src().rend());
+        continue;
+      }
+      parts.push_back(UOp::share(s));
+      while (s->op == Op::RESHAPE && !slots_.contains(s)) s = s->src(0);
+      step.inputs.push_back(operand_of(s, true));
+    }
+    step.code = parts.size() == n->n_src ? UOp::share(n) : make(n->op, parts, n->arg());
+    place_output(std::move(step), n);
   }
 
   void place_output(PlanStep step, const Node* n) {
@@ -250,20 +252,6 @@ class Scheduler {
     plan_->steps.push_back(std::move(step));
   }
 
-  void find_last_uses() {
-    plan_->last_use.assign(plan_->slots.size(), -1);
-    for (std::size_t k = 0; k < plan_->steps.size(); ++k) {
-      for (const Operand& o : plan_->steps[k].inputs)
-        if (!o.scalar && o.index >= 0)
-          plan_->last_use[static_cast<std::size_t>(o.index)] = static_cast<int>(k);
-      for (int o : plan_->steps[k].outputs)
-        if (o >= 0) plan_->last_use[static_cast<std::size_t>(o)] = static_cast<int>(k);
-    }
-    for (const Operand& p : plan_->params)
-      if (!p.scalar && p.index >= 0) plan_->last_use[static_cast<std::size_t>(p.index)] = -1;
-    for (int r : plan_->results) plan_->last_use[static_cast<std::size_t>(r)] = -1;
-  }
-
   const Node* program_;
   ScheduleOptions options_;
   std::shared_ptr<Plan> plan_ = std::make_shared<Plan>();
@@ -273,12 +261,6 @@ class Scheduler {
 };
 
 }  // namespace
-
-std::size_t Slot::bytes() const {
-  std::size_t n = item_size(dtype);
-  for (std::int64_t d : shape) n *= static_cast<std::size_t>(d);
-  return n;
-}
 
 std::shared_ptr<Plan> schedule(const Node* program, const ScheduleOptions& options) {
   return Scheduler(program, options).run();
@@ -291,7 +273,8 @@ std::string to_text(const Plan& plan, const std::string& indent) {
   };
   std::string out;
   for (const PlanStep& s : plan.steps) {
-    out += indent + std::string(s.scan_kernel ? "scan kernel" : name(s.kind));
+    out += indent + std::string(s.scan_kernel ? "scan kernel" : s.call ? s.call->name : name(s.kind));
+    for (const Alternative& a : s.alternatives) out += (&a == s.alternatives.data() ? " " : " or ") + a.name;
     for (const Operand& i : s.inputs)
       out += i.scalar ? " s" + std::to_string(i.index) : i.index < 0 ? " -" : " b" + std::to_string(i.index);
     out += " ->";

@@ -216,7 +216,7 @@ void note_location(Node* n) {
 }
 
 std::atomic<std::int64_t> next_id{1};
-std::atomic<std::int64_t> bytes_alive{0};
+std::atomic<std::int64_t> bytes_alive{0}, most_bytes_alive{0}, allocated{0};
 
 }  // namespace
 
@@ -229,31 +229,41 @@ Storage::Storage(std::size_t n_bytes) : bytes(n_bytes) {
   const std::size_t rounded = (std::max<std::size_t>(n_bytes, 1) + kAlign - 1) / kAlign * kAlign;
   data = std::aligned_alloc(kAlign, rounded);
   if (!data) throw Error("allocate", "out of memory: " + std::to_string(n_bytes) + " bytes asked for", "", 0);
-  bytes_alive.fetch_add(static_cast<std::int64_t>(bytes), std::memory_order_relaxed);
+  const auto size = static_cast<std::int64_t>(bytes);
+  const std::int64_t now = bytes_alive.fetch_add(size, std::memory_order_relaxed) + size;
+  std::int64_t most = most_bytes_alive.load(std::memory_order_relaxed);
+  while (now > most && !most_bytes_alive.compare_exchange_weak(most, now, std::memory_order_relaxed)) {
+  }
+  allocated.fetch_add(1, std::memory_order_relaxed);
 }
 Storage::~Storage() {
   std::free(data);
   bytes_alive.fetch_sub(static_cast<std::int64_t>(bytes), std::memory_order_relaxed);
 }
 std::int64_t live_bytes() { return bytes_alive.load(std::memory_order_relaxed); }
+std::int64_t peak_bytes() { return most_bytes_alive.load(std::memory_order_relaxed); }
+void reset_peak_bytes() { most_bytes_alive.store(live_bytes(), std::memory_order_relaxed); }
+std::int64_t allocations() { return allocated.load(std::memory_order_relaxed); }
 
-std::string out_of_memory(DType d, std::span<const std::int64_t> shape) {
+std::size_t bytes_of(DType d, std::span<const std::int64_t> shape) {
   std::size_t bytes = item_size(d);
-  for (std::int64_t extent : shape)
-    if (__builtin_mul_overflow(bytes, static_cast<std::size_t>(extent), &bytes)) bytes = SIZE_MAX;
-  return "out of memory: " + std::string(name(d)) + shape_text(shape) + " takes " + std::to_string(bytes) +
-         " bytes";
+  bool fits = true, empty = false;
+  for (std::int64_t extent : shape) {
+    empty |= extent == 0;
+    fits = fits && !__builtin_mul_overflow(bytes, static_cast<std::size_t>(extent), &bytes);
+  }
+  return empty ? 0 : fits ? bytes : SIZE_MAX;
+}
+std::string out_of_memory(DType d, std::span<const std::int64_t> shape) {
+  return "out of memory: " + std::string(name(d)) + shape_text(shape) + " takes " +
+         std::to_string(bytes_of(d, shape)) + " bytes";
 }
 StorageRef allocate(DType d, std::span<const std::int64_t> shape) {
-  std::size_t bytes = item_size(d);
-  bool fits = true;
-  for (std::int64_t extent : shape)
-    fits = fits && !__builtin_mul_overflow(bytes, static_cast<std::size_t>(extent), &bytes);
   try {
-    if (fits) return StorageRef::allocate(bytes);
+    return StorageRef::allocate(bytes_of(d, shape));
   } catch (const Error&) {
+    throw Error("allocate", out_of_memory(d, shape), "", 0);
   }
-  throw Error("allocate", out_of_memory(d, shape), "", 0);
 }
 
 void set_storage(Node* n, StorageRef s) {

@@ -40,6 +40,10 @@ struct Storage {
 
 // Bytes of all values in memory now, in the whole process (tests, leak checks).
 std::int64_t live_bytes();
+// The most of them since the last reset, and how often memory was taken since the process began.
+std::int64_t peak_bytes();
+void reset_peak_bytes();
+std::int64_t allocations();
 
 // Owning handle of a Storage.
 class StorageRef {
@@ -262,6 +266,7 @@ std::string shape_text(std::span<const std::int64_t> shape);  // "[3,4]"
 void set_storage(Node* n, StorageRef s);
 // Memory for a value. Throws tp::Error("allocate", out_of_memory(...)) without a place when there is none.
 StorageRef allocate(DType d, std::span<const std::int64_t> shape);
+std::size_t bytes_of(DType d, std::span<const std::int64_t> shape);  // SIZE_MAX where a number cannot say it
 std::string out_of_memory(DType d, std::span<const std::int64_t> shape);  // dtype, shape and bytes
 // Null: not realized. What is inside may be looked at by who holds the node by a handle, or computes.
 inline Storage* storage(const Node* n) { return n->storage.load(std::memory_order_seq_cst); }

@@ -66,11 +66,12 @@ class CpuDevice final : public Device {
     std::vector<const void*> inputs(a.inputs.begin(), a.inputs.end());
     outputs.resize(k.outputs.size() - k.scratch.size());
     inputs.resize(k.params.size() - k.scratch.size());
-    std::vector<StorageRef> scratch;
-    for (std::int64_t bytes : k.scratch) {
-      scratch.push_back(StorageRef::allocate(static_cast<std::size_t>(bytes)));
-      outputs.push_back(scratch.back()->data);
-      inputs.push_back(scratch.back()->data);
+    std::vector<StorageRef> own;
+    for (std::size_t i = 0; i < k.scratch.size(); ++i) {
+      if (a.scratch.empty()) own.push_back(StorageRef::allocate(static_cast<std::size_t>(k.scratch[i])));
+      void* p = a.scratch.empty() ? own.back()->data : a.scratch[i];
+      outputs.push_back(p);
+      inputs.push_back(p);
     }
     run(x, outputs.data(), inputs.data(), a.scalars.data(), steps);
   }

@@ -1,0 +1,42 @@
+// MATMUL of doubles, [batch..., m, k] x [batch..., k, n], by BLAS.
+#include <algorithm>
+
+#include "linalg/dense.hpp"
+#include "schedule/call.hpp"
+#include "support/thread_pool.hpp"
+
+namespace tinyphys {
+namespace {
+
+constexpr std::int64_t kSmall = 4096;  // multiply-adds that a kernel does itself
+
+bool takes(const Node* n, bool fuse) {
+  return n->dtype == DType::kFloat64 && (!fuse || n->size() * n->src(0)->shape().back() > kSmall);
+}
+
+void run(const CallArguments& call) {
+  const Node* n = call.node;
+  const auto shape = n->shape();
+  const std::size_t r = shape.size();
+  const std::int64_t rows = shape[r - 2], cols = shape[r - 1], inner = n->src(0)->shape().back();
+  std::int64_t batch = 1;
+  for (std::size_t d = 0; d + 2 < r; ++d) batch *= shape[d];
+  const auto* a = static_cast<const double*>(call.inputs[0]);
+  const auto* b = static_cast<const double*>(call.inputs[1]);
+  auto* c = static_cast<double*>(call.output);
+  const ParallelFor pool = [](long count, const std::function<void(long)>& f) {
+    thread_pool().parallel_for(count, [&](long k) { f(k); });
+  };
+  if (inner == 0) {
+    std::fill_n(c, batch * rows * cols, 0.0);
+    return;
+  }
+  for (std::int64_t k = 0; k < batch; ++k)
+    gemm(rows, cols, inner, a + k * rows * inner, inner, false, b + k * inner * cols, cols, false,
+         c + k * rows * cols, cols, false, pool);
+}
+
+[[maybe_unused]] const bool added = add_call({"gemm", Op::MATMUL, takes, run});
+
+}  // namespace
+}  // namespace tinyphys

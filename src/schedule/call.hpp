@@ -1,0 +1,34 @@
+// Library functions that make a value by themselves: GEMM, a transform, a sort. Each is one file in src/runtime/calls/
+// that adds its row; the scheduler finds it by the op, the runtime runs it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "uop/uop.hpp"
+
+namespace tinyphys {
+
+// One per source of the node: memory, or null where the source is a scalar argument of the plan, whose bits are in `numbers`.
+struct CallArguments {
+  const Node* node;
+  void* output;
+  std::span<const void* const> inputs;
+  std::span<const std::int64_t> numbers;
+};
+
+struct CallRow {
+  std::string_view name;
+  Op op;
+  // Whether it rather than a kernel makes this node; null: where the fusion asks for it. `fuse`: as in ScheduleOptions.
+  bool (*takes)(const Node* n, bool fuse);
+  void (*run)(const CallArguments& a);
+};
+
+// Null: no function makes this op.
+const CallRow* call_of(Op op);
+// Before main(), by a static object of the function's file. Returns true.
+bool add_call(const CallRow& row);
+
+}  // namespace tinyphys

@@ -1,0 +1,63 @@
+#include "schedule/guard.hpp"
+
+#include "propagate/jump.hpp"
+#include "schedule/plan.hpp"
+#include "support/cost_model.hpp"
+#include "uop/graph.hpp"
+#include "uop/scan_layout.hpp"
+
+namespace tinyphys {
+namespace {
+
+Attempt try_to_jump(const UOp& propagate, const GuardInputs& inputs, std::span<void* const> outputs,
+                    double budget_s) {
+  const PropagateView view(propagate.get());
+  std::vector<double*> out;
+  for (void* o : outputs) out.push_back(static_cast<double*>(o));
+  const auto notes = try_jump(propagate.get(), inputs.integer(0), inputs.values.subspan(1, view.n_state),
+                              inputs.values.subspan(1 + view.n_state), out, view.has_loop() ? budget_s : 0);
+  Attempt a{notes->jumped, notes};
+  a.said = notes->jumped            ? "jump, " + notes->structure
+           : notes->refused.empty() ? "loop"
+                                    : "loop, " + notes->refused.back();
+  if (!view.has_loop()) {
+    a.refused = "the jump cannot be made, and " + std::string(name(view.integrator())) + " has no loop";
+    for (const std::string& r : notes->refused) a.refused += "; " + r;
+  }
+  return a;
+}
+
+double seconds_of_step(const Node* loop, const ScheduleOptions& options) {
+  double t = 0;
+  for (Node* n : toposort(loop->src())) {
+    if (n->op != Op::SCAN) continue;
+    const bool kernel = options.fits_kernel && options.fits_kernel(n);
+    t += estimate_seconds(n->src(0)) + (kernel ? cost_model().scan_step_s : cost_model().loop_pass_s);
+  }
+  return t;
+}
+
+}  // namespace
+
+std::int64_t GuardInputs::integer(std::size_t i) const {
+  return values[i].data ? *static_cast<const std::int64_t*>(values[i].data) : values[i].scalar;
+}
+
+std::vector<Alternative> alternatives_of(const Node* propagate, const ScheduleOptions& options) {
+  const PropagateView view(propagate);
+  std::vector<Alternative> out{
+      {.name = "jump",
+       .attempt = [node = UOp::share(const_cast<Node*>(propagate))](
+                      const GuardInputs& inputs, std::span<void* const> outputs, double budget_s) {
+         return try_to_jump(node, inputs, outputs, budget_s);
+       }}};
+  if (view.has_loop())
+    out.push_back({.name = "loop",
+                   .program = UOp::share(view.loop()),
+                   .estimate = [step = seconds_of_step(view.loop(), options)](const GuardInputs& inputs) {
+                     return step * static_cast<double>(inputs.integer(0));
+                   }});
+  return out;
+}
+
+}  // namespace tinyphys
