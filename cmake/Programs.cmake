@@ -79,3 +79,12 @@ if(TINYPHYS_TESTS)
     endif()
   endforeach()
 endif()
+
+# The installed package, as another project uses it.
+if(TINYPHYS_TESTS AND NOT TINYPHYS_TEST_FILTER)
+  list(JOIN sanitize " " outside_flags)
+  add_test(NAME outside_project
+           COMMAND ${CMAKE_SOURCE_DIR}/tests/outside_project/run ${CMAKE_BINARY_DIR}
+                   -DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER} -DCMAKE_CXX_FLAGS=${outside_flags}
+                   -DCMAKE_CXX_COMPILER_LAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER})
+endif()

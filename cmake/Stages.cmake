@@ -6,7 +6,7 @@ if(NOT TINYPHYS_STAGES)
 endif()
 
 add_library(tinyphys STATIC)
-target_link_libraries(tinyphys PUBLIC tp_common tp_quadmath)
+target_link_libraries(tinyphys PUBLIC fmt::fmt Threads::Threads $<BUILD_INTERFACE:tp_common> PRIVATE tp_quadmath)
 
 # add_stage(NAME LIBRARIES SOURCES...): LIBRARIES is one list of interface targets.
 function(add_stage name libraries)
@@ -42,7 +42,8 @@ endif()
 # What users link. Devices and passes register themselves by static objects that nothing refers to, and a
 # linker drops such objects from an archive unless it is told to take the whole of it.
 add_library(tinyphys_whole INTERFACE)
-target_link_libraries(tinyphys_whole INTERFACE $<LINK_LIBRARY:WHOLE_ARCHIVE,tinyphys>)
+target_link_libraries(tinyphys_whole INTERFACE $<BUILD_INTERFACE:$<LINK_LIBRARY:WHOLE_ARCHIVE,tinyphys>>
+                                               $<INSTALL_INTERFACE:$<LINK_LIBRARY:WHOLE_ARCHIVE,tinyphys::archive>>)
 add_library(tinyphys::tinyphys ALIAS tinyphys_whole)
 
 # Every public header compiles alone.
