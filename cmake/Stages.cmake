@@ -19,8 +19,8 @@ function(add_stage name libraries)
   target_link_libraries(tinyphys PRIVATE ${libraries})
 endfunction()
 
-set(libraries_linalg tp_blas)
-set(libraries_runtime tp_blas tp_fftw)
+set(libraries_linalg tp_blas tp_fftw)
+set(libraries_runtime tp_blas)
 
 foreach(stage IN LISTS TINYPHYS_STAGES)
   if(NOT stage IN_LIST all_stages)

@@ -48,6 +48,7 @@ class FieldBody {
       : body_(body), params_(params), depends_(state_dependence(body, params)) {
     const auto order = toposort(body->src());
     const NodeMap<char> known = known_nodes(body->src(), params, constants);
+    repeated_ = repeated_axes(order);
     // The largest known subgraphs, folded.
     NodeMap<char> wanted;
     std::vector<Node*> roots;
@@ -88,8 +89,17 @@ class FieldBody {
       if (depends_.at(n)) return std::nullopt;
       // Exact, and so the same formula over unknowns; whatever else is free of state is an unknown of its own.
       if (is_float(n->dtype) && (is_movement(n->op) || n->op == Op::NEG)) return std::nullopt;
+      // One element where it is the same along an axis.
       const std::uint64_t stream = ~number_.at(n);
-      return filled(n, [&](std::int64_t k) { return random_element(seed, stream, k); });
+      const AxisBits same = repeated_.at(n);
+      return filled(n, [&](std::int64_t k) {
+        std::int64_t own = 0, stride = 1;
+        for (std::size_t a = n->n_dim; a-- > 0; stride *= n->shape()[a]) {
+          if (!(same >> a & 1)) own += k % n->shape()[a] * stride;
+          k /= n->shape()[a];
+        }
+        return random_element(seed, stream, own);
+      });
     });
     std::vector<Fp> all;
     for (const auto& o : outputs) all.insert(all.end(), o.real.begin(), o.real.end());
@@ -221,6 +231,7 @@ class FieldBody {
   std::span<const StateGroup> params_;
   NodeMap<char> depends_;
   NodeMap<std::uint64_t> number_;
+  NodeMap<AxisBits> repeated_;
   NodeMap<Value<double>> folded_;
   double divisor_bits_ = 0, unknown_divisors_ = 0;
   Size size_;
@@ -387,6 +398,56 @@ Separability test_separable(const Node* body, std::span<const StateGroup> params
   if (!out.values_decide || !has_numbers(constants)) return out;
   run(FieldBody(body, params, constants));
   out.needed_values = out.separable;
+  return out;
+}
+
+ShiftTest test_shifts(const Node* body, std::span<const StateGroup> params,
+                      std::span<const std::int64_t> shape) {
+  ShiftTest out;
+  out.invariant.assign(shape.size(), 0);
+  const FieldBody f(body, params, {});
+  if (f.opaque) {
+    out.reason = "a select or gather by data";
+    return out;
+  }
+  std::int64_t n = 1;
+  for (std::int64_t d : shape) n *= d;
+  std::vector<char> invariant(shape.size(), 1);
+  std::mt19937_64& random = proof_random();
+  try {
+    for (int i = 0; i < kPrimes; ++i) {
+      const PrimeField field(random_prime(random));
+      const FieldScope scope(field);
+      const std::uint64_t point = random(), unknowns = random();
+      const auto state = [&](std::int64_t param, std::int64_t k) {
+        return random_element(point, static_cast<std::uint64_t>(param), k);
+      };
+      const std::vector<Fp> fixed = f(state, unknowns);
+      std::int64_t inner = n;
+      for (std::size_t a = 0; a < shape.size(); ++a) {
+        const std::int64_t extent = shape[a];
+        inner /= extent;
+        if (extent == 1) invariant[a] = 0;
+        if (!invariant[a]) continue;
+        // The site before k along the axis.
+        const auto before = [&](std::int64_t k) {
+          return k / inner % extent == 0 ? k + (extent - 1) * inner : k - inner;
+        };
+        const auto shifted =
+            f([&](std::int64_t param, std::int64_t k) { return state(param, before(k)); }, unknowns);
+        for (std::size_t k = 0; k < shifted.size() && invariant[a]; ++k) {
+          const auto base = static_cast<std::int64_t>(k) / n * n;
+          const std::int64_t from = base + before(static_cast<std::int64_t>(k) - base);
+          if ((shifted[k] - fixed[static_cast<std::size_t>(from)]).v != 0) invariant[a] = 0;
+        }
+      }
+    }
+  } catch (const NotInField& e) {
+    out.reason = e.what();
+    return out;
+  }
+  out.invariant = std::move(invariant);
+  out.error_probability = f.error_probability(1);
   return out;
 }
 

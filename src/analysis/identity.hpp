@@ -37,4 +37,15 @@ struct Separability {
 Separability test_separable(const Node* body, std::span<const StateGroup> params, const Constants& constants,
                             std::span<const std::string> names = {});
 
+// Which axes a map is invariant along: shifting the state cyclically by one site shifts what the body gives, f(S z) = S f(z)
+// at a random point, for two random primes. State params and outputs have one shape each, all the same. Data along an
+// axis is an unknown for each of its elements, and breaks the invariance; a number does not.
+struct ShiftTest {
+  std::vector<char> invariant;  // per axis of the shape; 0 for axes of one element
+  double error_probability = 0;
+  std::string reason;  // why the test could not be made
+};
+ShiftTest test_shifts(const Node* body, std::span<const StateGroup> params,
+                      std::span<const std::int64_t> shape);
+
 }  // namespace tinyphys

@@ -1,6 +1,7 @@
 #include "analysis/independent.hpp"
 
 #include "rewrite/uniform.hpp"
+#include "uop/build.hpp"
 
 namespace tinyphys {
 namespace {
@@ -52,19 +53,69 @@ bool is_foldable(const Node* n) {
   }
 }
 
+AxisBits repeated_axes(const Node* n, const NodeMap<AxisBits>& known) {
+  const auto shape = n->shape();
+  AxisBits single = 0;  // of one element
+  for (std::size_t a = 0; a < shape.size() && a < 64; ++a)
+    if (shape[a] == 1) single |= AxisBits{1} << a;
+  if (n->n_src == 0 || n->op == Op::LAMBDA || shape.size() > 64) return single;
+  const AxisBits below = known.at(n->src(0));
+  switch (n->op) {
+    case Op::EXPAND:
+    case Op::SLICE: return single | below;
+    case Op::PERMUTE: {
+      AxisBits moved = single;
+      for (std::size_t a = 0; a < shape.size(); ++a)
+        if (below >> n->arg(a) & 1) moved |= AxisBits{1} << a;
+      return moved;
+    }
+    case Op::RESHAPE: {
+      // AxisBits of one element come and go; the others must be the same ones.
+      const auto from = n->src(0)->shape();
+      AxisBits kept = single;
+      std::size_t b = 0;
+      for (std::size_t a = 0; a < shape.size(); ++a) {
+        if (shape[a] == 1) continue;
+        while (b < from.size() && from[b] == 1) ++b;
+        if (b == from.size() || from[b] != shape[a]) return single;
+        if (below >> b++ & 1) kept |= AxisBits{1} << a;
+      }
+      return kept;
+    }
+    default: break;
+  }
+  if (!is_elementwise(n->op)) return single;
+  AxisBits all = below;
+  for (Node* s : n->src()) all &= known.at(s);
+  return single | all;
+}
+
 }  // namespace
+
+NodeMap<AxisBits> repeated_axes(std::span<Node* const> order) {
+  NodeMap<AxisBits> repeated;
+  for (Node* n : order) repeated.insert(n, repeated_axes(n, repeated));
+  return repeated;
+}
 
 Independent take_out_independent(const Node* body, std::span<const StateGroup> params) {
   const NodeMap<char> depends = state_dependence(body, params);
   Independent out;
   NodeMap<UOp> replaced;
   std::int64_t next = body->arg(0);
+  const NodeMap<AxisBits> repeated = repeated_axes(toposort(body->src()));
   const auto order = toposort(body->src(), [&](const Node* n) {
     if (depends.at(n) || is_exact(n) || n->op == Op::LAMBDA) return false;
-    if (replaced.insert(n, param(next, n->dtype, n->shape()))) {
-      ++next;
-      out.values.push_back(UOp::share(const_cast<Node*>(n)));
-    }
+    if (replaced.contains(n)) return true;
+    // What is the same along an axis is taken out once, and expanded here: that it is the same is structure.
+    UOp value = UOp::share(const_cast<Node*>(n));
+    for (std::size_t a = 0; a < n->n_dim; ++a)
+      if (n->shape()[a] > 1 && (repeated.at(n) >> a & 1))
+        value = slice_axis(value, static_cast<std::int64_t>(a), 0, 1);
+    UOp own = param(next++, value->dtype, value->shape());
+    if (!same_shape(own.get(), n)) own = make(Op::EXPAND, {own}, n->shape());
+    replaced.insert(n, std::move(own));
+    out.values.push_back(std::move(value));
     return true;
   });
   (void)order;

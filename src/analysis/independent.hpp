@@ -21,6 +21,11 @@ struct Independent {
 // What is exact stays in the body: movement, negation, selection, integers.
 Independent take_out_independent(const Node* body, std::span<const StateGroup> params);
 
+// Axes along which a value is the same at every place, as bits. Structure decides: expanded axes, and what is computed from
+// such values element by element. `order`: sources before users.
+using AxisBits = std::uint64_t;
+NodeMap<AxisBits> repeated_axes(std::span<Node* const> order);
+
 // Numbers behind PARAMs, by their number; none for data.
 using Constants = std::vector<std::optional<Value<double>>>;
 

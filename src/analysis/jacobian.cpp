@@ -133,7 +133,8 @@ Dual operator*(const Dual& a, const Dual& b) {
 
 }  // namespace
 
-AffineForm extract_affine(const Node* body, std::span<const StateGroup> params, const ParamValue& value) {
+AffineForm extract_affine(const Node* body, std::span<const StateGroup> params, const ParamValue& value,
+                          std::span<const std::int64_t> columns) {
   AffineForm out;
   std::vector<std::int64_t> first_column(params.size(), -1);
   std::vector<const Node*> by_param(params.size(), nullptr);
@@ -158,8 +159,13 @@ AffineForm extract_affine(const Node* body, std::span<const StateGroup> params, 
       v.shape = shape_of(n);
       if (i < params.size() && params[i] != StateGroup::kNone) {
         v.real.resize(static_cast<std::size_t>(n->size()));
-        for (std::size_t k = 0; k < v.real.size(); ++k)
-          v.real[k].row.push_back({first_column[i] + static_cast<std::int64_t>(k), DD(1.0)});
+        const auto seed = [&](std::int64_t k) {
+          v.real[static_cast<std::size_t>(k)].row = {{first_column[i] + k, DD(1.0)}};
+        };
+        if (columns.empty())
+          for (std::int64_t k = 0; k < n->size(); ++k) seed(k);
+        for (std::int64_t c : columns)
+          if (c >= first_column[i] && c < first_column[i] + n->size()) seed(c - first_column[i]);
         return v;
       }
       Value<DD> plain = value(n->arg(0), n);

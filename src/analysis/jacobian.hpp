@@ -28,6 +28,8 @@ struct AffineForm {
 using ParamValue = std::function<Value<DD>(std::int64_t param, const Node* node)>;
 
 // The body must be affine in its state (proved before): the derivative is taken at state 0 and holds everywhere.
-AffineForm extract_affine(const Node* body, std::span<const StateGroup> params, const ParamValue& value);
+// `columns`: only these, ascending; empty: all.
+AffineForm extract_affine(const Node* body, std::span<const StateGroup> params, const ParamValue& value,
+                          std::span<const std::int64_t> columns = {});
 
 }  // namespace tinyphys

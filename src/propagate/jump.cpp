@@ -33,37 +33,11 @@ struct Prepared {
   std::vector<std::unique_ptr<Propagator>> ways;  // as in propagators()
 
   double kept_doubles() const {
-    double n = 4 * static_cast<double>(system->form.value.size());
-    for (const auto& w : ways) n += w->kept_doubles();
+    double n = system->kept_doubles();
+    for (const auto& w : ways) n += w ? w->kept_doubles() : 0;
     return n;
   }
 };
-
-Value<DD> captured_value(const Node* n, const HostValue& a) {
-  Value<DD> v;
-  v.dtype = n->dtype;
-  v.shape = shape_of(n);
-  const auto size = static_cast<std::size_t>(n->size());
-  for (std::size_t i = 0; i < size; ++i) {
-    if (!a.data) {  // a number
-      if (is_float(n->dtype))
-        v.real.push_back(DD(from_bits(a.scalar)));
-      else
-        v.integer.push_back(a.scalar);
-      continue;
-    }
-    switch (n->dtype) {
-      case DType::kFloat64: v.real.push_back(DD(static_cast<const double*>(a.data)[i])); break;
-      case DType::kFloat32:
-        v.real.push_back(DD(static_cast<double>(static_cast<const float*>(a.data)[i])));
-        break;
-      case DType::kInt64: v.integer.push_back(static_cast<const std::int64_t*>(a.data)[i]); break;
-      case DType::kInt32: v.integer.push_back(static_cast<const std::int32_t*>(a.data)[i]); break;
-      default: v.integer.push_back(static_cast<const unsigned char*>(a.data)[i]); break;
-    }
-  }
-  return v;
-}
 
 Hash128 hash_values(std::span<const HostValue> captured) {
   std::vector<Hash128> parts;
@@ -84,15 +58,21 @@ std::shared_ptr<Prepared> prepare(const PropagateView& view, std::span<const Hos
     system->integrator = view.integrator();
     system->separable = view.separable();
   }
-  for (Node* s : view.state()) system->sizes.push_back(s->size());
-  std::vector<StateGroup> groups(view.n_state + captured.size(), StateGroup::kNone);
-  std::fill_n(groups.begin(), view.n_state, StateGroup::kQ);
-  if (view.kind() == PropagateKind::kHamiltonian) groups[1] = StateGroup::kP;
-  system->form = extract_affine(view.map(), groups, [&](std::int64_t i, const Node* n) {
-    return captured_value(n, captured[static_cast<std::size_t>(i) - view.n_state]);
-  });
+  for (Node* s : view.state()) {
+    system->sizes.push_back(s->size());
+    system->shapes.push_back(shape_of(s));
+  }
+  system->map = out->map;
+  system->groups.assign(view.n_state + captured.size(), StateGroup::kNone);
+  std::fill_n(system->groups.begin(), view.n_state, StateGroup::kQ);
+  if (view.kind() == PropagateKind::kHamiltonian) system->groups[1] = StateGroup::kP;
+  for (const HostValue& a : captured) {
+    const char* bytes = a.data ? static_cast<const char*>(a.data) : reinterpret_cast<const char*>(&a.scalar);
+    system->captured.emplace_back(bytes, bytes + (a.data ? a.bytes : sizeof a.scalar));
+    system->is_number.push_back(!a.data);
+  }
   out->system = system;
-  for (const PropagatorRow& row : propagators()) out->ways.push_back(row.make(system));
+  out->ways.resize(propagators().size());
   return out;
 }
 
@@ -157,20 +137,6 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
     return true;
   };
 
-  const Hash128 values = hash_values(shared);
-  std::shared_ptr<Prepared> prepared = find(view, values, *kept);
-  if (!prepared) {
-    if (loop_is_cheaper(evaluation_work(view.map()) * cost_model().extraction_s)) return result;
-    const auto start = std::chrono::steady_clock::now();
-    prepared = prepare(view, captured, values);
-    kept->push_front(prepared);
-    trim(*kept);
-    notes.build_s = seconds_since(start);
-  }
-  if (!prepared->system->form.reason.empty()) {
-    notes.refused.push_back("jump: " + prepared->system->form.reason);
-    return result;
-  }
   std::vector<double> numbers(state.size());
   for (std::size_t i = 0; i < state.size(); ++i) {
     if (!state[i].data) numbers[i] = from_bits(state[i].scalar);
@@ -178,45 +144,70 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
   }
   task.out.assign(out.begin(), out.end());
 
-  // The cheapest first; one that turns out not to hold makes place for the next.
-  struct Way {
-    std::size_t index;
-    JumpEstimate estimate;
-  };
-  const std::vector<PropagatorRow> rows = propagators();
-  std::vector<Way> ways;
-  for (std::size_t i = 0; i < prepared->ways.size(); ++i) {
-    JumpEstimate e = prepared->ways[i]->estimate(task);
-    if (!e.refused.empty())
-      notes.refused.push_back(std::string(rows[i].name) + ": " + e.refused);
-    else
-      ways.push_back({i, std::move(e)});
+  const Hash128 values = hash_values(shared);
+  std::shared_ptr<Prepared> prepared = find(view, values, *kept);
+  if (!prepared) {
+    if (loop_is_cheaper(evaluation_work(view.map()) * cost_model().extraction_s)) return result;
+    prepared = prepare(view, captured, values);
+    kept->push_front(prepared);
+    trim(*kept);
   }
-  std::stable_sort(ways.begin(), ways.end(), [](const Way& a, const Way& b) {
-    return a.estimate.build_s + a.estimate.jump_s < b.estimate.build_s + b.estimate.jump_s;
-  });
-  for (const auto& [i, estimate] : ways) {
-    if (loop_is_cheaper(estimate.build_s + estimate.jump_s)) return result;
-    Propagator& way = *prepared->ways[i];
-    auto start = std::chrono::steady_clock::now();
-    std::string reason = way.build();
-    if (estimate.build_s > 0) notes.build_s += seconds_since(start);
-    if (reason.empty()) {
-      start = std::chrono::steady_clock::now();
-      notes.findings = way.jump(task);
-      notes.apply_s = seconds_since(start);
-      notes.structure = notes.findings.structure;
-      reason = notes.findings.refused;
+  // The cheapest first; one that turns out not to hold makes place for the next. Those that need not read the map entry by
+  // entry come before the others.
+  const std::vector<PropagatorRow> rows = propagators();
+  for (const bool reads_form : {false, true}) {
+    if (reads_form) {
+      const JumpSystem& system = *prepared->system;
+      if (!system.has_form()) {
+        const auto start = std::chrono::steady_clock::now();
+        (void)system.form();
+        notes.build_s += seconds_since(start);
+      }
+      if (!system.form().reason.empty()) {
+        notes.refused.push_back("jump: " + system.form().reason);
+        return result;
+      }
     }
-    if (reason.empty()) {
-      notes.jumped = true;
-      notes.propagator = rows[i].name;
-      return result;
+    struct Way {
+      std::size_t index;
+      JumpEstimate estimate;
+    };
+    std::vector<Way> ways;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      if (rows[i].reads_form != reads_form) continue;
+      if (!prepared->ways[i]) prepared->ways[i] = rows[i].make(prepared->system);
+      JumpEstimate e = prepared->ways[i]->estimate(task);
+      if (e.refused.empty())
+        ways.push_back({i, std::move(e)});
+      else if (!e.off_topic)
+        notes.refused.push_back(std::string(rows[i].name) + ": " + e.refused);
     }
-    if (notes.findings.error.size() == 2 && notes.hamiltonian)
-      reason += fmt::format(" (bounds: {:.0e} of q, {:.0e} of p)", notes.findings.error[0],
-                            notes.findings.error[1]);
-    notes.refused.push_back(std::string(rows[i].name) + ": " + reason);
+    std::stable_sort(ways.begin(), ways.end(), [](const Way& a, const Way& b) {
+      return a.estimate.build_s + a.estimate.jump_s < b.estimate.build_s + b.estimate.jump_s;
+    });
+    for (const auto& [i, estimate] : ways) {
+      if (loop_is_cheaper(estimate.build_s + estimate.jump_s)) return result;
+      Propagator& way = *prepared->ways[i];
+      auto start = std::chrono::steady_clock::now();
+      std::string reason = way.build();
+      if (estimate.build_s > 0) notes.build_s += seconds_since(start);
+      if (reason.empty()) {
+        start = std::chrono::steady_clock::now();
+        notes.findings = way.jump(task);
+        notes.apply_s = seconds_since(start);
+        notes.structure = notes.findings.structure;
+        reason = notes.findings.refused;
+      }
+      if (reason.empty()) {
+        notes.jumped = true;
+        notes.propagator = rows[i].name;
+        return result;
+      }
+      if (notes.findings.error.size() == 2 && notes.hamiltonian)
+        reason += fmt::format(" (bounds: {:.0e} of q, {:.0e} of p)", notes.findings.error[0],
+                              notes.findings.error[1]);
+      notes.refused.push_back(std::string(rows[i].name) + ": " + reason);
+    }
   }
   return result;
 }

@@ -82,7 +82,7 @@ class NormalModePropagator final : public Propagator {
     else if (!system_->separable)
       reason_ = "q and p are coupled";
     else
-      blocks_ = coupled_blocks(system_->form, n());
+      blocks_ = coupled_blocks(system_->form(), n());
   }
 
   JumpEstimate estimate(const JumpTask&) const override {
@@ -97,10 +97,10 @@ class NormalModePropagator final : public Propagator {
   std::string build() override {
     if (modes_ || !reason_.empty()) return reason_;
     const auto split = static_cast<std::size_t>(n());
-    const std::span<const DD> offset(system_->form.offset);
+    const std::span<const DD> offset(system_->form().offset);
     NormalModesResult built =
-        NormalModes::build(block(system_->form, 0, n()), block(system_->form, n(), n()), offset.first(split),
-                           offset.subspan(split), pool_for(blocks_, n()));
+        NormalModes::build(block(system_->form(), 0, n()), block(system_->form(), n(), n()),
+                           offset.first(split), offset.subspan(split), pool_for(blocks_, n()));
     modes_ = std::move(built.modes);
     return reason_ = built.reason;
   }

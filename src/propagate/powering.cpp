@@ -26,7 +26,7 @@ std::size_t u(std::int64_t i) { return static_cast<std::size_t>(i); }
 class PoweringPropagator final : public Propagator {
  public:
   explicit PoweringPropagator(std::shared_ptr<const JumpSystem> system) : system_(std::move(system)) {
-    if (!system_->form.reason.empty()) return;
+    if (!system_->form().reason.empty()) return;
     find_blocks();
     std::int64_t largest = 0;
     for (std::size_t b = 0; b + 1 < first_.size(); ++b)
@@ -172,7 +172,7 @@ class PoweringPropagator final : public Propagator {
   }
 
   void find_blocks() {
-    const AffineForm& form = system_->form;
+    const AffineForm& form = system_->form();
     const std::int64_t n = system_->size();
     std::vector<std::int64_t> parent(u(n));
     std::iota(parent.begin(), parent.end(), std::int64_t{0});
@@ -210,7 +210,7 @@ class PoweringPropagator final : public Propagator {
   }
 
   void find_kinds() {
-    const AffineForm& form = system_->form;
+    const AffineForm& form = system_->form();
     std::map<std::vector<double>, std::int64_t> known;
     std::vector<double> content;
     const std::int64_t blocks = static_cast<std::int64_t>(first_.size()) - 1;
@@ -235,7 +235,7 @@ class PoweringPropagator final : public Propagator {
 
   // The map of one step of a block, as A - I and a shift.
   AffineMap step(std::int64_t block, double h) const {
-    const AffineForm& form = system_->form;
+    const AffineForm& form = system_->form();
     const auto d = static_cast<long>(first_[u(block) + 1] - first_[u(block)]);
     const std::int64_t half = system_->size() / 2;
     DDMatrix m(d, d);

@@ -28,9 +28,22 @@ struct JumpSystem {
   Integrator integrator = Integrator::LeapfrogKDK;  // kHamiltonian
   bool separable = false;                           // kHamiltonian: H = T(p) + V(q)
   std::vector<std::int64_t> sizes;                  // elements of each part of the state
-  AffineForm form;                                  // the map, in double-double
+  std::vector<Dims> shapes;
+  UOp map;
+  std::vector<StateGroup> groups;           // of the params of the map
+  std::vector<std::vector<char>> captured;  // bytes of its other params,
+  std::vector<char> is_number;              // or the bits of a number
 
   std::int64_t size() const;  // of the whole state
+  // The map in double-double, read off its graph when first asked for.
+  const AffineForm& form() const;
+  // Only these columns of it.
+  AffineForm columns(std::span<const std::int64_t> wanted) const;
+  bool has_form() const { return form_ != nullptr; }
+  double kept_doubles() const;
+
+ private:
+  mutable std::unique_ptr<AffineForm> form_;
 };
 
 // One jump: so many steps from this state.
@@ -45,6 +58,7 @@ struct JumpTask {
 struct JumpEstimate {
   double build_s = 0, jump_s = 0;  // build_s: 0 when it is there
   std::string refused = {};        // why this way is none
+  bool off_topic = false;          // and that is not worth telling: nothing suggested it
 };
 
 // What a jump has to say; 0: nothing.
@@ -72,7 +86,8 @@ class Propagator {
 };
 
 struct PropagatorRow {
-  std::string_view name;  // "normal-mode jump"
+  std::string_view name;   // "normal-mode jump"
+  bool reads_form = true;  // it wants all of JumpSystem::form(): tried after those that do not
   std::unique_ptr<Propagator> (*make)(std::shared_ptr<const JumpSystem> system);
 };
 
@@ -83,6 +98,7 @@ void add_propagator(const PropagatorRow& row);
 
 // Each from its own file.
 std::unique_ptr<Propagator> make_normal_modes(std::shared_ptr<const JumpSystem> system);
+std::unique_ptr<Propagator> make_lattice(std::shared_ptr<const JumpSystem> system);
 std::unique_ptr<Propagator> make_powering(std::shared_ptr<const JumpSystem> system);
 
 }  // namespace tinyphys

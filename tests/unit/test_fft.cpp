@@ -9,7 +9,7 @@
 
 #include <doctest/doctest.h>
 
-#include "runtime/fft.hpp"
+#include "linalg/fft.hpp"
 #include "tinyphys/error.hpp"
 
 using namespace tinyphys;

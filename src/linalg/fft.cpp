@@ -1,4 +1,4 @@
-#include "runtime/fft.hpp"
+#include "linalg/fft.hpp"
 
 #include <algorithm>
 #include <cstring>

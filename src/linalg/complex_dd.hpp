@@ -1,0 +1,38 @@
+// Complex numbers and small complex matrices in double-double: the symbols of lattices.
+#pragma once
+
+#include <cmath>
+#include <vector>
+
+#include "support/dd.hpp"
+
+namespace tinyphys {
+
+struct ComplexDD {
+  DD re = 0.0, im = 0.0;
+
+  friend ComplexDD operator+(const ComplexDD& a, const ComplexDD& b) { return {a.re + b.re, a.im + b.im}; }
+  friend ComplexDD operator-(const ComplexDD& a, const ComplexDD& b) { return {a.re - b.re, a.im - b.im}; }
+  friend ComplexDD operator*(const ComplexDD& a, const ComplexDD& b) {
+    return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
+  }
+  friend ComplexDD operator*(DD a, const ComplexDD& b) { return {a * b.re, a * b.im}; }
+};
+inline ComplexDD conj(const ComplexDD& a) { return {a.re, -a.im}; }
+inline double size(const ComplexDD& a) { return std::hypot(a.re.hi, a.im.hi); }
+
+// Row-major, n x n.
+using ComplexMatrixDD = std::vector<ComplexDD>;
+
+// A = V diag(lambda) V^H of a Hermitian matrix (its lower triangle and the imaginary parts of its diagonal are not
+// looked at), by cyclic Jacobi rotations (Golub & Van Loan, section 8.5) until the rest is rounding.
+struct HermitianEigen {
+  std::vector<DD> lambda;
+  ComplexMatrixDD vectors;  // column j belongs to lambda[j]
+};
+HermitianEigen hermitian_eigen(int n, ComplexMatrixDD a);
+
+// (I + B)^steps - I by squaring, steps >= 0: (I + B)^2 = I + (2 B + B^2).
+ComplexMatrixDD power_minus_identity(int n, ComplexMatrixDD b, std::int64_t steps);
+
+}  // namespace tinyphys
