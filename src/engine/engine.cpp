@@ -9,6 +9,7 @@
 
 #include "codegen/kernel.hpp"
 #include "engine/canonical.hpp"
+#include "engine/dump.hpp"
 #include "engine/origin.hpp"
 #include "engine/pipeline.hpp"
 #include "engine/run.hpp"
@@ -23,6 +24,7 @@
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
 #include "uop/history.hpp"
+#include "uop/print.hpp"
 #include "uop/scan_layout.hpp"
 #include "uop/spec.hpp"
 
@@ -65,7 +67,7 @@ class Engine final : public EngineHook {
       verify(nodes, Stage::kTensor);
     }
     const Canonical canonical = canonicalize(roots);
-    ReadyPlan& ready = plan_of(canonical.program);
+    ReadyPlan& ready = plan_of(roots, canonical.program);
     RunContext context{device(device_name()), schedule_options(), progress_of(wanted)};
     if (env::device() == env::DeviceChoice::Null) {
       ready.compile(context.device);
@@ -113,7 +115,7 @@ class Engine final : public EngineHook {
     const ComputeLock lock;
     const Wanted wanted(values);
     if (wanted.roots.empty()) return "nothing to run\n";
-    return to_text(plan_of(canonicalize(wanted.roots).program).plan());
+    return to_text(plan_of(wanted.roots, canonicalize(wanted.roots).program).plan());
   }
 
   PlanCounts counts() {
@@ -210,7 +212,7 @@ class Engine final : public EngineHook {
     };
   }
 
-  ReadyPlan& plan_of(const UOp& program) {
+  ReadyPlan& plan_of(std::span<const UOp> roots, const UOp& program) {
     constexpr std::size_t kMaxPlans = 4096, kMaxPlannedNodes = std::size_t{1} << 19;
     const Key key{program.get(), env::optimize(), env::device()};
     if (auto it = plans_.find(key); it != plans_.end()) {
@@ -219,9 +221,16 @@ class Engine final : public EngineHook {
     }
     ++counts_.made;
     if (debug_enabled(3)) debug_print(3, "graph", to_text(program));
+    if (env::dumping()) {
+      std::vector<Node*> recorded;
+      for (const UOp& r : roots) recorded.push_back(r.get());
+      dump_graph("recorded", recorded);
+      dump_graph("canonical", program);
+    }
     const UOp lowered = run_passes(program, {env::optimize()});
     std::shared_ptr<Plan> plan = schedule(lowered.get(), schedule_options());
     if (debug_enabled(2)) debug_print(2, "schedule", to_text(*plan));
+    if (env::dumping()) dump_plan(*plan, device(device_name()));
     // The plans of graphs of 10^6 nodes are large, and such a graph seldom comes again: they are few.
     const std::size_t nodes = toposort(program).size();
     if (plans_.size() >= kMaxPlans || planned_nodes_ + nodes > kMaxPlannedNodes) {

@@ -15,6 +15,7 @@
 #include "support/env.hpp"
 #include "uop/build.hpp"
 #include "uop/graph.hpp"
+#include "uop/print.hpp"
 #include "uop/scan_layout.hpp"
 #include "uop/spec.hpp"
 
@@ -150,6 +151,7 @@ UOp run_passes(const UOp& program, const PipelineOptions& options) {
     const UOp before = p;
     p = pass.run(p, options);
     if (p == before) continue;
+    if (!options.body) dump_graph("after " + std::string(pass.name), p);
     if (debug_enabled(3)) debug_print(3, "rewrite", "after " + std::string(pass.name) + "\n" + to_text(p));
     if (env::verify()) {
       Node* root = p.get();

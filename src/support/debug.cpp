@@ -1,6 +1,9 @@
 #include "support/debug.hpp"
 
+#include <algorithm>
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 #include <mutex>
 
 #include <fmt/format.h>
@@ -14,6 +17,8 @@ struct Sink {
   std::string status;
   std::unordered_set<std::string> seen;
   std::string* capture = nullptr;
+  std::string dump_folder;
+  int dumps = 0;  // into that folder
 
   void write(std::string_view text) {
     if (capture) {
@@ -51,6 +56,31 @@ std::string prefixed(std::string_view topic, std::string_view text) {
 
 void debug_print(int level, std::string_view topic, std::string_view text) {
   if (debug_enabled(level)) write_stderr(prefixed(topic, text));
+}
+
+void dump(std::string_view stage, std::initializer_list<DumpFile> files) {
+  if (!env::dumping()) return;
+  const std::string folder = env::debug_dir();
+  std::string name(stage);
+  std::replace(name.begin(), name.end(), ' ', '-');
+  int number = 0;
+  {
+    Sink& s = sink();
+    std::lock_guard lock(s.mutex);
+    if (s.dump_folder != folder) s.dumps = 0;
+    s.dump_folder = folder;
+    number = s.dumps++;
+  }
+  std::error_code ignored;  // the file then cannot be opened
+  std::filesystem::create_directories(folder, ignored);
+  for (const DumpFile& f : files) {
+    if (f.text.empty()) continue;
+    const std::string path = fmt::format("{}/{:04}-{}.{}", folder, number, name, f.extension);
+    std::ofstream out(path);
+    out << f.text;
+    if (!out.flush())
+      warn_once("dump " + folder, fmt::format("TINYPHYS_DEBUG_DIR={}: cannot write {}", folder, path));
+  }
 }
 
 // Asks no environment variable: env.cpp warns through here while it reads them.

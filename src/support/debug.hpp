@@ -1,5 +1,6 @@
 #pragma once
 
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -19,6 +20,17 @@ inline bool debug_enabled(int level) { return env::debug_level() >= level; }
 /// Prints `text` when the level is on, each of its lines behind the prefix `[tinyphys topic] `. The lines of one
 /// call stay together. Where making the text costs something, ask debug_enabled first.
 void debug_print(int level, std::string_view topic, std::string_view text);
+
+/// One form of what is dumped: an extension (dot, txt) and the contents.
+struct DumpFile {
+  std::string_view extension;
+  std::string text;
+};
+
+/// Writes `0042-stage.EXTENSION` for each form that has text into the folder TINYPHYS_DEBUG_DIR; the numbers count the calls. Blanks
+/// in the name of the stage become dashes. Where no file can be written, that is told once and nothing fails. Where
+/// making the text costs something, ask env::dumping() first.
+void dump(std::string_view stage, std::initializer_list<DumpFile> files);
 
 /// Prints `[tinyphys warning] text` at any level, the first time that `key` is seen in this process.
 void warn_once(std::string_view key, std::string_view text);

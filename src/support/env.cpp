@@ -20,6 +20,7 @@ namespace {
 
 enum Id {
   kDebug,
+  kDebugDir,
   kDevice,
   kOpt,
   kThreads,
@@ -52,6 +53,7 @@ template <class... Words> std::optional<std::int64_t> parse_word(std::string_vie
 }
 
 std::optional<std::int64_t> parse_debug(std::string_view text) { return parse_int(text, 0, 5); }
+std::optional<std::int64_t> parse_folder(std::string_view) { return 1; }
 std::optional<std::int64_t> parse_device(std::string_view text) {
   return parse_word(text, "cpu", "interp", "null");
 }
@@ -66,6 +68,7 @@ std::optional<std::int64_t> parse_count(std::string_view text) {
 
 constexpr std::array<Variable, kCount> kVariables{{
     {"TINYPHYS_DEBUG", "0 1 2 3 4 5", "0", "how much to tell on stderr"},
+    {"TINYPHYS_DEBUG_DIR", "a folder", "none", "where each stage of a new plan is written as text and DOT"},
     {"TINYPHYS_DEVICE", "cpu interp null", "cpu", "the device that runs what names no device"},
     {"TINYPHYS_OPT", "0 1", "1", "0 turns off physics passes and fusion"},
     {"TINYPHYS_THREADS", "1 to 1024", "the number of CPUs available to the process",
@@ -85,6 +88,7 @@ struct Rule {
 
 constexpr std::array<Rule, kCount> kRules{{
     {parse_debug, [] { return std::int64_t{0}; }},
+    {parse_folder, [] { return std::int64_t{0}; }},
     {parse_device, [] { return std::int64_t{0}; }},
     {parse_flag, [] { return std::int64_t{1}; }},
     {parse_threads, [] { return std::int64_t{available_cpus()}; }},
@@ -113,6 +117,7 @@ std::int64_t evaluate(Id id, std::optional<std::string_view> text) {
 struct State {
   std::array<std::atomic<std::int64_t>, kCount> values;
   std::array<std::optional<std::string>, kCount> overrides;  // guarded by mutex
+  std::string debug_dir;                                     // guarded by mutex
   std::mutex mutex;
 
   State() {
@@ -124,6 +129,7 @@ struct State {
     if (!text) {
       if (const char* found = std::getenv(kVariables[id].name.data())) text = found;
     }
+    if (id == kDebugDir) debug_dir = text.value_or("");
     values[id].store(evaluate(id, text), std::memory_order_relaxed);
   }
 };
@@ -161,6 +167,12 @@ std::optional<std::string> exchange_override(std::string_view name, std::optiona
 }  // namespace
 
 int debug_level() { return static_cast<int>(value(kDebug)); }
+std::string debug_dir() {
+  State& s = state();
+  std::lock_guard lock(s.mutex);
+  return s.debug_dir;
+}
+bool dumping() { return value(kDebugDir) != 0; }
 DeviceChoice device() { return static_cast<DeviceChoice>(value(kDevice)); }
 bool optimize() { return value(kOpt) != 0; }
 int threads() { return static_cast<int>(value(kThreads)); }

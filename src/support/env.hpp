@@ -14,6 +14,9 @@ enum class DeviceChoice { Cpu, Interp, Null };
 enum class ProgressChoice { Auto, Off, On };
 
 int debug_level();
+/// The folder of dumps; empty where none are wanted. dumping() is the cheap question.
+std::string debug_dir();
+bool dumping();
 DeviceChoice device();
 bool optimize();
 int threads();

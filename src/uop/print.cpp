@@ -1,3 +1,5 @@
+#include "uop/print.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -62,11 +64,8 @@ void print_graph(std::span<Node* const> roots, const std::string& indent, std::s
     if (n->op == Op::LAMBDA && bodies.contains(n) && std::find(roots.begin(), roots.end(), n) == roots.end())
       continue;
     const bool has_id = n->op == Op::BUFFER || n->op == Op::SYM;
-    const std::string args = arg_text(n, has_id ? buffers++ : 0);
     number.insert(n, next);
-    out += indent + "%" + std::to_string(next++) + " = " + std::string(name(n->op));
-    if (n->dtype != DType::kVoid) out += " " + std::string(name(n->dtype)) + shape_text(n->shape());
-    out += args;
+    out += indent + "%" + std::to_string(next++) + " = " + head_text(n, has_id ? buffers++ : 0);
     for (Node* s : n->src()) {
       if (const std::int64_t* body = s->op == Op::LAMBDA ? bodies.find(s) : nullptr)
         out += " body" + std::to_string(*body);
@@ -144,8 +143,14 @@ std::string infix(const Node* n, int depth, std::span<const std::string> names) 
 
 }  // namespace
 
-std::string to_text(std::span<Node* const> roots) {
-  // Bodies in the order in which they are met, inner before outer; an explicit worklist, not recursion.
+std::string head_text(const Node* n, std::int64_t buffer_number) {
+  std::string s(name(n->op));
+  if (n->dtype != DType::kVoid) s += " " + std::string(name(n->dtype)) + shape_text(n->shape());
+  return s + arg_text(n, buffer_number);
+}
+
+// An explicit worklist, not recursion.
+std::vector<Node*> bodies_below(std::span<Node* const> roots) {
   std::vector<Node*> found, todo(roots.begin(), roots.end());
   NodeMap<char> seen;
   while (!todo.empty()) {
@@ -157,6 +162,11 @@ std::string to_text(std::span<Node* const> roots) {
         todo.push_back(n);
       }
   }
+  return found;
+}
+
+std::string to_text(std::span<Node* const> roots) {
+  const std::vector<Node*> found = bodies_below(roots);
   NodeMap<std::int64_t> bodies;
   for (std::size_t i = 0; i < found.size(); ++i) bodies.insert(found[i], static_cast<std::int64_t>(i));
   std::string out;
