@@ -30,6 +30,7 @@ enum Id {
   kFuzzSeed,
   kFuzzGraphs,
   kTestSeed,
+  kUpdateGolden,
   kCount
 };
 
@@ -79,6 +80,7 @@ constexpr std::array<Variable, kCount> kVariables{{
     {"TINYPHYS_FUZZ_SEED", "0 or more", "each fuzzer's own", "where the random graphs and rule inputs start"},
     {"TINYPHYS_FUZZ_GRAPHS", "0 or more", "each fuzzer's own", "how many random graphs a fuzzer makes"},
     {"TINYPHYS_TEST_SEED", "0 or more", "each test's own", "the seed of tests that draw values at random"},
+    {"TINYPHYS_UPDATE_GOLDEN", "0 1", "0", "1 writes the files of tests/golden anew"},
 }};
 
 struct Rule {
@@ -98,6 +100,7 @@ constexpr std::array<Rule, kCount> kRules{{
     {parse_count, [] { return kUnset; }},
     {parse_count, [] { return kUnset; }},
     {parse_count, [] { return kUnset; }},
+    {parse_flag, [] { return std::int64_t{0}; }},
 }};
 
 /// The value of a variable, as its parser numbers it. A value that is not understood is reported once.
@@ -182,6 +185,8 @@ bool long_tests() { return value(kLongTests) != 0; }
 std::int64_t fuzz_seed(std::int64_t fallback) { return value_or(kFuzzSeed, fallback); }
 std::int64_t fuzz_graphs(std::int64_t fallback) { return value_or(kFuzzGraphs, fallback); }
 std::int64_t test_seed(std::int64_t fallback) { return value_or(kTestSeed, fallback); }
+
+bool update_golden() { return value(kUpdateGolden) != 0; }
 
 std::span<const Variable> variables() { return kVariables; }
 

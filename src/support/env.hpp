@@ -27,6 +27,7 @@ bool long_tests();
 std::int64_t fuzz_seed(std::int64_t fallback);
 std::int64_t fuzz_graphs(std::int64_t fallback);
 std::int64_t test_seed(std::int64_t fallback);
+bool update_golden();
 
 /// One row of the table, as text.
 struct Variable {
