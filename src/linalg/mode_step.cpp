@@ -113,34 +113,36 @@ ModeCoefficients exact_flow(DD lambda, double h, std::int64_t steps) {
 StepMap step_map(const IntegratorRow& row, DD z) {
   StepMap m;
   for (const Substep& s : row.substeps) {
-    // The substep's own [[1 + z sa, h sb], [-lambda h sc, 1 + z sd]], and sc = c + z sc2.
     const double c = s.coefficient;
-    DD sa = 0.0, sb = 0.0, sc = 0.0, sd = 0.0, sc2 = 0.0, forces = 0.0;
+    const StepMap old = m;
     switch (s.part) {
-      case Part::kKick: sc = forces = c; break;
-      case Part::kDrift: sb = c; break;
-      case Part::kSolve: {
+      case Part::kKick:  // [[1, 0], [-lambda h c, 1]]
+        m.c = c * (1.0 + z * old.a) + old.c;
+        m.d = old.d - c * old.b;
+        m.c2 = c * old.a + old.c2;
+        m.weight = old.weight + c;
+        break;
+      case Part::kDrift:  // [[1, h c], [0, 1]]
+        m.a = old.a - c * old.c;
+        m.b = old.b + c * (1.0 + z * old.d);
+        break;
+      case Part::kSolve: {  // [[1 + z sa, h sb], [-lambda h sb, 1 + z sa]], and sb = c + z sc2
         const DD c2 = from_product(c, c), x = ldexp(z * c2, -2), denominator = 1.0 + x;
         if (denominator.hi == 0.0) {
           m.singular = true;
           return m;
         }
-        forces = c;
-        sb = sc = c / denominator;
-        sa = sd = -ldexp(c2 / denominator, -1);
-        sc2 = -ldexp(c2 * sc, -2);
+        const DD sb = c / denominator, sa = -ldexp(c2 / denominator, -1), sc2 = -ldexp(c2 * sb, -2);
+        m.a = sa + old.a + z * sa * old.a - sb * old.c;
+        m.b = (1.0 + z * sa) * old.b + sb * (1.0 + z * old.d);
+        m.c = sb * (1.0 + z * old.a) + (1.0 + z * sa) * old.c;
+        m.d = sa + old.d + z * sa * old.d - sb * old.b;
+        m.c2 = sc2 + sb * old.a + old.c2 + sa * old.c;
+        m.weight = old.weight + c;
         break;
       }
       case Part::kFlow: throw std::logic_error("a flow has no step map");
     }
-    const DD top = 1.0 + z * m.a, bottom = 1.0 + z * m.d;
-    const StepMap old = m;
-    m.a = sa + old.a + z * sa * old.a - sb * old.c;
-    m.b = (1.0 + z * sa) * old.b + sb * bottom;
-    m.c = sc * top + (1.0 + z * sd) * old.c;
-    m.d = sd + old.d + z * sd * old.d - sc * old.b;
-    m.c2 = sc2 + sc * old.a + old.c2 + sd * old.c;
-    m.weight = old.weight + forces;
   }
   m.s = -ldexp(m.a + m.d, -2);
   m.sigma = z * m.s;

@@ -1,0 +1,35 @@
+#!/bin/bash
+# test_examples.sh FOLDER: the short examples run, print what a physicist can check, and draw.
+set -uo pipefail
+export LC_ALL=C
+programs=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+failures=0
+
+fail() {
+  echo "FAILED: $*" >&2
+  failures=$((failures + 1))
+}
+
+# check NAME PATTERN ARGS...: the program ends well, a line matches, and its plot is there.
+check() {
+  local name=$1 pattern=$2
+  shift 2
+  "$programs/$name" "$@" >out 2>err || fail "$name: exit code $?: $(cat err)"
+  grep -Eq "$pattern" out || fail "$name: no line like '$pattern': $(cat out)"
+  [ -s "$name.svg" ] || fail "$name: no plot"
+}
+
+check crystal_lattice 'measured frequencies differ from the closed form by at most [0-9.]+e-1[0-9]' 64 1000000
+check crystal_lattice 'chose    Fourier-mode jump' 64 1000000
+check rlc_circuit 'at most [0-9.]+e-0[6-9] of 5 uC'
+check rlc_circuit 'chose    powered step matrix'
+check heat_rod 'relative difference (0.0e\+00|[0-9.]+e-1[0-9])'
+check cyclotron 'drift .* relative difference (0.0e\+00|[0-9.]+e-1[3-9])'
+check outer_solar_system 'its relative error stays below [1-3]\.[0-9]e-04'
+check outer_solar_system 'refused  jump: sqrt'
+check ensemble 'largest difference from cos\(N theta\) is [0-9.]+e-1[4-9]'
+"$programs/crystal_lattice" 3 >out 2>err && fail "crystal_lattice 3: no error"
+exit $((failures > 0))
