@@ -73,7 +73,8 @@ class RandomGraph {
     std::int64_t size = 1;
     for (std::int64_t n : s) size *= n;
     StorageRef data = StorageRef::allocate(static_cast<std::size_t>(size) * item_size(d));
-    auto* to = static_cast<char*>(data->data);
+    const HostWrite values(*data);
+    auto* to = values.as<char>();
     for (std::int64_t i = 0; i < size; ++i, to += item_size(d)) {
       const double r = is_float(d) ? real() : 0;
       const std::int64_t n = is_float(d) ? 0 : integer(d);

@@ -64,6 +64,12 @@ struct Kernel {
   std::vector<DType> params;  // dtype of each PARAM, then of each scratch buffer
   std::vector<DType> outputs;
   bool is_scan = false;
+
+  double cost_ns() const {
+    double total = 0;
+    for (const Part& p : parts) total += p.cost_ns;
+    return total;
+  }
 };
 
 // Throws tp::Error("compile", ...) when the LAMBDA is no kernel.

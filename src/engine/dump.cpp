@@ -31,8 +31,7 @@ std::string draw(const Plan& plan, const std::string& number) {
   for (std::size_t i = 0; i < plan.steps.size(); ++i) {
     const PlanStep& s = plan.steps[i];
     const std::string id = "step" + prefix + std::to_string(i);
-    std::string label =
-        number + std::to_string(i) + " " + std::string(s.scan_kernel ? "scan kernel" : name(s.kind));
+    std::string label = number + std::to_string(i) + " " + step_name(s);
     const Node* made_by = s.code && s.code->op == Op::LAMBDA && s.code->n_src ? s.code->src(0) : s.code.get();
     if (made_by && made_by->op == Op::GET) made_by = made_by->src(0);
     if (const std::string at = made_by ? location_text(made_by) : ""; !at.empty()) label += "\n" + at;

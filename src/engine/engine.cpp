@@ -31,15 +31,6 @@
 namespace tinyphys {
 namespace {
 
-std::string_view device_name() {
-  switch (env::device()) {
-    case env::DeviceChoice::Cpu: return "cpu";
-    case env::DeviceChoice::Interp: return "interp";
-    case env::DeviceChoice::Null: return "null";
-  }
-  return "cpu";
-}
-
 ScheduleOptions schedule_options() {
   ScheduleOptions o;
   o.fuse = env::optimize();
@@ -67,11 +58,15 @@ class Engine final : public EngineHook {
       verify(nodes, Stage::kTensor);
     }
     const Canonical canonical = canonicalize(roots);
-    ReadyPlan& ready = plan_of(roots, canonical.program);
-    RunContext context{device(device_name()), schedule_options(), progress_of(wanted)};
-    if (env::device() == env::DeviceChoice::Null) {
+    Device& on = device(env::device());
+    ReadyPlan& ready = plan_of(roots, canonical.program, on);
+    RunContext context{on, schedule_options(), progress_of(wanted)};
+    if (!context.device.runs()) {
       ready.compile(context.device);
-      throw Error("realize", "TINYPHYS_DEVICE=null compiles and runs nothing: there are no values", "", 0);
+      throw Error(
+          "realize",
+          "TINYPHYS_DEVICE=" + std::string(env::device()) + " compiles and runs nothing: there are no values",
+          "", 0);
     }
     std::vector<StorageRef>* made;
     try {
@@ -96,7 +91,7 @@ class Engine final : public EngineHook {
           std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
       std::snprintf(line, sizeof line, "realized %zu value%s in %.3f ms: %zu steps on %s", roots.size(),
                     roots.size() == 1 ? "" : "s", ms, ready.plan().steps.size(),
-                    std::string(device_name()).c_str());
+                    std::string(env::device()).c_str());
       debug_print(1, "time", line);
     }
     if (debug_enabled(3))
@@ -115,7 +110,7 @@ class Engine final : public EngineHook {
     const ComputeLock lock;
     const Wanted wanted(values);
     if (wanted.roots.empty()) return "nothing to run\n";
-    return to_text(plan_of(wanted.roots, canonicalize(wanted.roots).program).plan());
+    return to_text(plan_of(wanted.roots, canonicalize(wanted.roots).program, device(env::device())).plan());
   }
 
   PlanCounts counts() {
@@ -212,9 +207,9 @@ class Engine final : public EngineHook {
     };
   }
 
-  ReadyPlan& plan_of(std::span<const UOp> roots, const UOp& program) {
+  ReadyPlan& plan_of(std::span<const UOp> roots, const UOp& program, Device& on) {
     constexpr std::size_t kMaxPlans = 4096, kMaxPlannedNodes = std::size_t{1} << 19;
-    const Key key{program.get(), env::optimize(), env::device()};
+    const Key key{program.get(), env::optimize(), &on};
     if (auto it = plans_.find(key); it != plans_.end()) {
       ++counts_.reused;
       return *it->second.ready;
@@ -230,7 +225,7 @@ class Engine final : public EngineHook {
     const UOp lowered = run_passes(program, {env::optimize()});
     std::shared_ptr<Plan> plan = schedule(lowered.get(), schedule_options());
     if (debug_enabled(2)) debug_print(2, "schedule", to_text(*plan));
-    if (env::dumping()) dump_plan(*plan, device(device_name()));
+    if (env::dumping()) dump_plan(*plan, on);
     // The plans of graphs of 10^6 nodes are large, and such a graph seldom comes again: they are few.
     const std::size_t nodes = toposort(program).size();
     if (plans_.size() >= kMaxPlans || planned_nodes_ + nodes > kMaxPlannedNodes) {
@@ -247,13 +242,13 @@ class Engine final : public EngineHook {
   struct Key {
     const Node* program;
     bool optimize;
-    env::DeviceChoice device;
+    const Device* device;
     friend bool operator==(const Key&, const Key&) = default;
   };
   struct KeyHash {
     std::size_t operator()(const Key& k) const {
-      return reinterpret_cast<std::uintptr_t>(k.program) * 8 + static_cast<std::size_t>(k.device) * 2 +
-             k.optimize;
+      return reinterpret_cast<std::uintptr_t>(k.program) * 8 +
+             reinterpret_cast<std::uintptr_t>(k.device) * 2 + k.optimize;
     }
   };
   struct Entry {

@@ -21,17 +21,18 @@ double seconds(Clock::duration d) { return std::chrono::duration<double>(d).coun
 // Steps of a scan kernel between two reports of progress are chosen to last about this long.
 constexpr double kProgressSeconds = 0.1;
 
-std::int64_t integer(const Argument& a) { return a.data ? *a.data.as<std::int64_t>() : a.scalar; }
+std::int64_t integer(const Argument& a) { return a.data ? *HostRead(*a.data).as<std::int64_t>() : a.scalar; }
 
 // An argument as the bits of a number: itself, or the one element of a value.
 std::int64_t number_bits(DType d, const Argument& a) {
   if (!a.data) return a.scalar;
+  const HostRead value(*a.data);
   switch (d) {
-    case DType::kFloat64: return bits(*a.data.as<double>());
-    case DType::kFloat32: return bits(static_cast<double>(*a.data.as<float>()));
-    case DType::kInt64: return *a.data.as<std::int64_t>();
-    case DType::kInt32: return *a.data.as<std::int32_t>();
-    default: return *a.data.as<unsigned char>() != 0;
+    case DType::kFloat64: return bits(*value.as<double>());
+    case DType::kFloat32: return bits(static_cast<double>(*value.as<float>()));
+    case DType::kInt64: return *value.as<std::int64_t>();
+    case DType::kInt32: return *value.as<std::int32_t>();
+    default: return *value.as<unsigned char>() != 0;
   }
 }
 
@@ -40,11 +41,11 @@ std::int64_t number_bits(DType d, const Argument& a) {
 struct Pool {
   std::vector<StorageRef> all;
 
-  StorageRef take(DType dtype, std::span<const std::int64_t> shape) {
+  StorageRef take(DType dtype, std::span<const std::int64_t> shape, Memory& memory) {
     const std::size_t bytes = bytes_of(dtype, shape);
     for (const StorageRef& s : all)
       if (s->refs.load(std::memory_order_acquire) == 1 && s->bytes == bytes) return s;
-    all.push_back(allocate(dtype, shape));
+    all.push_back(allocate(dtype, shape, memory));
     return all.back();
   }
 };
@@ -62,8 +63,7 @@ struct ReadyPlan::State {
   std::vector<std::int64_t> scalars;
   std::vector<std::shared_ptr<const Notes>> notes;  // per slot
   std::vector<StorageRef> results;
-  std::vector<void*> outputs, between;
-  std::vector<const void*> inputs;
+  std::vector<const Storage*> outputs, between, inputs;
   std::vector<std::int64_t> numbers;
 };
 
@@ -100,13 +100,13 @@ Argument ReadyPlan::argument(const Operand& o) const {
   if (o.scalar) return {{}, state_->scalars[static_cast<std::size_t>(o.index)]};
   return {slot(o.index), 0};
 }
-const void* ReadyPlan::data(const Operand& o) const {
+const Storage* ReadyPlan::data(const Operand& o) const {
   if (o.index < 0 || o.scalar) return nullptr;
-  return slot(o.index)->data;
+  return slot(o.index).get();
 }
 
 // Memory to write slot i to. `overwritten`: a slot that dies here, whose memory it may be when nobody else holds it.
-void* ReadyPlan::output(int i, int overwritten) {
+const Storage* ReadyPlan::output(int i, const RunContext& context, int overwritten) {
   StorageRef& out = slot(i);
   const Slot& planned = plan_->slots[static_cast<std::size_t>(i)];
   Pool& pool = state_->buffers[static_cast<std::size_t>(planned.buffer)];
@@ -116,11 +116,11 @@ void* ReadyPlan::output(int i, int overwritten) {
                                   [&](const StorageRef& s) { return s.get() == old.get(); });
     if (ours && old->refs.load(std::memory_order_acquire) == 2) {  // the slot and the pool
       out = std::move(old);
-      return out->data;
+      return out.get();
     }
   }
-  out = pool.take(planned.dtype, planned.shape);
-  return out->data;
+  out = pool.take(planned.dtype, planned.shape, context.device.memory());
+  return out.get();
 }
 
 // What nobody reads after step i goes: to be written again, or for good.
@@ -147,13 +147,13 @@ std::vector<StorageRef>& ReadyPlan::run(std::span<const Argument> arguments, Run
       s.scalars[static_cast<std::size_t>(p.index)] =
           number_bits(plan_->scalars[static_cast<std::size_t>(p.index)].dtype, arguments[i]);
     else
-      slot(p.index) = arguments[i].data;
+      slot(p.index) = in_memory(arguments[i].data, context.device.memory());
   }
   for (std::size_t i = 0; i < plan_->steps.size(); ++i) {
     switch (plan_->steps[i].kind) {
       case PlanOp::kKernel:
       case PlanOp::kHost: run_kernel(i, context); break;
-      case PlanOp::kCall: run_call(i); break;
+      case PlanOp::kCall: run_call(i, context); break;
       case PlanOp::kLoop: run_loop(i, context); break;
       case PlanOp::kGuard: run_guard(i, context); break;
       case PlanOp::kCheck: run_check(i); break;
@@ -174,7 +174,7 @@ void ReadyPlan::run_kernel(std::size_t i, RunContext& context) {
   s.outputs.clear();
   bool empty = true;
   for (int o : step.outputs) {
-    s.outputs.push_back(output(o, s.outputs.empty() ? step.overwritten : -1));
+    s.outputs.push_back(output(o, context, s.outputs.empty() ? step.overwritten : -1));
     empty &= plan_->slots[static_cast<std::size_t>(o)].bytes() == 0;
   }
   if (empty) return;
@@ -184,7 +184,8 @@ void ReadyPlan::run_kernel(std::size_t i, RunContext& context) {
   s.between.clear();
   if (s.scratch.size() < scratch.size()) s.scratch.resize(scratch.size());
   for (std::size_t k = 0; k < scratch.size(); ++k)
-    s.between.push_back(s.scratch[k].take(DType::kBool, scratch.subspan(k, 1))->data);
+    s.between.push_back(
+        s.scratch[k].take(DType::kBool, scratch.subspan(k, 1), context.device.memory()).get());
   if (step.scan_kernel && context.progress) return run_in_pieces(i, context);
   device.launch(*s.kernels[i], {s.outputs, s.inputs, s.numbers, s.between});
 }
@@ -225,7 +226,12 @@ void ReadyPlan::run_in_pieces(std::size_t i, RunContext& context) {
     context.progress(steps, steps);
     return;
   }
-  std::vector<std::vector<char>> between(scan.n_carry);
+  // The carry between two pieces.
+  std::vector<StorageRef> carry;
+  for (std::size_t c = 0; c < scan.n_carry; ++c) {
+    const Node* n_c = scan.carry()[c];
+    carry.push_back(allocate(n_c->dtype, n_c->shape(), context.device.memory()));
+  }
   std::int64_t done = 0, piece = std::max<std::int64_t>(1, std::min<std::int64_t>(steps / 100, 1000));
   while (done < steps) {
     const std::int64_t last = std::min(steps, done + piece);
@@ -234,9 +240,8 @@ void ReadyPlan::run_in_pieces(std::size_t i, RunContext& context) {
     const double took = seconds(Clock::now() - begin);
     for (std::size_t c = 0; c < scan.n_carry; ++c) {
       const auto o = static_cast<std::size_t>(output_of[c]);
-      const std::size_t bytes = plan_->slots[static_cast<std::size_t>(step.outputs[o])].bytes();
-      between[c].assign(static_cast<char*>(s.outputs[o]), static_cast<char*>(s.outputs[o]) + bytes);
-      s.inputs[static_cast<std::size_t>(scan.carry()[c]->arg(0))] = between[c].data();
+      copy_bytes(*carry[c], 0, *s.outputs[o], 0, carry[c]->bytes);
+      s.inputs[static_cast<std::size_t>(scan.carry()[c]->arg(0))] = carry[c].get();
     }
     const double rate = static_cast<double>(last - done) / std::max(took, 1e-9);
     done = last;
@@ -245,11 +250,11 @@ void ReadyPlan::run_in_pieces(std::size_t i, RunContext& context) {
   }
 }
 
-void ReadyPlan::run_call(std::size_t i) {
+void ReadyPlan::run_call(std::size_t i, RunContext& context) {
   const PlanStep& step = plan_->steps[i];
   read_inputs(step);
-  void* out = output(step.outputs[0]);
-  if (step.code->size() != 0) step.call->run({step.code.get(), out, state_->inputs, state_->numbers});
+  const Storage* out = output(step.outputs[0], context);
+  if (step.code->size() != 0) step.call->run({step.code.get(), *out, state_->inputs, state_->numbers});
 }
 
 void ReadyPlan::run_loop(std::size_t i, RunContext& context) {
@@ -266,38 +271,39 @@ void ReadyPlan::run_loop(std::size_t i, RunContext& context) {
     if (k >= first_x && k < first_captured) continue;
     arguments[k] = argument(step.inputs[k]);
   }
-  std::vector<char*> stacked(step.n_out, nullptr);
+  std::vector<const Storage*> stacked(step.n_out, nullptr);
   for (std::size_t o = 0; o < step.n_out; ++o)
-    if (const int to = step.outputs[step.n_carry + o]; to >= 0) stacked[o] = static_cast<char*>(output(to));
+    if (const int to = step.outputs[step.n_carry + o]; to >= 0) stacked[o] = output(to, context);
   std::vector<Pool>& rows = body.state_->rows;
   rows.resize(1 + step.n_xs);
+  Memory& memory = context.device.memory();
   RunContext inside{context.device, context.schedule, {}};
   auto last_report = Clock::now();
   for (std::int64_t n = 0; n < steps; ++n) {
     arguments[0].data = {};  // to be written again
-    arguments[0].data = rows[0].take(DType::kInt64, {});
-    *arguments[0].data.as<std::int64_t>() = n;
+    arguments[0].data = rows[0].take(DType::kInt64, {}, memory);
+    *HostWrite(*arguments[0].data).as<std::int64_t>() = n;
     for (std::size_t x = 0; x < step.n_xs; ++x) {
       const Slot& of = plan_->slots[static_cast<std::size_t>(step.inputs[first_x + x].index)];
       StorageRef& row = arguments[first_x + x].data;
       row = {};
-      row = rows[1 + x].take(of.dtype, std::span(of.shape).subspan(1));
-      const std::size_t bytes = row->bytes;
-      const auto* all = static_cast<const char*>(data(step.inputs[first_x + x]));
-      std::memcpy(row->data, all + static_cast<std::size_t>(n) * bytes, bytes);
+      row = rows[1 + x].take(of.dtype, std::span(of.shape).subspan(1), memory);
+      copy_bytes(*row, 0, *data(step.inputs[first_x + x]), static_cast<std::size_t>(n) * row->bytes,
+                 row->bytes);
     }
     std::vector<StorageRef>& results = body.run(arguments, inside);
-    const bool ends = step.has_until && *results.back().as<unsigned char>();
+    const bool ends = step.has_until && *HostRead(*results.back()).as<unsigned char>();
     for (std::size_t c = 0; c < step.n_carry; ++c) arguments[1 + c].data = std::move(results[c]);
     for (std::size_t o = 0; o < step.n_out; ++o)
       if (stacked[o]) {
         const StorageRef& row = results[step.n_carry + o];
         const std::size_t bytes =
             body.plan().slots[static_cast<std::size_t>(body.plan().results[step.n_carry + o])].bytes();
-        std::memcpy(stacked[o] + static_cast<std::size_t>(n) * bytes, row->data, bytes);
+        copy_bytes(*stacked[o], static_cast<std::size_t>(n) * bytes, *row, 0, bytes);
         if (ends)  // the rows of the steps left out are 0
-          std::memset(stacked[o] + static_cast<std::size_t>(n + 1) * bytes, 0,
-                      static_cast<std::size_t>(steps - n - 1) * bytes);
+          std::memset(
+              HostWrite(*stacked[o], MapFor::kUpdate).as<char>() + static_cast<std::size_t>(n + 1) * bytes, 0,
+              static_cast<std::size_t>(steps - n - 1) * bytes);
       }
     for (StorageRef& r : results) r = {};
     if (ends) break;
@@ -317,12 +323,13 @@ void ReadyPlan::run_guard(std::size_t i, RunContext& context) {
   auto& programs = state_->inner[i];
   programs.resize(step.alternatives.size());
   std::vector<Argument> arguments;
+  std::vector<HostRead> maps;
   std::vector<HostValue> values;
   for (const Operand& o : step.inputs) {
     arguments.push_back(argument(o));
-    const bool memory = !o.scalar && o.index >= 0;
-    values.push_back({data(o), memory ? plan_->slots[static_cast<std::size_t>(o.index)].bytes() : 0,
-                      arguments.back().scalar});
+    if (const Storage* s = data(o)) maps.emplace_back(*s);
+    values.push_back(
+        {data(o) ? maps.back().data() : nullptr, data(o) ? data(o)->bytes : 0, arguments.back().scalar});
   }
   const GuardInputs inputs{values};
   Attempt last;
@@ -334,9 +341,12 @@ void ReadyPlan::run_guard(std::size_t i, RunContext& context) {
         if (const Alternative& other = step.alternatives[b]; other.program)
           budget =
               std::min(budget, (programs[b] ? 0 : cost_model().kernel_compile_s) + other.estimate(inputs));
-      std::vector<void*> outputs;
-      for (int o : step.outputs) outputs.push_back(output(o));
-      last = way.attempt(inputs, outputs, budget);
+      {
+        std::vector<HostWrite> out;
+        std::vector<void*> outputs;
+        for (int o : step.outputs) outputs.push_back(out.emplace_back(*output(o, context)).data());
+        last = way.attempt(inputs, outputs, budget);
+      }
       if (!last.taken) {
         for (int o : step.outputs) {
           slot(o) = {};
@@ -347,14 +357,14 @@ void ReadyPlan::run_guard(std::size_t i, RunContext& context) {
         continue;
       }
     } else {
+      maps.clear();
       if (!programs[a])
         programs[a] = std::make_unique<ReadyPlan>(schedule(way.program.get(), context.schedule), keeps_);
       std::vector<StorageRef>& results = programs[a]->run(arguments, context);
       for (std::size_t k = 0; k < step.outputs.size(); ++k) slot(step.outputs[k]) = std::move(results[k]);
       if (!keeps_) programs[a]->release();
     }
-    if (debug_enabled(1))
-      debug_print(1, "physics", std::to_string(inputs.integer(0)) + " steps: " + last.said);
+    if (debug_enabled(1)) debug_print(1, "physics", last.said);
     for (int o : step.outputs) state_->notes[static_cast<std::size_t>(o)] = last.notes;
     return;
   }

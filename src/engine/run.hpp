@@ -44,7 +44,7 @@ class ReadyPlan {
   struct State;
   void run_kernel(std::size_t i, RunContext& context);
   void run_in_pieces(std::size_t i, RunContext& context);
-  void run_call(std::size_t i);
+  void run_call(std::size_t i, RunContext& context);
   void run_loop(std::size_t i, RunContext& context);
   void run_guard(std::size_t i, RunContext& context);
   void run_check(std::size_t i);
@@ -52,8 +52,8 @@ class ReadyPlan {
   void let_go_after(std::size_t i);
   StorageRef& slot(int i) const;
   Argument argument(const Operand& o) const;
-  const void* data(const Operand& o) const;
-  void* output(int slot, int overwritten = -1);
+  const Storage* data(const Operand& o) const;
+  const Storage* output(int slot, const RunContext& context, int overwritten = -1);
 
   std::shared_ptr<const Plan> plan_;
   bool keeps_;

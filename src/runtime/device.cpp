@@ -1,11 +1,17 @@
 #include "runtime/device.hpp"
 
 #include <algorithm>
-#include <cstdlib>
+#include <atomic>
+#include <chrono>
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <vector>
 
+#include "runtime/address.hpp"
+#include "support/debug.hpp"
+#include "support/devices.hpp"
+#include "support/hash.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/scan_layout.hpp"
 
@@ -14,16 +20,41 @@ namespace {
 
 std::atomic<std::int64_t> compiled{0};
 
+// What is known under a key as long as somebody holds it. Leaked on purpose, as the devices.
+template <class Key, class Value> class Known {
+ public:
+  std::shared_ptr<Value> find(const Key& key) {
+    std::lock_guard lock(mutex_);
+    const auto it = known_.find(key);
+    return it == known_.end() ? nullptr : it->second.lock();
+  }
+  void insert(const Key& key, const std::shared_ptr<Value>& value) {
+    std::lock_guard lock(mutex_);
+    known_[key] = value;
+    if (known_.size() < sweep_at_) return;
+    std::erase_if(known_, [](const auto& entry) { return entry.second.expired(); });
+    sweep_at_ = std::max<std::size_t>(1024, 2 * known_.size());
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<Key, std::weak_ptr<Value>> known_;
+  std::size_t sweep_at_ = 1024;
+};
+
+struct DeviceRow {
+  std::string_view name;
+  Device& (*get)();
+};
+std::vector<DeviceRow>& rows() {
+  static auto* r = new std::vector<DeviceRow>;
+  return *r;
+}
+
 }  // namespace
 
-Executable::Executable(const Binary& b)
-    : name_(b.name), text_(b.text), kernel_(b.kernel), lambda_(b.lambda), seconds_(b.seconds) {}
-
-double Executable::cost_ns() const {
-  double total = 0;
-  for (const Kernel::Part& p : kernel_->parts) total += p.cost_ns;
-  return total;
-}
+Executable::Executable(Source source, UOp lambda, std::shared_ptr<LoadedCode> code, double seconds)
+    : source_(std::move(source)), lambda_(std::move(lambda)), code_(std::move(code)), seconds_(seconds) {}
 
 StepRange Executable::steps(const LaunchArguments& a) const {
   if (!is_scan() || a.steps.last >= 0) return a.steps;
@@ -32,50 +63,80 @@ StepRange Executable::steps(const LaunchArguments& a) const {
   return {a.steps.first, const_int(n)};
 }
 
-void* Device::alloc(std::size_t bytes) {
-  constexpr std::size_t kAlign = 64;
-  void* p = std::aligned_alloc(kAlign, (bytes / kAlign + 1) * kAlign);
-  if (!p) throw Error("allocate", "out of memory: " + std::to_string(bytes) + " bytes asked for", "", 0);
-  return p;
+Source source_of(const Device& device, const UOp& lambda) {
+  const DeviceProperties& p = device.properties();
+  Source s;
+  if (p.render) {
+    s.kernel = std::make_shared<const Kernel>(lower_kernel(lambda, p.target));
+    s.text = p.render(*s.kernel);
+    s.name = "k_" + hash_bytes(s.text).hex();
+    return s;
+  }
+  if (lambda->op != Op::LAMBDA || lambda->n_src == 0)
+    throw Error("compile", "a kernel is a LAMBDA with outputs", "", 0);
+  auto k = std::make_shared<Kernel>();
+  k->is_scan = lambda->src(0)->op == Op::GET;
+  s.kernel = std::move(k);
+  s.name = device.name();
+  return s;
 }
-void Device::free(void* p) { std::free(p); }
-void Device::copy(void* to, const void* from, std::size_t bytes) {
-  if (bytes) std::memcpy(to, from, bytes);
+
+std::shared_ptr<Executable> compile(Device& device, const UOp& lambda) {
+  // Structures that differ can give one text (only shapes of views differ, say).
+  static auto* known = new Known<std::pair<const Device*, std::string>, LoadedCode>;
+  const auto start = std::chrono::steady_clock::now();
+  Source source = source_of(device, lambda);
+  const auto key = std::make_pair(static_cast<const Device*>(&device), source.name);
+  std::shared_ptr<LoadedCode> code = known->find(key);
+  if (!code) {
+    if (!source.text.empty() && debug_enabled(4)) debug_print(4, "ir", source.name + "\n" + source.text);
+    const std::string bytes = device.compile(source);
+    compiled.fetch_add(1, std::memory_order_relaxed);
+    code = device.load(source, bytes);
+    if (code) known->insert(key, code);
+  }
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+  return std::make_shared<Executable>(std::move(source), lambda, std::move(code), took.count());
 }
 
 std::shared_ptr<Executable> executable(Device& device, const UOp& lambda) {
-  struct Table {
-    std::mutex mutex;
-    // An Executable holds its LAMBDA: as long as it lives the address is no other node's.
-    std::map<std::pair<const Device*, const Node*>, std::weak_ptr<Executable>> known;
-    std::size_t sweep_at = 1024;
-  };
-  static Table* table = new Table;  // leaked on purpose, as the devices
+  // An Executable holds its LAMBDA: as long as it lives the address is no other node's.
+  static auto* known = new Known<std::pair<const Device*, const Node*>, Executable>;
   const auto key =
       std::make_pair(static_cast<const Device*>(&device), static_cast<const Node*>(lambda.get()));
-  {
-    std::lock_guard lock(table->mutex);
-    if (const auto it = table->known.find(key); it != table->known.end())
-      if (auto ready = it->second.lock()) return ready;
-  }
-  std::shared_ptr<Executable> made = device.compile(lambda);
-  std::lock_guard lock(table->mutex);
-  table->known[key] = made;
-  if (table->known.size() >= table->sweep_at) {
-    std::erase_if(table->known, [](const auto& entry) { return entry.second.expired(); });
-    table->sweep_at = std::max<std::size_t>(1024, 2 * table->known.size());
-  }
+  if (auto ready = known->find(key)) return ready;
+  std::shared_ptr<Executable> made = compile(device, lambda);
+  known->insert(key, made);
   return made;
 }
 
+StorageRef in_memory(const StorageRef& value, Memory& memory) {
+  if (&value->memory() == &memory) return value;
+  Storage*& elsewhere = StorageAccess::elsewhere(*value);
+  if (elsewhere && &elsewhere->memory() == &memory) return StorageRef::share(elsewhere);
+  StorageRef copy = StorageRef::allocate(value->bytes, memory);
+  if (value->bytes) std::memcpy(HostWrite(*copy).data(), HostRead(*value).data(), value->bytes);
+  StorageRef::adopt(std::exchange(elsewhere, StorageRef(copy).detach()));
+  return copy;
+}
+
+void copy_bytes(const Storage& to, std::size_t to_offset, const Storage& from, std::size_t from_offset,
+                std::size_t bytes) {
+  Memory& memory = to.memory();
+  memory.copy(StorageAccess::address(to), to_offset, address_in(memory, from), from_offset, bytes);
+}
+
 std::int64_t kernels_compiled() { return compiled.load(std::memory_order_relaxed); }
-void count_compiled_kernel() { compiled.fetch_add(1, std::memory_order_relaxed); }
 
 Device& device(std::string_view name) {
-  if (name == "cpu") return cpu_device();
-  if (name == "interp") return interp_device();
-  if (name == "null") return null_device();
-  throw Error("device", "no device \"" + std::string(name) + "\"; there are cpu, interp and null", "", 0);
+  for (const DeviceRow& r : rows())
+    if (r.name == name) return r.get();
+  throw Error("device", "no device \"" + std::string(name) + "\"; there are: " + std::string(kDeviceNames),
+              "", 0);
+}
+bool add_device(std::string_view name, Device& (*get)()) {
+  rows().push_back({name, get});
+  return true;
 }
 
 }  // namespace tinyphys

@@ -1,14 +1,13 @@
-// What runs kernels. A device is six functions: alloc, free, copy, compile, load, launch.
+// What runs kernels. A device has a memory (alloc, free, copy, map), compiles text to bytes, loads them, and launches; its
+// properties say what the code generator may do. Lowering and rendering are shared.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "codegen/kernel.hpp"
 #include "uop/uop.hpp"
@@ -23,87 +22,97 @@ struct StepRange {
 };
 
 struct LaunchArguments {
-  std::span<void* const> outputs;         // one per output of the LAMBDA
-  std::span<const void* const> inputs;    // one per PARAM; null for scalar slots
-  std::span<const std::int64_t> scalars;  // one per PARAM: bits of a double (floats), else the value
-  std::span<void* const> scratch{};       // as Kernel::scratch wants them; none: the device takes its own
+  std::span<const Storage* const> outputs;  // one per output of the LAMBDA
+  std::span<const Storage* const> inputs;   // one per PARAM; null for scalar slots
+  std::span<const std::int64_t> scalars;    // one per PARAM: bits of a double (floats), else the value
+  std::span<const Storage* const> scratch;  // one per Kernel::scratch, of so many bytes
   StepRange steps{};
 };
 
-// A compiled kernel before it is linked: relocatable, the same in every process on this machine.
-struct Binary {
-  std::string name;    // "k_" and a hash of the text: equal text, equal name
-  std::string text;    // what it was compiled from; no pointers, no scalars
-  std::string object;  // empty where the device has none
+// A kernel as a device compiles it.
+struct Source {
+  std::string name;  // "k_" and a hash of the text: equal text, equal name
+  std::string text;  // no pointers, no scalars
   std::shared_ptr<const Kernel> kernel;
-  UOp lambda;
-  double seconds = 0;  // spent compiling
+};
+
+// What a device has loaded; unloaded when the last holder drops it.
+class LoadedCode {
+ public:
+  virtual ~LoadedCode() = default;
 };
 
 // A kernel ready to run.
 class Executable {
  public:
-  explicit Executable(const Binary& b);
-  virtual ~Executable() = default;
+  Executable(Source source, UOp lambda, std::shared_ptr<LoadedCode> code, double seconds);
   Executable(const Executable&) = delete;
   Executable& operator=(const Executable&) = delete;
 
-  const std::string& name() const { return name_; }
-  const std::string& text() const { return text_; }
+  const std::string& name() const { return source_.name; }
+  const std::string& text() const { return source_.text; }
   // Loops run one after another: 1, or more where a long reduction is done in blocks.
-  int n_parts() const { return static_cast<int>(kernel_->parts.size()); }
+  int n_parts() const { return static_cast<int>(kernel().parts.size()); }
   double compile_seconds() const { return seconds_; }
   // One thread, one launch (one step of a scan kernel): an estimate.
-  double cost_ns() const;
-  bool is_scan() const { return kernel_->is_scan; }
-  const Kernel& kernel() const { return *kernel_; }
+  double cost_ns() const { return kernel().cost_ns(); }
+  bool is_scan() const { return kernel().is_scan; }
+  const Kernel& kernel() const { return *source_.kernel; }
   const UOp& lambda() const { return lambda_; }
+  LoadedCode& code() const { return *code_; }
   // The steps that a launch means; resolves last < 0.
   StepRange steps(const LaunchArguments& a) const;
 
  private:
-  std::string name_, text_;
-  std::shared_ptr<const Kernel> kernel_;
+  Source source_;
   UOp lambda_;
+  std::shared_ptr<LoadedCode> code_;
   double seconds_;
+};
+
+struct DeviceProperties {
+  Target target{};  // of the code generator: vector width, what its text can say
+  std::string (*render)(const Kernel& kernel) = nullptr;  // null: LAMBDAs run as they are
+  int work_group = 1;                                     // threads that share fast memory
+  bool fp64 = true;
+  int compute_units = 1;
 };
 
 class Device {
  public:
   virtual ~Device() = default;
   virtual std::string_view name() const = 0;
+  virtual const DeviceProperties& properties() const = 0;
+  virtual Memory& memory() { return host_memory(); }
+  // False: it only compiles.
+  virtual bool runs() const { return true; }
 
-  // Host memory, 64-byte aligned. Throws tp::Error when there is none left.
-  virtual void* alloc(std::size_t bytes);
-  virtual void free(void* p);
-  virtual void copy(void* to, const void* from, std::size_t bytes);
-  // LAMBDA to machine code. Throws tp::Error("compile", ...) for what no kernel can hold.
-  virtual Binary compile_binary(const UOp& lambda) = 0;
-  virtual std::shared_ptr<Executable> load(const Binary& b) = 0;
+  // Text to bytes that are the same in every process on this machine.
+  virtual std::string compile(const Source& source) = 0;
+  virtual std::shared_ptr<LoadedCode> load(const Source& source, const std::string& bytes) = 0;
   // Returns when the outputs are there.
-  virtual void launch(Executable& e, const LaunchArguments& a) = 0;
-
-  // Both at once; equal text is compiled once as long as somebody holds its code.
-  virtual std::shared_ptr<Executable> compile(const UOp& lambda) { return load(compile_binary(lambda)); }
-  void launch(Executable& e, std::span<void* const> outputs, std::span<const void* const> inputs,
-              std::span<const std::int64_t> scalars, StepRange steps = {}) {
-    launch(e, LaunchArguments{outputs, inputs, scalars, {}, steps});
-  }
+  virtual void launch(const Executable& e, const LaunchArguments& a) = 0;
 };
 
-// The code of a LAMBDA, made once as long as somebody holds it: the kernels of a long chain are one.
+// LAMBDA to text. Throws tp::Error("compile", ...) for what no kernel can hold.
+Source source_of(const Device& device, const UOp& lambda);
+// From LAMBDA to code; equal text is compiled once as long as somebody holds its code.
+std::shared_ptr<Executable> compile(Device& device, const UOp& lambda);
+// The same, made once as long as somebody holds it: the kernels of a long chain are one.
 std::shared_ptr<Executable> executable(Device& device, const UOp& lambda);
 
-// "cpu", "interp" or "null"; throws tp::Error for another name.
+// The value where `memory` has it; a copy that lives as long as the value when it is elsewhere. Under the ComputeLock.
+StorageRef in_memory(const StorageRef& value, Memory& memory);
+// Both of one memory.
+void copy_bytes(const Storage& to, std::size_t to_offset, const Storage& from, std::size_t from_offset,
+                std::size_t bytes);
+
+// By one of the names in support/devices.hpp; throws tp::Error for another one.
 Device& device(std::string_view name);
+// Before main(), by a static object of the device's file. Returns true.
+bool add_device(std::string_view name, Device& (*get)());
 
 // Kernels compiled to machine code in this process, on all devices; what was found ready does not count.
 std::int64_t kernels_compiled();
-void count_compiled_kernel();
-
-// Each device's own file.
-Device& cpu_device();
-Device& interp_device();
-Device& null_device();
 
 }  // namespace tinyphys

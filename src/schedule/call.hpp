@@ -10,11 +10,12 @@
 
 namespace tinyphys {
 
-// One per source of the node: memory, or null where the source is a scalar argument of the plan, whose bits are in `numbers`.
+// One per source of the node: a value, or null where the source is a scalar argument of the plan, whose bits are in
+// `numbers`. Values lie in the memory of the device: a function of the host maps them.
 struct CallArguments {
   const Node* node;
-  void* output;
-  std::span<const void* const> inputs;
+  const Storage& output;
+  std::span<const Storage* const> inputs;
   std::span<const std::int64_t> numbers;
 };
 

@@ -17,9 +17,10 @@ Attempt try_to_jump(const UOp& propagate, const GuardInputs& inputs, std::span<v
   const auto notes = try_jump(propagate.get(), inputs.integer(0), inputs.values.subspan(1, view.n_state),
                               inputs.values.subspan(1 + view.n_state), out, view.has_loop() ? budget_s : 0);
   Attempt a{notes->jumped, notes};
-  a.said = notes->jumped            ? "jump, " + notes->structure
-           : notes->refused.empty() ? "loop"
-                                    : "loop, " + notes->refused.back();
+  a.said = std::to_string(notes->steps) + " steps: ";
+  a.said += notes->jumped            ? "jump, " + notes->structure
+            : notes->refused.empty() ? "loop"
+                                     : "loop, " + notes->refused.back();
   if (!view.has_loop()) {
     a.refused = "the jump cannot be made, and " + std::string(name(view.integrator())) + " has no loop";
     for (const std::string& r : notes->refused) a.refused += "; " + r;

@@ -92,6 +92,8 @@ std::shared_ptr<Plan> schedule(const Node* program, const ScheduleOptions& optio
 // input that dies there. Results get memory that no other slot holds at the end.
 void plan_memory(Plan& plan);
 
+// "kernel", "scan kernel", "gemm", "guard jump or loop".
+std::string step_name(const PlanStep& step);
 // One step a line, for TINYPHYS_DEBUG and golden tests.
 std::string to_text(const Plan& plan, const std::string& indent = "");
 

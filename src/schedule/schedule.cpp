@@ -266,6 +266,13 @@ std::shared_ptr<Plan> schedule(const Node* program, const ScheduleOptions& optio
   return Scheduler(program, options).run();
 }
 
+std::string step_name(const PlanStep& step) {
+  std::string out(step.scan_kernel ? "scan kernel" : step.call ? step.call->name : name(step.kind));
+  for (const Alternative& a : step.alternatives)
+    out += (&a == step.alternatives.data() ? " " : " or ") + a.name;
+  return out;
+}
+
 std::string to_text(const Plan& plan, const std::string& indent) {
   auto slot_text = [&](int i) {
     const Slot& s = plan.slots[static_cast<std::size_t>(i)];
@@ -273,8 +280,7 @@ std::string to_text(const Plan& plan, const std::string& indent) {
   };
   std::string out;
   for (const PlanStep& s : plan.steps) {
-    out += indent + std::string(s.scan_kernel ? "scan kernel" : s.call ? s.call->name : name(s.kind));
-    for (const Alternative& a : s.alternatives) out += (&a == s.alternatives.data() ? " " : " or ") + a.name;
+    out += indent + step_name(s);
     for (const Operand& i : s.inputs)
       out += i.scalar ? " s" + std::to_string(i.index) : i.index < 0 ? " -" : " b" + std::to_string(i.index);
     out += " ->";

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "support/debug.hpp"
+#include "support/devices.hpp"
 #include "tinyphys/error.hpp"
 
 namespace tinyphys::env {
@@ -55,8 +56,15 @@ template <class... Words> std::optional<std::int64_t> parse_word(std::string_vie
 
 std::optional<std::int64_t> parse_debug(std::string_view text) { return parse_int(text, 0, 5); }
 std::optional<std::int64_t> parse_folder(std::string_view) { return 1; }
+/// The n-th word of a list with spaces between; empty beyond its end.
+std::string_view word(std::string_view list, std::int64_t n) {
+  for (; n > 0 && !list.empty(); --n) list.remove_prefix(std::min(list.find(' '), list.size() - 1) + 1);
+  return list.substr(0, list.find(' '));
+}
 std::optional<std::int64_t> parse_device(std::string_view text) {
-  return parse_word(text, "cpu", "interp", "null");
+  for (std::int64_t n = 0; !word(kDeviceNames, n).empty(); ++n)
+    if (word(kDeviceNames, n) == text) return n;
+  return {};
 }
 std::optional<std::int64_t> parse_flag(std::string_view text) { return parse_int(text, 0, 1); }
 std::optional<std::int64_t> parse_threads(std::string_view text) { return parse_int(text, 1, kMaxThreads); }
@@ -70,7 +78,7 @@ std::optional<std::int64_t> parse_count(std::string_view text) {
 constexpr std::array<Variable, kCount> kVariables{{
     {"TINYPHYS_DEBUG", "0 1 2 3 4 5", "0", "how much to tell on stderr"},
     {"TINYPHYS_DEBUG_DIR", "a folder", "none", "where each stage of a new plan is written as text and DOT"},
-    {"TINYPHYS_DEVICE", "cpu interp null", "cpu", "the device that runs what names no device"},
+    {"TINYPHYS_DEVICE", kDeviceNames, "cpu", "the device that runs what names no device"},
     {"TINYPHYS_OPT", "0 1", "1", "0 turns off physics passes and fusion"},
     {"TINYPHYS_THREADS", "1 to 1024", "the number of CPUs available to the process",
      "threads of a computation"},
@@ -176,7 +184,7 @@ std::string debug_dir() {
   return s.debug_dir;
 }
 bool dumping() { return value(kDebugDir) != 0; }
-DeviceChoice device() { return static_cast<DeviceChoice>(value(kDevice)); }
+std::string_view device() { return word(kDeviceNames, value(kDevice)); }
 bool optimize() { return value(kOpt) != 0; }
 int threads() { return static_cast<int>(value(kThreads)); }
 bool verify() { return value(kVerify) != 0; }

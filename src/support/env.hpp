@@ -10,14 +10,13 @@
 /// docs/environment.md. Each is read once, at the first call of any getter; getters are thread-safe and cheap.
 namespace tinyphys::env {
 
-enum class DeviceChoice { Cpu, Interp, Null };
 enum class ProgressChoice { Auto, Off, On };
 
 int debug_level();
 /// The folder of dumps; empty where none are wanted. dumping() is the cheap question.
 std::string debug_dir();
 bool dumping();
-DeviceChoice device();
+std::string_view device();  ///< its name
 bool optimize();
 int threads();
 bool verify();

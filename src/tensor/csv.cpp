@@ -16,9 +16,8 @@ namespace tinyphys::front {
 namespace {
 
 // Enough digits to read back the same number.
-std::string cell_text(const Node* x, std::int64_t i) {
-  const void* data = storage(x)->data;
-  switch (x->dtype) {
+std::string cell_text(DType dtype, const void* data, std::int64_t i) {
+  switch (dtype) {
     case DType::kFloat64: return fmt::format("{:.17g}", static_cast<const double*>(data)[i]);
     case DType::kFloat32: return fmt::format("{:.9g}", static_cast<const float*>(data)[i]);
     case DType::kInt64: return std::to_string(static_cast<const std::int64_t*>(data)[i]);
@@ -49,7 +48,9 @@ void write_csv(std::ostream& file, const Node* x, const Where& where) {
              ": reshape it, or save as .npy",
          where);
   const std::int64_t columns = x->n_dim == 2 ? x->shape()[1] : 1;
-  for (std::int64_t i = 0; i < x->size(); ++i) file << cell_text(x, i) << ((i + 1) % columns ? ',' : '\n');
+  const HostRead values(*storage(x));
+  for (std::int64_t i = 0; i < x->size(); ++i)
+    file << cell_text(x->dtype, values.data(), i) << ((i + 1) % columns ? ',' : '\n');
 }
 
 Tensor read_csv(std::istream& file, const std::string& path, const Where& where) {
@@ -81,7 +82,7 @@ Tensor read_csv(std::istream& file, const std::string& path, const Where& where)
   if (file.bad()) bad("cannot read on");
   const Shape shape = columns > 1 ? Shape{rows, columns} : Shape{rows};
   StorageRef data = allocate(DType::kFloat64, shape, "load", where);
-  if (!values.empty()) std::memcpy(data->data, values.data(), values.size() * sizeof(double));
+  if (!values.empty()) std::memcpy(HostWrite(*data).data(), values.data(), values.size() * sizeof(double));
   return tensor(buffer(DType::kFloat64, shape, std::move(data)));
 }
 

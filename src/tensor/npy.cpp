@@ -136,7 +136,7 @@ void write_npy(std::ostream& file, const Node* u, const Where& where) {
   file.write(version_and_length, sizeof version_and_length);
   file << dict;
   const std::size_t bytes = static_cast<std::size_t>(u->size()) * item_size(u->dtype);
-  file.write(static_cast<const char*>(storage(u)->data), static_cast<std::streamsize>(bytes));
+  file.write(HostRead(*storage(u)).as<char>(), static_cast<std::streamsize>(bytes));
 }
 
 Tensor read_npy(std::istream& file, const std::string& path, const Where& where) {
@@ -177,10 +177,12 @@ Tensor read_npy(std::istream& file, const std::string& path, const Where& where)
     bad("shape " + shape_text(header->shape) + " of " + std::string(name(dtype)) + " needs " +
         std::to_string(bytes) + " bytes, the file holds " + std::to_string(present));
   StorageRef values = front::allocate(dtype, header->shape, "load", where);
-  read(values.as<char>(), bytes, "the data");
-  if (dtype == DType::kBool)
-    for (std::size_t i = 0; i < bytes; ++i)
-      values.as<unsigned char>()[i] = values.as<unsigned char>()[i] != 0;
+  {
+    const HostWrite to(*values);
+    read(to.as<char>(), bytes, "the data");
+    if (dtype == DType::kBool)
+      for (std::size_t i = 0; i < bytes; ++i) to.as<unsigned char>()[i] = to.as<unsigned char>()[i] != 0;
+  }
   if (!header->fortran) return tensor(buffer(dtype, header->shape, std::move(values)));
   // Column-major order is the row-major order of the transpose.
   const Dims reversed(header->shape.rbegin(), header->shape.rend());

@@ -135,23 +135,31 @@ std::string scalar_text(double v, DType d) {
   return s.find('.') == std::string::npos ? s + ".0" : s;
 }
 
-double real_at(const Node* n, std::int64_t i) {
-  const void* data = storage(n)->data;
-  return n->dtype == DType::kFloat32 ? static_cast<const float*>(data)[i]
-                                     : static_cast<const double*>(data)[i];
-}
-std::int64_t integer_at(const Node* n, std::int64_t i) {
-  const void* data = storage(n)->data;
-  if (n->dtype == DType::kInt32) return static_cast<const std::int32_t*>(data)[i];
-  if (n->dtype == DType::kInt64) return static_cast<const std::int64_t*>(data)[i];
-  return static_cast<const unsigned char*>(data)[i];
-}
+// A value while it is printed.
+class Elements {
+ public:
+  explicit Elements(const Node* n) : n_(n), values_(*storage(n)) {}
+  const Node* node() const { return n_; }
+  double real(std::int64_t i) const {
+    return n_->dtype == DType::kFloat32 ? values_.as<float>()[i] : values_.as<double>()[i];
+  }
+  std::int64_t integer(std::int64_t i) const {
+    if (n_->dtype == DType::kInt32) return values_.as<std::int32_t>()[i];
+    if (n_->dtype == DType::kInt64) return values_.as<std::int64_t>()[i];
+    return values_.as<unsigned char>()[i];
+  }
+
+ private:
+  const Node* n_;
+  HostRead values_;
+};
 
 // One number by a format of fmt's: "8.3f".
 class Spec {
  public:
-  Spec(std::string_view spec, const Node* n, const Where& where)
-      : n_(n), format_("{:" + std::string(spec) + "}") {
+  Spec(std::string_view spec, const Elements& e, const Where& where)
+      : e_(e), format_("{:" + std::string(spec) + "}") {
+    const Node* n = e.node();
     const char type = spec.empty() ? '\0' : spec.back();
     const bool for_reals = std::string_view("aAeEfFgG").find(type) != std::string_view::npos ||
                            spec.find('.') != std::string_view::npos;
@@ -163,14 +171,14 @@ class Spec {
                   n);
   }
   std::string operator()(std::int64_t i) const {
-    if (n_->dtype == DType::kFloat32) return text(static_cast<float>(real_at(n_, i)));
-    if (n_->dtype == DType::kFloat64) return text(real_at(n_, i));
-    return as_real_ ? text(static_cast<double>(integer_at(n_, i))) : text(integer_at(n_, i));
+    if (e_.node()->dtype == DType::kFloat32) return text(static_cast<float>(e_.real(i)));
+    if (e_.node()->dtype == DType::kFloat64) return text(e_.real(i));
+    return as_real_ ? text(static_cast<double>(e_.integer(i))) : text(e_.integer(i));
   }
 
  private:
   template <class T> std::string text(T v) const { return fmt::format(fmt::runtime(format_), v); }
-  const Node* n_;
+  const Elements& e_;
   std::string format_;
   bool as_real_ = false;
 };
@@ -179,8 +187,8 @@ class Printer {
  public:
   using Element = std::function<std::string(std::int64_t)>;
   // given: how an element is written; NumPy's way where it is empty.
-  explicit Printer(const Node* n, Element given = {})
-      : n_(n), summary_(n->size() > kThreshold), given_(std::move(given)) {}
+  explicit Printer(const Elements& e, Element given = {})
+      : e_(e), n_(e.node()), summary_(n_->size() > kThreshold), given_(std::move(given)) {}
 
   std::string text() {
     if (n_->size() == 0) return "[]";
@@ -192,8 +200,8 @@ class Printer {
  private:
   std::string scalar() const {
     if (given_) return given_(0);
-    if (is_float(n_->dtype)) return scalar_text(real_at(n_, 0), n_->dtype);
-    const std::int64_t v = integer_at(n_, 0);
+    if (is_float(n_->dtype)) return scalar_text(e_.real(0), n_->dtype);
+    const std::int64_t v = e_.integer(0);
     return n_->dtype == DType::kBool ? (v ? "True" : "False") : std::to_string(v);
   }
 
@@ -223,16 +231,14 @@ class Printer {
       format_ = [this, width](std::int64_t i) { return left_padded(given_(i), width); };
     } else if (is_float(n_->dtype)) {
       std::vector<double> values;
-      for (std::int64_t i : at) values.push_back(real_at(n_, i));
-      format_ = [this, real = RealFormat(values, n_->dtype)](std::int64_t i) { return real(real_at(n_, i)); };
+      for (std::int64_t i : at) values.push_back(e_.real(i));
+      format_ = [this, real = RealFormat(values, n_->dtype)](std::int64_t i) { return real(e_.real(i)); };
     } else if (n_->dtype == DType::kBool) {
-      format_ = [this](std::int64_t i) { return std::string(integer_at(n_, i) ? " True" : "False"); };
+      format_ = [this](std::int64_t i) { return std::string(e_.integer(i) ? " True" : "False"); };
     } else {
       std::size_t width = 0;
-      for (std::int64_t i : at) width = std::max(width, std::to_string(integer_at(n_, i)).size());
-      format_ = [this, width](std::int64_t i) {
-        return left_padded(std::to_string(integer_at(n_, i)), width);
-      };
+      for (std::int64_t i : at) width = std::max(width, std::to_string(e_.integer(i)).size());
+      format_ = [this, width](std::int64_t i) { return left_padded(std::to_string(e_.integer(i)), width); };
     }
   }
 
@@ -261,6 +267,7 @@ class Printer {
     return "[" + all.substr(indent.size()) + "]";
   }
 
+  const Elements& e_;
   const Node* n_;
   bool summary_;
   Element given_, format_;
@@ -276,7 +283,8 @@ std::string to_string(const Arg& x, std::string_view spec) {
   }
   front::compute(std::span(&u, 1), "print", x.where());
   let_go_soon();
-  return (spec.empty() ? Printer(u.get()) : Printer(u.get(), Spec(spec, u.get(), x.where()))).text();
+  const Elements e(u.get());
+  return (spec.empty() ? Printer(e) : Printer(e, Spec(spec, e, x.where()))).text();
 }
 std::string to_string(const Shape& shape) { return shape_text(shape); }
 

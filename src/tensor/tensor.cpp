@@ -74,7 +74,7 @@ void Tensor::read(void* to, DType dtype, bool only_one, Where where) const {
     front::fail(call, front::describe(x.get()) + " has not exactly one element", where);
   front::compute(std::span<const UOp>(&x, 1), call, where);
   const std::size_t bytes = static_cast<std::size_t>(x->size()) * item_size(dtype);
-  if (bytes) std::memcpy(to, storage(x.get())->data, bytes);
+  if (bytes) std::memcpy(to, HostRead(*storage(x.get())).data(), bytes);
   x = {};
   let_go_soon();
 }
@@ -84,7 +84,7 @@ Tensor Tensor::clone(Where where) const {
   const UOp x = front::value(*this, "clone", where);
   front::compute(std::span<const UOp>(&x, 1), "clone", where);
   StorageRef copy = front::allocate(x->dtype, x->shape(), "clone", where);
-  if (copy->bytes) std::memcpy(copy->data, storage(x.get())->data, copy->bytes);
+  if (copy->bytes) std::memcpy(HostWrite(*copy).data(), HostRead(*storage(x.get())).data(), copy->bytes);
   return tensor(buffer(x->dtype, x->shape(), std::move(copy)));
 }
 
@@ -96,8 +96,8 @@ bool allclose(const Arg& a, const Arg& b, double rtol, double atol, bool equal_n
   front::broadcast(v, kCall, a.where());
   const std::array<Tensor, 2> held{tensor(v[0]), tensor(v[1])};  // their values stay while they are looked at
   front::compute(v, kCall, a.where());
-  const auto* x = static_cast<const double*>(storage(v[0].get())->data);
-  const auto* y = static_cast<const double*>(storage(v[1].get())->data);
+  const HostRead first(*storage(v[0].get())), second(*storage(v[1].get()));
+  const auto *x = first.as<double>(), *y = second.as<double>();
   for (std::int64_t i = 0; i < v[0]->size(); ++i) {
     if (x[i] == y[i] || (equal_nan && std::isnan(x[i]) && std::isnan(y[i]))) continue;
     if (!std::isfinite(x[i]) || !std::isfinite(y[i])) return false;

@@ -19,7 +19,7 @@ Tensor Tensor::from_memory(const void* values, std::size_t count, DType dtype, c
   if (static_cast<std::size_t>(size) != count)
     fail(kCall, std::to_string(count) + " values do not fill shape " + shape_text(shape), where);
   StorageRef data = front::allocate(dtype, shape, kCall, where);
-  if (count) std::memcpy(data->data, values, count * item_size(dtype));
+  if (count) std::memcpy(HostWrite(*data).data(), values, count * item_size(dtype));
   return tensor(buffer(dtype, shape, std::move(data)));
 }
 

@@ -504,7 +504,8 @@ template <class T> class GraphEvaluator {
       case Op::BUFFER: {
         const Storage* data = storage(n);
         if (!data) throw Error("evaluate", "a buffer without data", "", 0);
-        for (std::size_t i = 0; i < out.size(); ++i) load(n->dtype, data->data, i, out);
+        const HostRead values(*data);
+        for (std::size_t i = 0; i < out.size(); ++i) load(n->dtype, values.data(), i, out);
         return;
       }
       case Op::CHECK:

@@ -216,34 +216,10 @@ void note_location(Node* n) {
 }
 
 std::atomic<std::int64_t> next_id{1};
-std::atomic<std::int64_t> bytes_alive{0}, most_bytes_alive{0}, allocated{0};
 
 }  // namespace
 
-// --- storage ---
-
-Storage::Storage(std::size_t n_bytes) : bytes(n_bytes) {
-  constexpr std::size_t kAlign = 64;
-  if (n_bytes > (std::size_t{1} << 62))
-    throw Error("allocate", "a value of " + std::to_string(n_bytes) + " bytes is too large", "", 0);
-  const std::size_t rounded = (std::max<std::size_t>(n_bytes, 1) + kAlign - 1) / kAlign * kAlign;
-  data = std::aligned_alloc(kAlign, rounded);
-  if (!data) throw Error("allocate", "out of memory: " + std::to_string(n_bytes) + " bytes asked for", "", 0);
-  const auto size = static_cast<std::int64_t>(bytes);
-  const std::int64_t now = bytes_alive.fetch_add(size, std::memory_order_relaxed) + size;
-  std::int64_t most = most_bytes_alive.load(std::memory_order_relaxed);
-  while (now > most && !most_bytes_alive.compare_exchange_weak(most, now, std::memory_order_relaxed)) {
-  }
-  allocated.fetch_add(1, std::memory_order_relaxed);
-}
-Storage::~Storage() {
-  std::free(data);
-  bytes_alive.fetch_sub(static_cast<std::int64_t>(bytes), std::memory_order_relaxed);
-}
-std::int64_t live_bytes() { return bytes_alive.load(std::memory_order_relaxed); }
-std::int64_t peak_bytes() { return most_bytes_alive.load(std::memory_order_relaxed); }
-void reset_peak_bytes() { most_bytes_alive.store(live_bytes(), std::memory_order_relaxed); }
-std::int64_t allocations() { return allocated.load(std::memory_order_relaxed); }
+// --- values ---
 
 std::size_t bytes_of(DType d, std::span<const std::int64_t> shape) {
   std::size_t bytes = item_size(d);
@@ -258,9 +234,9 @@ std::string out_of_memory(DType d, std::span<const std::int64_t> shape) {
   return "out of memory: " + std::string(name(d)) + shape_text(shape) + " takes " +
          std::to_string(bytes_of(d, shape)) + " bytes";
 }
-StorageRef allocate(DType d, std::span<const std::int64_t> shape) {
+StorageRef allocate(DType d, std::span<const std::int64_t> shape, Memory& memory) {
   try {
-    return StorageRef::allocate(bytes_of(d, shape));
+    return StorageRef::allocate(bytes_of(d, shape), memory);
   } catch (const Error&) {
     throw Error("allocate", out_of_memory(d, shape), "", 0);
   }

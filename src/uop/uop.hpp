@@ -9,7 +9,6 @@
 #include <bit>
 #include <cstdint>
 #include <initializer_list>
-#include <memory>
 #include <source_location>
 #include <span>
 #include <string>
@@ -18,64 +17,11 @@
 
 #include "tinyphys/dtype.hpp"
 #include "uop/ops.hpp"
+#include "uop/storage.hpp"
 
 namespace tinyphys {
 
 using Dims = std::vector<std::int64_t>;
-
-struct Origin;  // how a value was made: the engine's record
-
-// The bytes of a realized value. A node points to at most one; every handle of the node sees it.
-struct Storage {
-  std::atomic<std::uint32_t> refs{1};
-  std::size_t bytes = 0;
-  void* data = nullptr;                  // host memory, 64-byte aligned
-  std::shared_ptr<const Origin> origin;  // for explain(); null where there is nothing to tell
-
-  explicit Storage(std::size_t n_bytes);  // throws tp::Error when memory is short
-  ~Storage();
-  Storage(const Storage&) = delete;
-  Storage& operator=(const Storage&) = delete;
-};
-
-// Bytes of all values in memory now, in the whole process (tests, leak checks).
-std::int64_t live_bytes();
-// The most of them since the last reset, and how often memory was taken since the process began.
-std::int64_t peak_bytes();
-void reset_peak_bytes();
-std::int64_t allocations();
-
-// Owning handle of a Storage.
-class StorageRef {
- public:
-  StorageRef() = default;
-  static StorageRef allocate(std::size_t bytes) { return StorageRef(new Storage(bytes)); }
-  static StorageRef adopt(Storage* s) { return StorageRef(s); }
-  static StorageRef share(Storage* s) {
-    if (s) s->refs.fetch_add(1, std::memory_order_relaxed);
-    return StorageRef(s);
-  }
-  StorageRef(const StorageRef& o) : s_(o.s_) {
-    if (s_) s_->refs.fetch_add(1, std::memory_order_relaxed);
-  }
-  StorageRef(StorageRef&& o) noexcept : s_(std::exchange(o.s_, nullptr)) {}
-  StorageRef& operator=(StorageRef o) noexcept {
-    std::swap(s_, o.s_);
-    return *this;
-  }
-  ~StorageRef() {
-    if (s_ && s_->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) delete s_;
-  }
-  explicit operator bool() const { return s_ != nullptr; }
-  Storage* get() const { return s_; }
-  Storage* operator->() const { return s_; }
-  Storage* detach() { return std::exchange(s_, nullptr); }
-  template <class T> T* as() const { return static_cast<T*>(s_->data); }
-
- private:
-  explicit StorageRef(Storage* s) : s_(s) {}
-  Storage* s_ = nullptr;
-};
 
 // Who holds a node: all references, and the user's handles (Tensors) among them. One word, so that both are known at
 // one instant.
@@ -265,7 +211,7 @@ std::string shape_text(std::span<const std::int64_t> shape);  // "[3,4]"
 // The first value set wins; later ones are dropped (they are equal).
 void set_storage(Node* n, StorageRef s);
 // Memory for a value. Throws tp::Error("allocate", out_of_memory(...)) without a place when there is none.
-StorageRef allocate(DType d, std::span<const std::int64_t> shape);
+StorageRef allocate(DType d, std::span<const std::int64_t> shape, Memory& memory = host_memory());
 std::size_t bytes_of(DType d, std::span<const std::int64_t> shape);  // SIZE_MAX where a number cannot say it
 std::string out_of_memory(DType d, std::span<const std::int64_t> shape);  // dtype, shape and bytes
 // Null: not realized. What is inside may be looked at by who holds the node by a handle, or computes.

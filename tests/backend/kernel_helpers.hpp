@@ -8,11 +8,13 @@
 #include <random>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <doctest/doctest.h>
 
 #include "runtime/device.hpp"
+#include "support/env.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/build.hpp"
 #include "uop/graph.hpp"
@@ -82,16 +84,31 @@ inline Bytes random_values(std::mt19937_64& rng, DType d, Dims shape, double lo 
   return b;
 }
 
-// Arguments of a kernel: one entry per PARAM. A scalar slot is a Bytes of shape [].
-inline std::vector<Bytes> run(Device& d, const UOp& kernel, std::vector<Bytes> args, StepRange steps = {}) {
-  const auto e = d.compile(kernel);
-  std::vector<const void*> inputs;
+// The device that these tests are about: TINYPHYS_DEVICE.
+inline Device& tested_device() { return device(env::device()); }
+
+inline StorageRef in_device(Device& d, const Bytes& b) {
+  StorageRef s = StorageRef::allocate(b.data.size(), d.memory());
+  std::copy(b.data.begin(), b.data.end(), HostWrite(*s).as<unsigned char>());
+  return s;
+}
+
+// Arguments: one entry per PARAM. A scalar slot is a Bytes of shape [].
+inline std::vector<Bytes> launch(Device& d, const Executable& e, std::vector<Bytes> args,
+                                 StepRange steps = {}) {
+  const UOp& kernel = e.lambda();
+  std::vector<StorageRef> held;
+  const auto hold = [&](const Bytes& b) {
+    held.push_back(in_device(d, b));
+    return static_cast<const Storage*>(held.back().get());
+  };
+  std::vector<const Storage*> inputs, outputs, scratch;
   std::vector<std::int64_t> scalars;
   std::vector<bool> slot(args.size(), false);
   for (Node* n : toposort(std::span<Node* const>(kernel->src())))
     if (n->op == Op::PARAM && n->arg(2) == 1) slot[static_cast<std::size_t>(n->arg(0))] = true;
   for (std::size_t i = 0; i < args.size(); ++i) {
-    inputs.push_back(slot[i] ? nullptr : args[i].data.data());
+    inputs.push_back(slot[i] ? nullptr : hold(args[i]));
     std::int64_t s = 0;
     if (slot[i]) {
       if (is_float(args[i].dtype))
@@ -106,14 +123,22 @@ inline std::vector<Bytes> run(Device& d, const UOp& kernel, std::vector<Bytes> a
     scalars.push_back(s);
   }
   std::vector<Bytes> results;
-  std::vector<void*> outputs;
   for (Node* o : kernel->src()) results.emplace_back(o->dtype, shape_of(o));
   for (Bytes& r : results) {
     std::fill(r.data.begin(), r.data.end(), static_cast<unsigned char>(0xA5));  // what is not written shows
-    outputs.push_back(r.data.data());
+    outputs.push_back(hold(r));
   }
-  d.launch(*e, outputs, inputs, scalars, steps);
+  for (std::int64_t bytes : e.kernel().scratch) {
+    held.push_back(StorageRef::allocate(static_cast<std::size_t>(bytes), d.memory()));
+    scratch.push_back(held.back().get());
+  }
+  d.launch(e, {outputs, inputs, scalars, scratch, steps});
+  for (std::size_t o = 0; o < results.size(); ++o)
+    std::copy_n(HostRead(*outputs[o]).as<unsigned char>(), results[o].data.size(), results[o].data.begin());
   return results;
+}
+inline std::vector<Bytes> run(Device& d, const UOp& kernel, std::vector<Bytes> args, StepRange steps = {}) {
+  return launch(d, *compile(d, kernel), std::move(args), steps);
 }
 
 // Relative to the larger of |expected| and `scale`; NaN equals NaN; tolerance 0: equal values.
@@ -141,10 +166,10 @@ inline void compare(const std::vector<Bytes>& got, const std::vector<Bytes>& exp
   }
 }
 
-// cpu against interp.
+// Against interp.
 inline void check_kernel(const UOp& kernel, const std::vector<Bytes>& args, double tolerance = 0,
                          double scale = 0) {
-  compare(run(device("cpu"), kernel, args), run(device("interp"), kernel, args), tolerance, scale);
+  compare(run(tested_device(), kernel, args), run(device("interp"), kernel, args), tolerance, scale);
 }
 
 }  // namespace tinyphys::testing

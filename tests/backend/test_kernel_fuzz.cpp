@@ -222,7 +222,7 @@ TEST_CASE("the same bits for any number of threads, and from run to run") {
     std::vector<Bytes> first;
     for (const char* threads : {"1", "2", "5", "2"}) {
       const env::ScopedOverride scope("TINYPHYS_THREADS", threads);
-      const auto r = run(device("cpu"), k, {v});
+      const auto r = run(tested_device(), k, {v});
       if (first.empty()) first = r;
       for (std::size_t o = 0; o < r.size(); ++o) CHECK(r[o].data == first[o].data);
     }
@@ -233,7 +233,7 @@ TEST_CASE("the same bits for any number of threads, and from run to run") {
     std::vector<Bytes> first;
     for (const char* threads : {"1", "2", "3"}) {
       const env::ScopedOverride scope("TINYPHYS_THREADS", threads);
-      const auto r = run(device("cpu"), lambda({sum(unary(Op::EXP, table), axes)}, 1), {t});
+      const auto r = run(tested_device(), lambda({sum(unary(Op::EXP, table), axes)}, 1), {t});
       if (first.empty()) first = r;
       CHECK(r[0].data == first[0].data);
     }
@@ -242,23 +242,19 @@ TEST_CASE("the same bits for any number of threads, and from run to run") {
 
 TEST_CASE("equal text is compiled once while somebody holds it") {
   const UOp k = lambda({mul(tensor(0, {123}), broadcast_to(scalar(1), Dims{123}))}, 2);
-  Device& cpu = device("cpu");
+  Device& d = tested_device();
   const std::int64_t before = kernels_compiled();
-  const auto a = cpu.compile(k);
-  const auto b = cpu.compile(k);
+  const auto a = compile(d, k);
+  const auto b = compile(d, k);
   CHECK(kernels_compiled() - before == 1);
   CHECK(a->name() == b->name());
   // An object can be loaded apart from its compilation.
   const UOp other = lambda({add(tensor(0, {5}), tensor(0, {5}))}, 1);
-  const Binary binary = cpu.compile_binary(other);
-  CHECK(binary.object.size() > 0);
-  const auto e = cpu.load(binary);
-  double in[5] = {1, 2, 3, 4, 5}, out[5];
-  void* outputs[] = {out};
-  const void* inputs[] = {in};
-  const std::int64_t scalars[] = {0};
-  cpu.launch(*e, outputs, inputs, scalars);
-  CHECK(out[4] == 10);
+  const Source source = source_of(d, other);
+  const std::string bytes = d.compile(source);
+  CHECK(bytes.size() > 0);
+  const Executable e(source, other, d.load(source, bytes), 0);
+  CHECK(launch(d, e, {doubles({5}, {1, 2, 3, 4, 5})})[0].real(4) == 10);
 }
 
 TEST_CASE("hosts with narrower vectors, and without libmvec") {

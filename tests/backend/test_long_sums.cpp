@@ -21,10 +21,10 @@ const double kTenth = static_cast<double>(0.1f);
 }  // namespace
 
 TEST_CASE("a long sum of float32 keeps six digits") {
-  for (const char* name : {"cpu", "interp"}) {
+  for (const std::string_view name : {env::device(), std::string_view("interp")}) {
     CAPTURE(name);
     Device& d = device(name);
-    const std::int64_t n = std::string_view(name) == "cpu" ? 10'000'000 : 1'000'000;
+    const std::int64_t n = name != "interp" ? 10'000'000 : 1'000'000;
     const Bytes v = values(DType::kFloat32, {n}, {0.1});
     check_all(run(d, lambda({sum_all(tensor(0, {n}, DType::kFloat32))}, 1), {v})[0],
               static_cast<double>(n) * kTenth);
@@ -44,7 +44,7 @@ TEST_CASE("a long sum of float32 keeps six digits") {
 }
 
 TEST_CASE("a product of matrices and a running sum of float32 too") {
-  for (const char* name : {"cpu", "interp"}) {
+  for (const std::string_view name : {env::device(), std::string_view("interp")}) {
     CAPTURE(name);
     Device& d = device(name);
     const std::int64_t n = 300'000;
@@ -52,7 +52,7 @@ TEST_CASE("a product of matrices and a running sum of float32 too") {
     check_all(run(d, lambda({matmul(a, b)}, 2),
                   {values(DType::kFloat32, {2, n}, {0.1}), values(DType::kFloat32, {n, 1}, {1})})[0],
               kTenth * static_cast<double>(n));
-    const std::int64_t m = std::string_view(name) == "cpu" ? 4000 : n;
+    const std::int64_t m = name != "interp" ? 4000 : n;
     const auto sums = run(d, lambda({op(Op::CUMSUM, {tensor(0, {m}, DType::kFloat32)}, {0})}, 1),
                           {values(DType::kFloat32, {m}, {0.1})});
     double worst = 0;
@@ -73,14 +73,14 @@ TEST_CASE("terms of both signs: the error is small against the sum of their size
     exact += v.real(i);
     size += std::fabs(v.real(i));
   }
-  for (const char* name : {"cpu", "interp"})
+  for (const std::string_view name : {env::device(), std::string_view("interp")})
     CHECK(std::fabs(run(device(name), lambda({sum_all(tensor(0, {n}, DType::kFloat32))}, 1), {v})[0].real(0) -
                     exact) <= 1e-7 * std::fabs(exact) + 1e-12 * size);
 }
 
 TEST_CASE("a short sum of float32 is taken in float32, a longer one rounds once") {
   const std::vector<double> terms{1, 0x1p-24, 0x1p-24, 0x1p-24, 0x1p-24, 0x1p-24, 0x1p-24, 0x1p-24, 0x1p-24};
-  for (const char* name : {"cpu", "interp"})
+  for (const std::string_view name : {env::device(), std::string_view("interp")})
     for (const std::int64_t n : {8, 9}) {
       const Bytes v = values(DType::kFloat32, {3, n}, std::vector<double>(terms.begin(), terms.begin() + n));
       const double got =
@@ -98,7 +98,7 @@ TEST_CASE("the bits of a long sum do not depend on the number of threads") {
       const UOp kernel = lambda({sum(tensor(0, shape, d), axes)}, 1);
       const auto at = [&](const char* threads) {
         const env::ScopedOverride override("TINYPHYS_THREADS", threads);
-        return run(device("cpu"), kernel, {v})[0].data;
+        return run(tested_device(), kernel, {v})[0].data;
       };
       const auto one = at("1");
       CHECK(at("2") == one);

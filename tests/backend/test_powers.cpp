@@ -47,7 +47,7 @@ void check_powers(DType d, int digits, int lowest, int highest) {
       x.set(i, (i % 2 ? -1.0 : 1.0) * std::exp2(power));
     }
     const UOp kernel = lambda({powi(tensor(0, {n}, d), k)}, 1);
-    for (const char* name : {"cpu", "interp"}) {
+    for (const std::string_view name : {env::device(), std::string_view("interp")}) {
       CAPTURE(name);
       const Bytes y = run(device(name), kernel, {x})[0];
       double worst = 0, at = 0;
@@ -94,7 +94,7 @@ TEST_CASE("integer powers of zeros, infinities, NaN and the ends of the range") 
   const auto n = static_cast<std::int64_t>(v.size());
   for (const int k : {-7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7}) {
     CAPTURE(k);
-    for (const char* name : {"cpu", "interp"}) {
+    for (const std::string_view name : {env::device(), std::string_view("interp")}) {
       const Bytes y = run(device(name), lambda({powi(tensor(0, {n}), k)}, 1), {doubles({n}, v)})[0];
       for (std::int64_t i = 0; i < n; ++i) {
         const double want = std::pow(v[static_cast<std::size_t>(i)], k), got = y.real(i);

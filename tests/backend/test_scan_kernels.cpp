@@ -79,7 +79,7 @@ TEST_CASE("three bodies, steps as a slot") {
 TEST_CASE("a scan in pieces has the bits of the whole") {
   const UOp s = three_bodies(constant_int(100));
   const UOp k = lambda({get(s, 0), get(s, 1)}, 4);
-  for (const char* name : {"cpu", "interp"}) {
+  for (const std::string_view name : {env::device(), std::string_view("interp")}) {
     Device& d = device(name);
     const auto whole = run(d, k, {kQ, kP, doubles({}, {0.01}), kMass});
     auto part = run(d, k, {kQ, kP, doubles({}, {0.01}), kMass}, {0, 33});

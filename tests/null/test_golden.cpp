@@ -112,7 +112,7 @@ void add_kernels(const tp::Plan& plan, std::vector<const tp::Node*>& seen, std::
     if (s.kind != tp::PlanOp::kKernel || std::find(seen.begin(), seen.end(), s.code.get()) != seen.end())
       continue;
     seen.push_back(s.code.get());
-    out += "\n== kernel\n" + tp::device("null").compile(s.code)->text();
+    out += "\n== kernel\n" + tp::compile(tp::device("null"), s.code)->text();
   }
 }
 

@@ -17,7 +17,7 @@ UOp lambda(const std::vector<UOp>& outputs, std::int64_t n) {
   return make(Op::LAMBDA, outputs, std::vector<std::int64_t>{n});
 }
 UOp tensor(std::int64_t i, Dims shape, DType d = DType::kFloat64) { return param(i, d, shape); }
-std::string text_of(const UOp& kernel) { return device("null").compile(kernel)->text(); }
+std::string text_of(const UOp& kernel) { return compile(device("null"), kernel)->text(); }
 int count(const std::string& text, const std::string& what) {
   int n = 0;
   for (std::size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++n;
@@ -100,11 +100,11 @@ TEST_CASE("reductions over the same ranges share a loop, invariant work leaves i
 }
 
 TEST_CASE("long reductions are two loops in one kernel") {
-  CHECK(device("null").compile(lambda({sum_all(tensor(0, {1'000'000}))}, 1))->n_parts() == 2);
-  CHECK(device("null").compile(lambda({sum_all(tensor(0, {1'000}))}, 1))->n_parts() == 1);
+  CHECK(compile(device("null"), lambda({sum_all(tensor(0, {1'000'000}))}, 1))->n_parts() == 2);
+  CHECK(compile(device("null"), lambda({sum_all(tensor(0, {1'000}))}, 1))->n_parts() == 1);
   const UOp x = tensor(0, {1'000'000});
   const UOp mean = broadcast_to(sum_all(x), Dims{1'000'000}), c = sub(x, mean);
-  CHECK(device("null").compile(lambda({sum_all(mul(c, c))}, 1))->n_parts() == 3);
+  CHECK(compile(device("null"), lambda({sum_all(mul(c, c))}, 1))->n_parts() == 3);
 }
 
 TEST_CASE("scalars are arguments, never text") {

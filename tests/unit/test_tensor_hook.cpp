@@ -10,7 +10,8 @@ namespace tinyphys {
 namespace {
 
 template <class To, class From> void store(const std::vector<From>& from, Storage& to) {
-  for (std::size_t i = 0; i < from.size(); ++i) static_cast<To*>(to.data)[i] = static_cast<To>(from[i]);
+  const HostWrite out(to);
+  for (std::size_t i = 0; i < from.size(); ++i) out.as<To>()[i] = static_cast<To>(from[i]);
 }
 
 class EvaluatorHook : public EngineHook {

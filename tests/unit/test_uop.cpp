@@ -92,7 +92,7 @@ TEST_CASE("nodes die with their last handle") {
 TEST_CASE("a realized value belongs to the node") {
   const Dims shape{2};
   const UOp b = buffer(DType::kFloat64, shape, StorageRef::allocate(16));
-  static_cast<double*>(storage(b.get())->data)[1] = 7.0;
+  HostWrite(*storage(b.get())).as<double>()[1] = 7.0;
   const UOp sum = make(Op::ADD, {b, b});
   CHECK(storage(sum.get()) == nullptr);
   StorageRef first = StorageRef::allocate(16);
@@ -101,7 +101,7 @@ TEST_CASE("a realized value belongs to the node") {
   set_storage(sum.get(), StorageRef::allocate(16));
   CHECK(storage(make(Op::ADD, {b, b}).get()) == kept);
   const StorageRef shared = StorageRef::share(storage(b.get()));
-  CHECK(shared.as<double>()[1] == 7.0);
+  CHECK(HostRead(*shared).as<double>()[1] == 7.0);
 }
 
 TEST_CASE("locations: the outermost scope, one entry a call site") {

@@ -27,15 +27,6 @@ std::string cpu_name() {
   return fmt::format("{} (family {}, model {})", first["model name"], first["cpu family"], first["model"]);
 }
 
-std::string device_name() {
-  switch (env::device()) {
-    case env::DeviceChoice::Cpu: return "cpu";
-    case env::DeviceChoice::Interp: return "interp";
-    case env::DeviceChoice::Null: return "null";
-  }
-  return "?";
-}
-
 }  // namespace
 
 Machine this_machine() {
@@ -43,7 +34,7 @@ Machine this_machine() {
   m.cpu = cpu_name();
   m.cpus = env::available_cpus();
   m.threads = env::threads();
-  m.device = device_name();
+  m.device = std::string(env::device());
 #ifdef __clang__
   m.compiler = fmt::format("clang {}.{}", __clang_major__, __clang_minor__);
 #else

@@ -21,7 +21,8 @@ void write_number(DType d, std::int64_t number, char* to) {
 // Row after row of every part, where a row is what lies together in both.
 void copy_parts(const CallArguments& call) {
   const Node* n = call.node;
-  auto* to = static_cast<char*>(call.output);
+  const HostWrite out(call.output);
+  auto* to = out.as<char>();
   std::int64_t rows = 1;
   for (std::int64_t d = 0; d < n->arg(0); ++d) rows *= n->shape()[static_cast<std::size_t>(d)];
   const auto row_bytes = [&](const Node* x) {
@@ -30,12 +31,13 @@ void copy_parts(const CallArguments& call) {
   std::size_t offset = 0;
   for (std::size_t k = 0; k < call.inputs.size(); ++k) {
     const std::size_t bytes = row_bytes(n->src(k));
-    const auto* from = static_cast<const char*>(call.inputs[k]);
-    if (!from)
+    if (!call.inputs[k]) {
       write_number(n->dtype, call.numbers[k], to + offset);
-    else if (bytes != 0)
+    } else if (bytes != 0) {
+      const HostRead from(*call.inputs[k]);
       for (std::size_t r = 0; r < static_cast<std::size_t>(rows); ++r)
-        std::memcpy(to + r * row_bytes(n) + offset, from + r * bytes, bytes);
+        std::memcpy(to + r * row_bytes(n) + offset, from.as<char>() + r * bytes, bytes);
+    }
     offset += bytes;
   }
 }
@@ -43,8 +45,10 @@ void copy_parts(const CallArguments& call) {
 // Element by element along the last axis, or as one piece where the step there is 1.
 void copy_slice(const CallArguments& call) {
   const Node* n = call.node;
-  const auto* from = static_cast<const char*>(call.inputs[0]);
-  auto* to = static_cast<char*>(call.output);
+  const HostRead in(*call.inputs[0]);
+  const HostWrite out(call.output);
+  const auto* from = in.as<char>();
+  auto* to = out.as<char>();
   const std::size_t rank = n->n_dim, item = item_size(n->dtype);
   const auto extent = n->src(0)->shape(), shape = n->shape();
   std::vector<std::int64_t> stride(

@@ -21,9 +21,10 @@ void run(const CallArguments& call) {
   const std::int64_t rows = shape[r - 2], cols = shape[r - 1], inner = n->src(0)->shape().back();
   std::int64_t batch = 1;
   for (std::size_t d = 0; d + 2 < r; ++d) batch *= shape[d];
-  const auto* a = static_cast<const double*>(call.inputs[0]);
-  const auto* b = static_cast<const double*>(call.inputs[1]);
-  auto* c = static_cast<double*>(call.output);
+  const HostRead left(*call.inputs[0]), right(*call.inputs[1]);
+  const HostWrite out(call.output);
+  const auto *a = left.as<double>(), *b = right.as<double>();
+  auto* c = out.as<double>();
   const ParallelFor pool = [](long count, const std::function<void(long)>& f) {
     thread_pool().parallel_for(count, [&](long k) { f(k); });
   };

@@ -35,10 +35,10 @@ void need(llvm::Error e) {
   if (e) throw Error("compile", "LLVM: " + llvm::toString(std::move(e)), "", 0);
 }
 
-class LoadedCode final : public JitCode {
+class TrackedCode final : public JitCode {
  public:
-  explicit LoadedCode(orc::ResourceTrackerSP t) : tracker(std::move(t)) {}
-  ~LoadedCode() override { llvm::consumeError(tracker->remove()); }
+  explicit TrackedCode(orc::ResourceTrackerSP t) : tracker(std::move(t)) {}
+  ~TrackedCode() override { llvm::consumeError(tracker->remove()); }
   orc::ResourceTrackerSP tracker;
 };
 
@@ -92,7 +92,7 @@ class LlvmJit final : public Jit {
   }
 
   std::shared_ptr<JitCode> load(const std::string& object, const std::string& name, int functions) override {
-    auto code = std::make_shared<LoadedCode>(jit_->getMainJITDylib().createResourceTracker());
+    auto code = std::make_shared<TrackedCode>(jit_->getMainJITDylib().createResourceTracker());
     need(jit_->addObjectFile(code->tracker, llvm::MemoryBuffer::getMemBufferCopy(object, name)));
     for (int i = 0; i < functions; ++i)
       code->functions.push_back(need(jit_->lookup(name + "_" + std::to_string(i))).toPtr<KernelFunction>());

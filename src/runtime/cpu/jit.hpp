@@ -9,16 +9,16 @@
 
 #include "codegen/kernel.hpp"
 #include "render/llvm_ir.hpp"
+#include "runtime/device.hpp"
 
 namespace tinyphys {
 
 using KernelFunction = void (*)(void* const* outputs, const void* const* inputs, const std::int64_t* slots,
                                 std::int64_t begin, std::int64_t end, std::int64_t first, std::int64_t last);
 
-// Linked functions; unlinked when the last holder drops it.
-class JitCode {
+// Linked functions.
+class JitCode : public LoadedCode {
  public:
-  virtual ~JitCode() = default;
   std::vector<KernelFunction> functions;
 };
 

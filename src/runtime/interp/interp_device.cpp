@@ -49,26 +49,16 @@ Value<double> step_value(std::int64_t step) {
 class InterpDevice final : public Device {
  public:
   std::string_view name() const override { return "interp"; }
-  Binary compile_binary(const UOp& lambda) override {
-    if (lambda->op != Op::LAMBDA || lambda->n_src == 0)
-      throw Error("compile", "a kernel is a LAMBDA with outputs", "", 0);
-    Binary b;
-    b.name = "interp";
-    b.lambda = lambda;
-    auto k = std::make_shared<Kernel>();
-    k->is_scan = lambda->src(0)->op == Op::GET;
-    b.kernel = std::move(k);
-    count_compiled_kernel();
-    return b;
-  }
-  std::shared_ptr<Executable> load(const Binary& b) override { return std::make_shared<Executable>(b); }
+  const DeviceProperties& properties() const override { return properties_; }
+  std::string compile(const Source&) override { return {}; }
+  std::shared_ptr<LoadedCode> load(const Source&, const std::string&) override { return nullptr; }
 
-  using Device::launch;
-  void launch(Executable& e, const LaunchArguments& a) override {
+  // Arguments may lie in any memory.
+  void launch(const Executable& e, const LaunchArguments& a) override {
     const Leaf<double> leaf = [&](const Node* n) -> std::optional<Value<double>> {
       if (n->op != Op::PARAM) return std::nullopt;
       const auto i = static_cast<std::size_t>(n->arg(0));
-      if (n->arg(2) == 0) return read(n->dtype, shape_of(n), a.inputs[i]);
+      if (n->arg(2) == 0) return read(n->dtype, shape_of(n), HostRead(*a.inputs[i]).data());
       Value<double> v;
       v.dtype = n->dtype;
       if (!is_float(n->dtype))
@@ -79,20 +69,23 @@ class InterpDevice final : public Device {
     };
     if (e.is_scan()) return run_scan(e, a, leaf);
     const auto values = evaluate<double>(e.lambda()->src(), leaf);
-    for (std::size_t o = 0; o < values.size(); ++o) write(values[o], 0, values[o].size(), a.outputs[o], 0);
+    for (std::size_t o = 0; o < values.size(); ++o)
+      write(values[o], 0, values[o].size(), HostWrite(*a.outputs[o]).data(), 0);
   }
 
  private:
   // Its own loop over the body: it may run a part of the steps.
-  static void run_scan(Executable& e, const LaunchArguments& a, const Leaf<double>& leaf) {
+  static void run_scan(const Executable& e, const LaunchArguments& a, const Leaf<double>& leaf) {
     const ScanView scan(e.lambda()->src(0)->src(0));
     const StepRange steps = e.steps(a);
     const auto sources = evaluate<double>(scan.node->src().subspan(2), leaf);
     std::vector<Value<double>> inputs{Value<double>()};
     inputs.insert(inputs.end(), sources.begin(), sources.end());
+    std::vector<HostWrite> outputs;  // of other steps there are other rows
+    for (const Storage* s : a.outputs) outputs.emplace_back(*s, MapFor::kUpdate);
     auto output = [&](std::size_t number) -> void* {
       for (std::size_t o = 0; o < e.lambda()->n_src; ++o)
-        if (e.lambda()->src(o)->arg(0) == static_cast<std::int64_t>(number)) return a.outputs[o];
+        if (e.lambda()->src(o)->arg(0) == static_cast<std::int64_t>(number)) return outputs[o].data();
       return nullptr;
     };
     GraphEvaluator<double> body(scan.body()->src());
@@ -123,14 +116,15 @@ class InterpDevice final : public Device {
     for (std::size_t c = 0; c < scan.n_carry; ++c)
       if (void* to = output(c)) write(inputs[1 + c], 0, inputs[1 + c].size(), to, 0);
   }
+
+  DeviceProperties properties_;
 };
 
-}  // namespace
-
-Device& interp_device() {
+[[maybe_unused]] const bool added = add_device("interp", []() -> Device& {
   // Leaked on purpose: it is used by whatever outlives main.
   static Device* d = new InterpDevice;
   return *d;
-}
+});
 
+}  // namespace
 }  // namespace tinyphys

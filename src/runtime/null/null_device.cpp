@@ -9,26 +9,22 @@ namespace {
 class NullDevice final : public Device {
  public:
   std::string_view name() const override { return "null"; }
-  Binary compile_binary(const UOp& lambda) override {
-    Binary b;
-    b.lambda = lambda;
-    b.kernel = std::make_shared<const Kernel>(lower_kernel(lambda, Target{.render = kLlvmCaps}));
-    b.text = render_llvm_ir(*b.kernel, RenderTarget{});
-    b.name = "null";
-    count_compiled_kernel();
-    return b;
-  }
-  std::shared_ptr<Executable> load(const Binary& b) override { return std::make_shared<Executable>(b); }
-  using Device::launch;
-  void launch(Executable&, const LaunchArguments&) override {}
+  const DeviceProperties& properties() const override { return properties_; }
+  bool runs() const override { return false; }
+  std::string compile(const Source&) override { return {}; }
+  std::shared_ptr<LoadedCode> load(const Source&, const std::string&) override { return nullptr; }
+  void launch(const Executable&, const LaunchArguments&) override {}
+
+ private:
+  DeviceProperties properties_{.target = {.render = kLlvmCaps},
+                               .render = [](const Kernel& k) { return render_llvm_ir(k, RenderTarget{}); }};
 };
 
-}  // namespace
-
-Device& null_device() {
+[[maybe_unused]] const bool added = add_device("null", []() -> Device& {
   // Leaked on purpose: it is used by whatever outlives main.
   static Device* d = new NullDevice;
   return *d;
-}
+});
 
+}  // namespace
 }  // namespace tinyphys
