@@ -28,13 +28,13 @@ NodeMap<char> structural_numbers(std::span<Node* const> order) {
 }
 
 // Calls `same` with each node of the values and what it is in the canonical form.
-Canonical canonical_form(std::span<const UOp> values,
+Canonical canonical_form(std::span<const UOp> values, bool has_loops,
                          const std::function<void(const Node*, const Node*)>& same) {
   Canonical out;
   std::vector<Node*> roots;
   for (const UOp& v : values) roots.push_back(v.get());
   const auto realized = [](const Node* n) { return storage(n) != nullptr; };
-  const NodeMap<char> keep = structural_numbers(toposort(roots, realized));
+  const NodeMap<char> keep = has_loops ? structural_numbers(toposort(roots, realized)) : NodeMap<char>();
 
   auto slot = [&](Node* n, Argument a, bool scalar) {
     const auto i = static_cast<std::int64_t>(out.arguments.size());
@@ -101,7 +101,9 @@ void places_in_bodies(const Node* use, Op op, const std::function<bool(std::uint
 
 }  // namespace
 
-Canonical canonicalize(std::span<const UOp> values) { return canonical_form(values, {}); }
+Canonical canonicalize(std::span<const UOp> values, bool has_loops) {
+  return canonical_form(values, has_loops, {});
+}
 
 Error at_own_place(const Error& e, std::span<const UOp> values) {
   const std::optional<Op> op = op_of_call(e.call());
@@ -114,7 +116,7 @@ Error at_own_place(const Error& e, std::span<const UOp> values) {
     const Location at = location(id);
     return at.line == e.line() && at.file == e.file();
   };
-  canonical_form(values, [&](const Node* n, const Node* planned) {
+  canonical_form(values, true, [&](const Node* n, const Node* planned) {
     if (n->op == *op && first_location(n) != 0) {
       any.push_back(first_location(n));
       if (is_named(first_location(planned))) named.push_back(first_location(n));

@@ -24,7 +24,8 @@ struct Canonical {
 };
 
 // Throws tp::Error when a value depends on a symbol of an open trace (item() inside grad, scan or System).
-Canonical canonicalize(std::span<const UOp> values);
+// `has_loops`: false where it is known that no scan, evolution or derivative of one is among the nodes.
+Canonical canonicalize(std::span<const UOp> values, bool has_loops = true);
 
 // An error of a run, told at the line of its own call: a plan, and the body of a loop, name the lines of who used them
 // first. Where more than one call of these values may be meant, all are named.

@@ -51,13 +51,14 @@ class Engine final : public EngineHook {
     const Wanted wanted(values);
     const std::vector<UOp>& roots = wanted.roots;
     if (roots.empty()) return;  // another thread has done it meanwhile
-    const auto start = std::chrono::steady_clock::now();
+    const bool timed = debug_enabled(1);
+    const auto start = timed ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point{};
     if (env::verify()) {
       std::vector<Node*> nodes;
       for (const UOp& r : roots) nodes.push_back(r.get());
       verify(nodes, Stage::kTensor);
     }
-    const Canonical canonical = canonicalize(roots);
+    const Canonical canonical = canonicalize(roots, wanted.has_loops);
     Device& on = device(env::device());
     ReadyPlan& ready = plan_of(roots, canonical.program, on);
     RunContext context{on, schedule_options(), progress_of(wanted)};
@@ -85,7 +86,7 @@ class Engine final : public EngineHook {
       note_realized(roots[i].get());
     }
     ready.release();
-    if (debug_enabled(1)) {
+    if (timed) {
       char line[120];
       const double ms =
           std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
@@ -131,6 +132,7 @@ class Engine final : public EngineHook {
   struct Wanted {
     std::vector<UOp> roots;
     std::vector<Node*> evolutions;  // below them
+    bool has_loops = false;         // scans, evolutions, or derivatives of them
     bool has_origin = false;        // an evolution or a scan made them, or what they are made of
 
     explicit Wanted(std::span<const UOp> values) {
@@ -152,6 +154,7 @@ class Engine final : public EngineHook {
           evolutions.push_back(n);
         }
         if (n->op == Op::SCAN) outputs = ScanView(n).n_carry;
+        has_loops |= outputs > 0 || n->op == Op::SCAN || n->op == Op::SCAN_VJP || n->op == Op::EVOLVE_VJP;
         const Storage* value = storage(n);
         has_origin |= n->op == Op::EVOLVE || n->op == Op::SCAN || (value && value->origin);
         for (std::size_t i = 0; i < outputs; ++i) want(get(UOp::share(n), static_cast<std::int64_t>(i)));
@@ -192,8 +195,8 @@ class Engine final : public EngineHook {
     for (Node* n : wanted.evolutions)
       if (!callback) callback = progress_callback(n);
     const env::ProgressChoice choice = env::progress();
-    const bool bar =
-        choice == env::ProgressChoice::On || (choice == env::ProgressChoice::Auto && isatty(STDERR_FILENO));
+    static const bool terminal = isatty(STDERR_FILENO) != 0;
+    const bool bar = choice == env::ProgressChoice::On || (choice == env::ProgressChoice::Auto && terminal);
     if (!callback && !bar) return {};
     return [callback, bar, start = std::chrono::steady_clock::now(),
             shown = std::make_shared<std::unique_ptr<ProgressBar>>()](std::int64_t done, std::int64_t total) {

@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 
+#include "support/small_vector.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/scan_layout.hpp"
 
@@ -22,7 +23,7 @@ std::vector<Node*> toposort(std::span<Node* const> roots, const std::function<bo
   };
   std::vector<Node*> order;
   NodeMap<char> seen;
-  std::vector<Frame> stack;
+  SmallVector<Frame, 32> stack;
   for (Node* root : roots) {
     if (!seen.insert(root, 1)) continue;
     // A LAMBDA is entered only as a root.

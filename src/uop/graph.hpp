@@ -1,6 +1,7 @@
 // Walks over graphs: no recursion, each node once.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <span>
 #include <vector>
@@ -9,27 +10,32 @@
 
 namespace tinyphys {
 
-// Open-addressing map keyed by node address; faster than std::unordered_map where every pass needs one.
+// Open-addressing map keyed by node address; faster than std::unordered_map where every pass needs one. A few nodes lie in
+// the map itself.
 template <class V> class NodeMap {
  public:
-  NodeMap() { reserve(16); }
-  explicit NodeMap(std::size_t expected) { reserve(expected); }
+  NodeMap() = default;
+  explicit NodeMap(std::size_t expected) {
+    if (expected * 2 > kInline) reserve(expected);
+  }
   V* find(const Node* k) {
+    const Node* const* keys = this->keys();
     for (std::size_t i = slot(k);; i = (i + 1) & mask_) {
-      if (keys_[i] == k) return &values_[i];
-      if (!keys_[i]) return nullptr;
+      if (keys[i] == k) return &values()[i];
+      if (!keys[i]) return nullptr;
     }
   }
   const V* find(const Node* k) const { return const_cast<NodeMap*>(this)->find(k); }
   bool contains(const Node* k) const { return find(k) != nullptr; }
   // True when k was not there.
   bool insert(const Node* k, V v) {
-    if (count_ * 2 >= keys_.size()) reserve(keys_.size());
+    if (count_ * 2 > mask_) reserve(mask_ + 1);
+    const Node** keys = this->keys();
     for (std::size_t i = slot(k);; i = (i + 1) & mask_) {
-      if (keys_[i] == k) return false;
-      if (!keys_[i]) {
-        keys_[i] = k;
-        values_[i] = std::move(v);
+      if (keys[i] == k) return false;
+      if (!keys[i]) {
+        keys[i] = k;
+        values()[i] = std::move(v);
         ++count_;
         return true;
       }
@@ -44,24 +50,38 @@ template <class V> class NodeMap {
   std::size_t size() const { return count_; }
 
  private:
+  static constexpr std::size_t kInline = 16;
+
+  const Node** keys() { return mask_ < kInline ? few_keys_.data() : many_keys_.data(); }
+  V* values() { return mask_ < kInline ? few_values_.data() : many_values_.data(); }
   std::size_t slot(const Node* k) const {
     return (reinterpret_cast<std::uintptr_t>(k) * 0x9E3779B97F4A7C15ull >> 20) & mask_;
   }
+  // Room for n nodes, more than there is.
   void reserve(std::size_t n) {
-    std::size_t cap = 16;
-    while (cap < n * 2) cap *= 2;
-    std::vector<const Node*> keys(cap, nullptr);
-    std::vector<V> values(cap);
-    keys.swap(keys_);
-    values.swap(values_);
-    mask_ = cap - 1;
-    count_ = 0;
-    for (std::size_t i = 0; i < keys.size(); ++i)
-      if (keys[i]) insert(keys[i], std::move(values[i]));
+    std::size_t room = 2 * kInline;
+    while (room < n * 2) room *= 2;
+    std::vector<const Node*> keys(room, nullptr);
+    std::vector<V> values(room);
+    const std::size_t before = mask_ + 1;
+    const Node** old_keys = this->keys();
+    V* old_values = this->values();
+    mask_ = room - 1;
+    for (std::size_t i = 0; i < before; ++i) {
+      if (!old_keys[i]) continue;
+      std::size_t to = slot(old_keys[i]);
+      while (keys[to]) to = (to + 1) & mask_;
+      keys[to] = old_keys[i];
+      values[to] = std::move(old_values[i]);
+    }
+    many_keys_.swap(keys);
+    many_values_.swap(values);
   }
-  std::vector<const Node*> keys_;
-  std::vector<V> values_;
-  std::size_t mask_ = 0, count_ = 0;
+  std::size_t mask_ = kInline - 1, count_ = 0;
+  std::array<const Node*, kInline> few_keys_{};
+  std::array<V, kInline> few_values_{};
+  std::vector<const Node*> many_keys_;
+  std::vector<V> many_values_;
 };
 
 // Nodes below the roots, sources before users, each once. Bodies of LAMBDAs are closed graphs of their own: the
