@@ -8,12 +8,12 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
-#include <exception>
 #include <string>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "support/run.hpp"
 #include "support/svg.hpp"
 #include "tinyphys/tinyphys.hpp"
 
@@ -100,19 +100,13 @@ void run(std::int64_t n, std::int64_t steps) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    const std::int64_t n = argc > 1 ? std::atoll(argv[1]) : 1024,
-                       steps = argc > 2 ? std::atoll(argv[2]) : 1'000'000'000;
-    if (n < 64 || steps < 1) {
-      fmt::print(stderr,
-                 "usage: crystal_lattice [atoms along a side, at least 64, default 1024] [steps, default "
-                 "1000000000]\n");
-      return 2;
-    }
-    run(n, steps);
-    return 0;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "crystal_lattice: {}\n", error.what());
-    return 1;
+  const std::int64_t n = argc > 1 ? std::atoll(argv[1]) : 1024,
+                     steps = argc > 2 ? std::atoll(argv[2]) : 1'000'000'000;
+  if (n < 64 || steps < 1) {
+    fmt::print(stderr,
+               "usage: crystal_lattice [atoms along a side, at least 64, default 1024] [steps, default "
+               "1000000000]\n");
+    return 2;
   }
+  return example::run("crystal_lattice", [&] { run(n, steps); });
 }

@@ -3,11 +3,11 @@
 // once; the drift is E x B / B^2. Units: charge -1, mass 1.
 #include <cmath>
 #include <cstdint>
-#include <exception>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "support/run.hpp"
 #include "support/svg.hpp"
 #include "tinyphys/tinyphys.hpp"
 
@@ -60,12 +60,4 @@ void run() {
 
 }  // namespace
 
-int main() {
-  try {
-    run();
-    return 0;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "cyclotron: {}\n", error.what());
-    return 1;
-  }
-}
+int main() { return example::run("cyclotron", run); }

@@ -3,11 +3,11 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
-#include <exception>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "support/run.hpp"
 #include "support/svg.hpp"
 #include "tinyphys/tinyphys.hpp"
 
@@ -53,12 +53,4 @@ void run() {
 
 }  // namespace
 
-int main() {
-  try {
-    run();
-    return 0;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "ensemble: {}\n", error.what());
-    return 1;
-  }
-}
+int main() { return example::run("ensemble", run); }

@@ -2,11 +2,11 @@
 // a power of its step matrix. The slowest mode decays by a closed-form rate.
 #include <cmath>
 #include <cstdint>
-#include <exception>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "support/run.hpp"
 #include "support/svg.hpp"
 #include "tinyphys/tinyphys.hpp"
 
@@ -58,12 +58,4 @@ void run() {
 
 }  // namespace
 
-int main() {
-  try {
-    run();
-    return 0;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "heat_rod: {}\n", error.what());
-    return 1;
-  }
-}
+int main() { return example::run("heat_rod", run); }

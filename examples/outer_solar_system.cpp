@@ -5,11 +5,11 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
-#include <exception>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "support/run.hpp"
 #include "support/svg.hpp"
 #include "tinyphys/tinyphys.hpp"
 
@@ -70,12 +70,4 @@ void run() {
 
 }  // namespace
 
-int main() {
-  try {
-    run();
-    return 0;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "outer_solar_system: {}\n", error.what());
-    return 1;
-  }
-}
+int main() { return example::run("outer_solar_system", run); }

@@ -3,12 +3,12 @@
 // closed form of the circuit. SI units: ohm, henry, farad, volt, second.
 #include <cmath>
 #include <cstdint>
-#include <exception>
 #include <tuple>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "support/run.hpp"
 #include "support/svg.hpp"
 #include "tinyphys/tinyphys.hpp"
 
@@ -64,12 +64,4 @@ void run() {
 
 }  // namespace
 
-int main() {
-  try {
-    run();
-    return 0;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "rlc_circuit: {}\n", error.what());
-    return 1;
-  }
-}
+int main() { return example::run("rlc_circuit", run); }

@@ -1,9 +1,7 @@
 #include "passes/loop_lift.hpp"
 
-#include <mutex>
-#include <unordered_map>
-
 #include "derive/lower_evolve.hpp"
+#include "passes/proof_cache.hpp"
 #include "rewrite/rewrite.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
@@ -92,28 +90,17 @@ EnergyProof prove(const Node* evolve) {
 std::shared_ptr<const EnergyProof> prove_energy(const Node* evolve) {
   // Proofs are kept per energy and captured constants. One that no value can change is stored without them, so that
   // other constants find it too.
-  struct Cache {
-    std::mutex mutex;
-    std::unordered_map<const Node*, std::pair<UOp, std::shared_ptr<const EnergyProof>>> proofs;
-  };
-  static auto* cache = new Cache;  // outlives static handles
-  constexpr std::size_t kMaxProofs = 1024;
+  static auto* cache = new ProofCache<EnergyProof>;  // outlives static handles
 
   const EvolveView e(evolve);
   std::vector<UOp> with_values{UOp::share(e.energy())};
   for (Node* n : e.captured()) with_values.push_back(is_const(n) ? UOp::share(n) : UOp::share(e.energy()));
   const UOp plain = make(Op::SINK, {UOp::share(e.energy())});
   const UOp exact = make(Op::SINK, std::span<const UOp>(with_values), std::initializer_list<std::int64_t>{1});
-  {
-    std::lock_guard lock(cache->mutex);
-    for (const UOp& key : {plain, exact})
-      if (auto it = cache->proofs.find(key.get()); it != cache->proofs.end()) return it->second.second;
-  }
+  for (const UOp& key : {plain, exact})
+    if (auto known = cache->find(key)) return known;
   auto proof = std::make_shared<const EnergyProof>(prove(evolve));
-  std::lock_guard lock(cache->mutex);
-  if (cache->proofs.size() >= kMaxProofs) cache->proofs.clear();
-  const UOp& key = proof->values_decide ? exact : plain;
-  cache->proofs.try_emplace(key.get(), key, proof);
+  cache->keep(proof->values_decide ? exact : plain, proof);
   return proof;
 }
 

@@ -1,11 +1,10 @@
 #include "passes/scan_lift.hpp"
 
 #include <algorithm>
-#include <mutex>
-#include <unordered_map>
 
 #include <fmt/format.h>
 
+#include "passes/proof_cache.hpp"
 #include "rewrite/rewrite.hpp"
 #include "support/env.hpp"
 #include "uop/build.hpp"
@@ -92,12 +91,7 @@ UOp lambda(std::span<const UOp> outputs, std::size_t n_params) {
 }  // namespace
 
 std::shared_ptr<const StepProof> prove_step(const Node* scan) {
-  struct Cache {
-    std::mutex mutex;
-    std::unordered_map<const Node*, std::pair<UOp, std::shared_ptr<const StepProof>>> proofs;
-  };
-  static auto* cache = new Cache;  // outlives static handles
-  constexpr std::size_t kMaxProofs = 1024;
+  static auto* cache = new ProofCache<StepProof>;  // outlives static handles
   const ScanView s(scan);
   const auto names = names_of(s);
   auto proof = std::make_shared<StepProof>();
@@ -105,14 +99,9 @@ std::shared_ptr<const StepProof> prove_step(const Node* scan) {
   if (!proof->refused.empty()) return proof;
   // The proof is of the body and its layout.
   const UOp key = make(Op::SINK, {UOp::share(s.body())}, scan->arg());
-  {
-    std::lock_guard lock(cache->mutex);
-    if (auto it = cache->proofs.find(key.get()); it != cache->proofs.end()) return it->second.second;
-  }
+  if (auto known = cache->find(key)) return known;
   prove(s, names, *proof);
-  std::lock_guard lock(cache->mutex);
-  if (cache->proofs.size() >= kMaxProofs) cache->proofs.clear();
-  cache->proofs.try_emplace(key.get(), key, proof);
+  cache->keep(key, proof);
   return proof;
 }
 
