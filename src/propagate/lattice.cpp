@@ -26,7 +26,7 @@ namespace {
 
 // Fewer coordinates are taken by dense modes, which are closer to the exact map than an FFT in doubles.
 constexpr std::int64_t kFewestCoordinates = 512;
-constexpr int kMaxComponents = 6;  // of a site, positions and momenta together 12
+constexpr int kMaxOrder = 12;  // coordinates of a site: components of all parts of the state
 constexpr std::size_t kMaxAxes = 3;
 constexpr std::int64_t kChunk = 2048;
 
@@ -177,9 +177,9 @@ class LatticePropagator final : public Propagator {
     }
     if (extent_.size() > kMaxAxes)
       return std::to_string(extent_.size()) + " axes of sites, at most 3 are taken";
-    if (components > kMaxComponents)
-      return std::to_string(components) + " components a site, at most " + std::to_string(kMaxComponents) +
-             " are taken";
+    if (components * parts() > kMaxOrder)
+      return std::to_string(components * parts()) + " coordinates a site, at most " +
+             std::to_string(kMaxOrder) + " are taken";
     components_ = static_cast<int>(components);
     for (std::int64_t c = 0; c < components; ++c) {
       std::int64_t at = 0, rest = c;
@@ -451,7 +451,7 @@ class LatticePropagator final : public Propagator {
         step *= table_extent_[a];
       }
       const Complex* g = kernel_.data() + at * n * n;
-      Complex in[2 * kMaxComponents] = {}, out[2 * kMaxComponents] = {};
+      Complex in[kMaxOrder] = {}, out[kMaxOrder] = {};
       for (int c = 0; c < n; ++c) in[c] = waves[u(c)][u(i)];
       const double twice = k_last == 0 || 2 * k_last == last ? 1 : 2;
       for (int r = 0; r < n; ++r) {

@@ -187,6 +187,21 @@ TEST_CASE("explicit heat and waves on a ring, of one's own" * needs_passes()) {
         std::tuple{bumpy({700}, 0.7), bumpy({700}, 0.7)}, 3000, {.method = method}));
   };
   check(wave(tp::Method::Default), wave(tp::Method::Loop));
+  // Three parts of four components: 12 coordinates a site are taken, 15 are not.
+  const auto three = [](std::int64_t components, tp::Method method) {
+    const Tensor x = bumpy({components, 200}, 0.7),
+                 rate = bumpy({components, 1}, 0.3);  // components are not alike
+    return std::get<0>(tp::scan(
+        [&](const Tensor& a, const Tensor& b, const Tensor& c) {
+          return std::tuple{a + 0.01 * rate * (b.roll(1, 1) - a), b + 0.01 * (c - b),
+                            c + 0.01 * (a.roll(2, 1) - c)};
+        },
+        std::tuple{x, 0.5 * x, x * x}, 20000, {.method = method}));
+  };
+  check(three(4, tp::Method::Default), three(4, tp::Method::Loop));
+  const std::string refused = report_of(three(5, tp::Method::Default));
+  INFO(refused);
+  CHECK(contains(refused, "coordinates a site, at most 12 are taken"));
   // Carried along one way: the symbol is complex.
   const auto advection = [](tp::Method method) {
     return tp::scan([](const Tensor& x) { return x - 0.4 * (x - x.roll(1, 0)); }, bumpy({512}, 0.7), 3000,
