@@ -127,7 +127,7 @@ Independent take_out_independent(const Node* body, std::span<const StateGroup> p
     const UOp* r = replaced.find(n);
     return r ? *r : UOp();
   });
-  out.body = make(Op::LAMBDA, std::span<const UOp>(outputs), std::span<const std::int64_t>(&next, 1));
+  out.body = lambda_of(outputs, static_cast<std::size_t>(next));
   return out;
 }
 

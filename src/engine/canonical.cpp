@@ -61,8 +61,7 @@ Canonical canonical_form(std::span<const UOp> values, bool has_loops,
       return {};
     };
   const auto outputs = rebuild(values, how);
-  const auto count = static_cast<std::int64_t>(out.arguments.size());
-  out.program = make(Op::LAMBDA, std::span<const UOp>(outputs), std::span<const std::int64_t>(&count, 1));
+  out.program = lambda_of(outputs, out.arguments.size());
   return out;
 }
 

@@ -2,6 +2,7 @@
 
 #include "derive/lower_evolve.hpp"
 #include "passes/proof_cache.hpp"
+#include "passes/propagate_parts.hpp"
 #include "rewrite/rewrite.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
@@ -35,9 +36,6 @@ Constants constants_of(const EvolveView& e, std::span<const UOp> taken_out) {
     c.push_back(known.at(roots[i]) ? std::optional(std::move(folded[k++])) : std::nullopt);
   return c;
 }
-
-// A number when the plan runs: the loop takes it as one.
-bool is_number(const Node* n) { return n->op == Op::CONST || (n->op == Op::PARAM && n->arg(2) != 0); }
 
 // For messages: what was taken out of the energy reads as the user wrote it.
 std::vector<std::string> names_of(const Node* energy, std::span<const UOp> taken_out) {
@@ -130,14 +128,8 @@ UOp lift_evolve(const Node* evolve) {
   // What was taken out of the energy is computed by the runtime, once, and comes in as data.
   std::vector<UOp> arguments{src[3], src[4]};
   arguments.insert(arguments.end(), src.begin() + 6, src.end());
-  for (const UOp& v : proof->taken_out)
-    src.push_back(substitute(v, [&](Node* n) {
-      return n->op == Op::PARAM ? arguments[static_cast<std::size_t>(n->arg(0))] : UOp();
-    }));
-  std::vector<UOp> params;
-  for (std::size_t i = 2; i < src.size(); ++i)
-    params.push_back(
-        param(static_cast<std::int64_t>(i) - 2, src[i]->dtype, src[i]->shape(), is_number(src[i].get())));
+  for (const UOp& v : proof->taken_out) src.push_back(over(v, arguments));
+  const std::vector<UOp> params = loop_params(src);
   std::vector<UOp> outputs;
   if (e.row().has_loop()) {
     std::vector<UOp> inner{UOp::share(e.energy()), params[3], params[0], params[1], params[2]};
@@ -145,18 +137,14 @@ UOp lift_evolve(const Node* evolve) {
                  params.begin() + static_cast<std::ptrdiff_t>(n_loop_params));
     outputs = lower_evolve(make(Op::EVOLVE, std::span<const UOp>(inner), evolve->arg()).get());
   }
-  const auto lambda = [](std::span<const UOp> of, std::size_t n_params) {
-    const auto n = static_cast<std::int64_t>(n_params);
-    return make(Op::LAMBDA, of, std::span<const std::int64_t>(&n, 1));
-  };
-  src[0] = lambda(outputs, params.size());
+  src[0] = lambda_of(outputs, params.size());
   std::vector<UOp> forces_at;
   for (std::size_t i = 3; i < src.size(); ++i) {
     if (i == 5) continue;  // the forces do not take dt
     forces_at.push_back(param(static_cast<std::int64_t>(i) - 3, src[i]->dtype, src[i]->shape()));
   }
-  src[1] = lambda(tinyphys::apply(force_lambda(proof->energy.get(), e.q(), e.p()).get(), forces_at),
-                  src.size() - 3);
+  src[1] = lambda_of(tinyphys::apply(force_lambda(proof->energy.get(), e.q(), e.p()).get(), forces_at),
+                     src.size() - 3);
   const std::vector<std::int64_t> arg{static_cast<std::int64_t>(PropagateKind::kHamiltonian), 2,
                                       static_cast<std::int64_t>(record.integrator), separable};
   return make(Op::PROPAGATE, std::span<const UOp>(src), arg);

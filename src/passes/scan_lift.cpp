@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "passes/proof_cache.hpp"
+#include "passes/propagate_parts.hpp"
 #include "rewrite/rewrite.hpp"
 #include "support/env.hpp"
 #include "uop/build.hpp"
@@ -61,6 +62,7 @@ ReadStep read_step(const ScanView& s) {
 }
 
 void prove(const ScanView& s, std::vector<std::string> names, StepProof& proof) {
+  names[0] = "the carry";  // of which degrees are told; nothing reads the index here
   const ReadStep read = read_step(s);
   const auto own = names;
   for (const UOp& v : read.taken_out) names.push_back("(" + to_infix(v.get(), 30, own) + ")");
@@ -78,14 +80,6 @@ void prove(const ScanView& s, std::vector<std::string> names, StepProof& proof) 
   proof.identity = test_degree(read.step.get(), groups, bound, 1, {});
   proof.affine = proof.identity.holds;
   if (!proof.affine) proof.refused = proof.identity.reason;
-}
-
-// A number when the plan runs: the loop takes it as one.
-bool is_number(const Node* n) { return n->op == Op::CONST || (n->op == Op::PARAM && n->arg(2) != 0); }
-
-UOp lambda(std::span<const UOp> outputs, std::size_t n_params) {
-  const auto n = static_cast<std::int64_t>(n_params);
-  return make(Op::LAMBDA, outputs, std::span<const std::int64_t>(&n, 1));
 }
 
 }  // namespace
@@ -118,26 +112,20 @@ UOp lift_scan(const Node* scan) {
   // What was taken out of the step is computed by the runtime, once, and comes in as data.
   std::vector<UOp> arguments{constant_int(0)};
   arguments.insert(arguments.end(), src.begin() + 3, src.end());
-  for (const UOp& v : read.taken_out)
-    src.push_back(substitute(v, [&](Node* n) {
-      return n->op == Op::PARAM ? arguments[static_cast<std::size_t>(n->arg(0))] : UOp();
-    }));
+  for (const UOp& v : read.taken_out) src.push_back(over(v, arguments));
 
-  std::vector<UOp> params;
-  for (std::size_t i = 2; i < src.size(); ++i)
-    params.push_back(
-        param(static_cast<std::int64_t>(i) - 2, src[i]->dtype, src[i]->shape(), is_number(src[i].get())));
+  const std::vector<UOp> params = loop_params(src);
   std::vector<UOp> inner{UOp::share(s.body())};
   inner.insert(inner.end(), params.begin(), params.begin() + static_cast<std::ptrdiff_t>(n_loop_params));
   const UOp loop = make(Op::SCAN, std::span<const UOp>(inner), scan->arg());
   std::vector<UOp> outputs;
   for (std::size_t c = 0; c < s.n_carry; ++c) outputs.push_back(get(loop, static_cast<std::int64_t>(c)));
-  src[0] = lambda(outputs, params.size());
+  src[0] = lambda_of(outputs, params.size());
 
   std::vector<UOp> step_at{constant_int(0)};
   for (std::size_t i = 3; i < src.size(); ++i)
     step_at.push_back(param(static_cast<std::int64_t>(i) - 3, src[i]->dtype, src[i]->shape()));
-  src[1] = lambda(tinyphys::apply(read.step.get(), step_at), src.size() - 3);
+  src[1] = lambda_of(tinyphys::apply(read.step.get(), step_at), src.size() - 3);
   return make(Op::PROPAGATE, std::span<const UOp>(src),
               std::initializer_list<std::int64_t>{static_cast<std::int64_t>(PropagateKind::kAffine),
                                                   static_cast<std::int64_t>(s.n_carry)});

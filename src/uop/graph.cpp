@@ -113,6 +113,11 @@ UOp with_outputs(const Node* lambda, std::span<const UOp> outputs) {
   return make(Op::LAMBDA, outputs, lambda->arg());
 }
 
+UOp lambda_of(std::span<const UOp> outputs, std::size_t n_params) {
+  const auto n = static_cast<std::int64_t>(n_params);
+  return make(Op::LAMBDA, outputs, std::span<const std::int64_t>(&n, 1));
+}
+
 std::vector<UOp> apply(const Node* lambda, std::span<const UOp> args) {
   return substitute(outputs_of(lambda), [&](Node* n) {
     return n->op == Op::PARAM ? args[static_cast<std::size_t>(n->arg(0))] : UOp();
@@ -190,8 +195,7 @@ UOp close_lambda(std::span<const UOp> outputs, std::span<const UOp> params, std:
       return {};
     };
   std::vector<UOp> closed = rebuild(outputs, close);
-  const std::int64_t count = static_cast<std::int64_t>(n_params);
-  return make(Op::LAMBDA, std::span<const UOp>(closed), std::span<const std::int64_t>(&count, 1));
+  return lambda_of(closed, n_params);
 }
 
 }  // namespace tinyphys

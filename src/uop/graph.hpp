@@ -117,6 +117,9 @@ UOp substitute(const UOp& root, const std::function<UOp(Node*)>& replace);
 std::vector<UOp> outputs_of(const Node* lambda);
 UOp with_outputs(const Node* lambda, std::span<const UOp> outputs);
 
+// A LAMBDA of n_params PARAMs.
+UOp lambda_of(std::span<const UOp> outputs, std::size_t n_params);
+
 // Outputs of a LAMBDA with its PARAMs replaced by args (arg i for PARAM i).
 std::vector<UOp> apply(const Node* lambda, std::span<const UOp> args);
 
