@@ -4,9 +4,12 @@
 #include <chrono>
 #include <cmath>
 #include <deque>
+#include <functional>
+#include <limits>
 
 #include <fmt/format.h>
 
+#include "analysis/rounding.hpp"
 #include "support/cost_model.hpp"
 #include "support/hash.hpp"
 #include "uop/graph.hpp"
@@ -31,6 +34,10 @@ struct Prepared {
   Hash128 values;
   std::shared_ptr<const JumpSystem> system;
   std::vector<std::unique_ptr<Propagator>> ways;  // as in propagators()
+  // What the rounding of a step was looked at for: this loop, states not smaller, steps not longer.
+  UOp checked_loop;
+  std::vector<double> checked_sizes;
+  double checked_h = 0;
 
   double kept_doubles() const {
     double n = system->kept_doubles();
@@ -98,6 +105,67 @@ void trim(Kept& kept) {
     doubles += kept[i]->kept_doubles();
     if (i > 0 && (i >= kKept || doubles > kKeptDoubles)) return kept.resize(i);
   }
+}
+
+std::vector<double> largest(const JumpSystem& system, std::span<const double* const> state) {
+  std::vector<double> out;
+  for (std::size_t i = 0; i < state.size(); ++i) {
+    double most = 0;
+    for (std::int64_t k = 0; k < system.sizes[i]; ++k) {
+      const double x = std::fabs(state[i][k]);
+      if (!(x <= most)) most = x;  // NaN stays
+      if (std::isnan(most)) break;
+    }
+    out.push_back(most);
+  }
+  return out;
+}
+
+// Half of the digits of a double: a step that loses more computes something else than its formula.
+constexpr double kHalfTheDigits = 0x1p-26;
+
+// Why the loop is not what its formula says, at this state; empty where it is but for rounding. `reach`: of the map.
+std::string check_rounding(const PropagateView& view, Prepared& p, const JumpTask& task,
+                           std::span<const double* const> state, std::span<const HostValue> captured,
+                           const std::function<std::vector<double>(std::span<const double>)>& reach) {
+  const std::vector<double> sizes = largest(*p.system, state);
+  for (const double s : sizes)
+    if (!std::isfinite(s)) return "the state is not finite";
+  const double h = std::fabs(task.h);
+  if (p.checked_loop.get() != view.loop()) {
+    p.checked_loop = UOp::share(view.loop());
+    p.checked_sizes.assign(sizes.size(), std::numeric_limits<double>::infinity());
+    p.checked_h = h;
+  }
+  bool known = h <= 2 * p.checked_h;
+  for (std::size_t i = 0; i < sizes.size(); ++i) known = known && sizes[i] >= p.checked_sizes[i] / 2;
+  if (known) return {};
+  // One step of the loop, a LAMBDA over [steps, state..., captured...].
+  const auto is_state = [&](std::int64_t i) { return i > 0 && static_cast<std::size_t>(i) <= view.n_state; };
+  const std::vector<double> error = rounding_of(view.loop(), is_state, [&](std::int64_t i, const Node* n) {
+    const auto k = static_cast<std::size_t>(i);
+    if (k == 0) return Value<double>{n->dtype, shape_of(n), {}, {1}};
+    if (k <= view.n_state) {
+      const double* x = state[k - 1];
+      return Value<double>{n->dtype, shape_of(n), std::vector<double>(x, x + n->size()), {}};
+    }
+    return value_of(n, captured[k - 1 - view.n_state]);
+  });
+  std::vector<double> size = reach(sizes);
+  if (view.kind() == PropagateKind::kHamiltonian) {  // [dH/dq, dH/dp] move p and q
+    std::swap(size[0], size[1]);
+    for (std::size_t i = 0; i < 2; ++i) size[i] = sizes[i] + h * size[i];
+  }
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    if (std::isnan(error[i])) return "a step of the loop gives NaN";
+    if (error[i] > kHalfTheDigits * size[i])
+      return fmt::format(
+          "a step of the loop rounds by {:.0e}, its formula gives {:.0e}: its rounding may be meant",
+          error[i], size[i]);
+  }
+  for (std::size_t i = 0; i < sizes.size(); ++i) p.checked_sizes[i] = std::min(p.checked_sizes[i], sizes[i]);
+  p.checked_h = std::max(p.checked_h, h);
+  return {};
 }
 
 double number(const HostValue& a) {
@@ -191,6 +259,26 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
       auto start = std::chrono::steady_clock::now();
       std::string reason = way.build();
       if (estimate.build_s > 0) notes.build_s += seconds_since(start);
+      if (!reason.empty() && way.refuses_for_all()) {
+        notes.refused.push_back(std::string(rows[i].name) + ": " + reason);
+        return result;
+      }
+      // What it costs is known better now.
+      if (reason.empty()) {
+        const JumpEstimate now = way.estimate(task);
+        if (loop_is_cheaper(now.build_s + now.jump_s)) return result;
+      }
+      const auto reach = [&](std::span<const double> sizes) {
+        return reads_form ? prepared->system->reach(sizes) : way.reach(sizes);
+      };
+      const auto rounding = [&](std::span<const double* const> at) {
+        return notes.has_loop ? check_rounding(view, *prepared, task, at, captured, reach) : std::string();
+      };
+      if (reason.empty())
+        if (const std::string meant = rounding(task.state); !meant.empty()) {
+          notes.refused.push_back("jump: " + meant);
+          return result;
+        }
       if (reason.empty()) {
         start = std::chrono::steady_clock::now();
         notes.findings = way.jump(task);
@@ -199,6 +287,15 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
         reason = notes.findings.refused;
       }
       if (reason.empty()) {
+        // The state may have become small beside what the step adds and takes away.
+        const std::vector<const double*> end(task.out.begin(), task.out.end());
+        const auto sizes = largest(*prepared->system, end);
+        const bool finite =
+            std::all_of(sizes.begin(), sizes.end(), [](double s) { return std::isfinite(s); });
+        if (const std::string meant = finite ? rounding(end) : ""; !meant.empty()) {
+          notes.refused.push_back("jump: at its end " + meant);
+          return result;
+        }
         notes.jumped = true;
         notes.propagator = rows[i].name;
         return result;

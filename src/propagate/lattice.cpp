@@ -10,7 +10,9 @@
 #include <cmath>
 #include <complex>
 #include <limits>
+#include <map>
 #include <mutex>
+#include <tuple>
 #include <unordered_map>
 
 #include "analysis/identity.hpp"
@@ -28,6 +30,8 @@ namespace {
 constexpr std::int64_t kFewestCoordinates = 512;
 constexpr int kMaxOrder = 12;  // coordinates of a site: components of all parts of the state
 constexpr std::size_t kMaxAxes = 3;
+// Couplings of a site, of all its coordinates: each is added up for every wave vector.
+constexpr std::size_t kMaxTaps = 4096;
 constexpr std::int64_t kChunk = 2048;
 
 std::size_t u(std::int64_t i) { return static_cast<std::size_t>(i); }
@@ -90,7 +94,8 @@ class LatticePropagator final : public Propagator {
     if (!reason_.empty()) return {0, 0, reason_, told_off_topic_};
     const auto n = static_cast<double>(system_->size());
     const double transforms = 2 * n * std::log2(n) * cost_model().fft_point_s;
-    const double modes = ready(task) ? 0 : n / 2 * cost_model().lattice_mode_s;
+    const double symbol = static_cast<double>(taps_.size()) * cost_model().lattice_tap_s;
+    const double modes = ready(task) ? 0 : n / 2 * (cost_model().lattice_mode_s + symbol);
     return {(built_ ? 0 : evaluation_work(system_->map.get()) * cost_model().lattice_probe_s) + modes,
             transforms + n * 4e-9};
   }
@@ -121,6 +126,19 @@ class LatticePropagator final : public Propagator {
     return f;
   }
 
+  std::vector<double> reach(std::span<const double> sizes) const override {
+    std::vector<double> rows(u(order()), 0.0), out(u(parts()), 0.0);
+    for (std::size_t r = 0; r < rows.size(); ++r) rows[r] = std::fabs(shift_[r].hi);
+    for (const Tap& t : taps_) rows[u(t.row)] += std::fabs(t.value.hi) * sizes[u(t.col / components_)];
+    for (int c = 0; c < static_cast<int>(inverse_mass_.size()); ++c)
+      rows[u(components_ + c)] += inverse_mass_[u(c)].hi * sizes[1];
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      double& most = out[r / u(components_)];
+      most = std::max(most, rows[r]);
+    }
+    return out;
+  }
+  bool refuses_for_all() const override { return refuses_for_all_; }
   double kept_doubles() const override { return 2 * static_cast<double>(kernel_.size()); }
 
  private:
@@ -218,6 +236,15 @@ class LatticePropagator final : public Propagator {
         taps_.push_back(std::move(tap));
       }
     }
+    if (taps_.size() > kMaxTaps) {
+      // The other ways would read all of these couplings for every site.
+      refuses_for_all_ = true;
+      const std::string count = std::to_string(taps_.size());
+      taps_.clear();
+      return "each site is coupled to others in " + count + " ways, at most " + std::to_string(kMaxTaps) +
+             " are taken";
+    }
+    folded_ = is_even();
     for (std::int64_t d : extent_) angles_.emplace_back(d);
     return hamiltonian() ? split_hamiltonian() : std::string();
   }
@@ -273,15 +300,16 @@ class LatticePropagator final : public Propagator {
 
   // What a reflection of any axis leaves as it is: wave vectors are then told apart by |k| of each axis only.
   bool is_even() const {
-    for (const Tap& t : taps_)
+    using Key = std::tuple<int, int, std::vector<std::int64_t>>;
+    std::map<Key, std::pair<double, double>> known;
+    for (const Tap& t : taps_) known[{t.row, t.col, t.offset}] = {t.value.hi, t.value.lo};
+    for (const auto& [key, value] : known)
       for (std::size_t a = 0; a < extent_.size(); ++a) {
-        std::vector<std::int64_t> mirrored = t.offset;
-        mirrored[a] = (extent_[a] - mirrored[a]) % extent_[a];
-        const bool found = std::any_of(taps_.begin(), taps_.end(), [&](const Tap& o) {
-          return o.row == t.row && o.col == t.col && o.offset == mirrored && o.value.hi == t.value.hi &&
-                 o.value.lo == t.value.lo;
-        });
-        if (!found) return false;
+        Key mirrored = key;
+        std::int64_t& r = std::get<2>(mirrored)[a];
+        r = (extent_[a] - r) % extent_[a];
+        const auto it = known.find(mirrored);
+        if (it == known.end() || it->second != value) return false;
       }
     return true;
   }
@@ -297,7 +325,6 @@ class LatticePropagator final : public Propagator {
     h_ = task.h;
     steps_ = task.steps;
     const int n = order();
-    folded_ = is_even();
     table_extent_.clear();
     for (std::size_t a = 0; a < extent_.size(); ++a)
       table_extent_.push_back(folded_ || a + 1 == extent_.size() ? extent_[a] / 2 + 1 : extent_[a]);
@@ -501,7 +528,7 @@ class LatticePropagator final : public Propagator {
   }
 
   std::shared_ptr<const JumpSystem> system_;
-  bool off_topic_ = false, told_off_topic_ = false, built_ = false, folded_ = false;
+  bool off_topic_ = false, told_off_topic_ = false, built_ = false, folded_ = false, refuses_for_all_ = false;
   std::string reason_;
   std::vector<std::int64_t> extent_, stride_;  // of the axes of sites
   int components_ = 1;

@@ -109,9 +109,10 @@ class PoweringPropagator final : public Propagator {
         error = std::max(error, bound[at + u(k)]);
       }
       f.error.push_back(!std::isfinite(out) ? std::numeric_limits<double>::infinity()
-                        : out > 0           ? 0x1p-53 + error / out
-                        : error > 0         ? std::numeric_limits<double>::infinity()
-                                            : 0);
+                        : out > 0
+                            ? 0x1p-53 + (error + 0x1p-1074) / out  // a subnormal result has fewer digits
+                        : error > 0 ? std::numeric_limits<double>::infinity()
+                                    : 0);
       // Of q and p each has its own bound; a carry's parts are judged together, in balanced units.
       if (hamiltonian() && std::isfinite(f.error.back()) && f.error.back() > allowed) beyond = true;
       at += u(size);

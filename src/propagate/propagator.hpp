@@ -22,6 +22,9 @@ struct HostValue {
   std::int64_t scalar = 0;
 };
 
+// For the evaluator; `n` says dtype and shape.
+Value<double> value_of(const Node* n, const HostValue& a);
+
 // The map of a PROPAGATE with its captured values: all that the state and the number of steps do not enter.
 struct JumpSystem {
   PropagateKind kind = PropagateKind::kAffine;
@@ -39,6 +42,9 @@ struct JumpSystem {
   const AffineForm& form() const;
   // Only these columns of it.
   AffineForm columns(std::span<const std::int64_t> wanted) const;
+  // Where no element of part i of the state is above sizes[i]: the largest sum of |coefficient state| + |offset| in each
+  // part of what the map gives. From form().
+  std::vector<double> reach(std::span<const double> sizes) const;
   bool has_form() const { return form_ != nullptr; }
   double kept_doubles() const;
 
@@ -81,6 +87,10 @@ class Propagator {
   virtual std::string build() = 0;
   // After build. Writes `out` unless it refuses.
   virtual JumpFindings jump(const JumpTask& task) = 0;
+  // As JumpSystem::reach, after build; of a way that does not read the form.
+  virtual std::vector<double> reach(std::span<const double>) const { return {}; }
+  // After build() refused: no other way could do better, and none is tried.
+  virtual bool refuses_for_all() const { return false; }
   // Doubles held, for the bound on what is kept.
   virtual double kept_doubles() const { return 0; }
 };

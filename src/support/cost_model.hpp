@@ -20,9 +20,10 @@ struct CostModel {
   // Normal modes of a block of order n: (build_cubic n^2 + build_square n + build_row) n, (apply_square n + apply_row) n.
   double modes_build_cubic_s = 1.25e-9, modes_build_square_s = 1.5e-7, modes_build_row_s = 1e-5;
   double modes_apply_square_s = 2.2e-9, modes_apply_row_s = 1.2e-6;
-  // Fourier modes: proving a lattice and probing it, per evaluated element; a mode's power; a transform, per point and
+  // Fourier modes: proving a lattice and probing it, per evaluated element; a mode's power, and a coupling in
+  // its symbol; a transform, per point and
   // bit of the number of points.
-  double lattice_probe_s = 150e-9, lattice_mode_s = 1.5e-6, fft_point_s = 0.5e-9;
+  double lattice_probe_s = 150e-9, lattice_mode_s = 1.5e-6, lattice_tap_s = 25e-9, fft_point_s = 0.5e-9;
   // And of coordinates that are coupled to none.
   double single_build_s = 4e-8, single_apply_s = 6e-8;
 };

@@ -96,6 +96,8 @@ UOp checked_dt(const Arg& dt, std::string_view call, const Where& where) {
   const UOp t = front::value(dt.tensor(), call, where);
   if (t->dtype != DType::kFloat64 || !t->shape().empty())
     fail(call, "dt must be a float64 scalar, got " + describe(t.get()), where);
+  if (is_const(t.get()) && !std::isfinite(const_double(t.get())))
+    fail(call, "dt is " + front::number_text(const_double(t.get())) + ", it must be finite", where);
   return t;
 }
 

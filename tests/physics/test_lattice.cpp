@@ -155,6 +155,26 @@ TEST_CASE("near misses are no lattice" * needs_passes()) {
   });
 }
 
+TEST_CASE("every site coupled to every other: not by Fourier modes where the loop is cheaper" *
+          needs_passes()) {
+  const tp::System mean_field([](const Tensor& q, const Tensor& p) {
+    return 0.5 * (p * p).sum() + 0.5 * tp::square(q - q.mean()).sum();
+  });
+  const auto run = [&](std::int64_t n, std::int64_t steps) {
+    return report_of(
+        mean_field.evolve({bumpy({n}, 0.7), Tensor::zeros({n})}, {.dt = 0.01, .steps = steps}).q);
+  };
+  const std::string few = run(2048, 50);
+  INFO(few);
+  CHECK(contains(few, "the loop is cheaper"));
+  const std::string many = run(2048, 100'000'000);
+  INFO(many);
+  CHECK(contains(many, "chose    Fourier-mode jump"));
+  const std::string too_many = run(32768, 2000);
+  INFO(too_many);
+  CHECK(contains(too_many, "chose    the loop"));
+}
+
 TEST_CASE("explicit heat and waves on a ring, of one's own" * needs_passes()) {
   const auto check = [](const Tensor& lifted, const Tensor& looped) {
     const std::string report = report_of(lifted);

@@ -250,3 +250,17 @@ TEST_CASE("evolve mistakes") {
   CHECK_THROWS_WITH_AS(sys.evolve({q, p}, {.dt = 0.1, .steps = -5}), contains("(test_system.cpp:"), Error);
   CHECK_THROWS_WITH_AS(sys.evolve({Tensor(), p}, fine), contains("[evolve]"), Error);
 }
+
+TEST_CASE("system: a dt that is no number is one error, however it is given") {
+  for (const int degree : {2, 4}) {
+    const tinyphys::System s([=](const Tensor& q, const Tensor& p) {
+      return 0.5 * (p * p).sum() + (degree == 2 ? q * q : q * q * q * q).sum();
+    });
+    const tinyphys::State z{Tensor::from({1.0}), Tensor::from({0.0})};
+    for (const double bad : {std::nan(""), std::numeric_limits<double>::infinity()}) {
+      CHECK_THROWS_AS((void)s.evolve(z, {.dt = Tensor(bad), .steps = 3}), tinyphys::Error);
+      CHECK_THROWS_AS(s.evolve(z, {.dt = Tensor::from({bad})[0], .steps = 3}).q.item<double>(),
+                      tinyphys::Error);
+    }
+  }
+}
