@@ -73,7 +73,7 @@ class Fuser {
  public:
   Fuser(std::span<Node* const> roots, bool fuse) : fuse_(fuse), order_(toposort(roots)) {
     const std::size_t n = order_.size();
-    NodeMap<int> position(n);
+    NodeMap<int> position;
     for (std::size_t i = 0; i < n; ++i) position.insert(order_[i], static_cast<int>(i));
     first_source_.push_back(0);
     computes_before_.push_back(0);

@@ -15,7 +15,7 @@ std::vector<char> elementwise_params(const Node* lambda) {
   const auto order = toposort(std::span<Node* const>(lambda->src()));
   std::vector<char> out(static_cast<std::size_t>(lambda->arg(0)), 0);
   // Whether all ways from the output to a node are elementwise; a RESHAPE keeps the order of elements.
-  NodeMap<char> same(order.size());
+  NodeMap<char> same;
   same.insert(lambda->src(0), 1);
   for (std::size_t i = order.size(); i-- > 0;) {  // users before what they use
     const Node* n = order[i];

@@ -277,7 +277,7 @@ template <class T> class GraphEvaluator {
       }
       return false;
     });
-    NodeMap<int> uses(order.size());
+    NodeMap<int> uses;
     for (Node* n : order)
       for (Node* s : n->src()) ++uses[s];
     for (Node* r : roots_) ++uses[r];

@@ -10,36 +10,44 @@
 
 namespace tinyphys {
 
-// Open-addressing map keyed by node address; faster than std::unordered_map where every pass needs one. A few nodes lie in
-// the map itself.
+// Map keyed by node address; faster than std::unordered_map where every pass needs one. A few nodes lie in the map itself.
+// More are kept by pages of the nodes' own memory: nodes made one after the other lie side by side here as there, so that
+// a walk along a long chain finds its entries in the cache, where an entry by hash alone would miss it each time.
 template <class V> class NodeMap {
  public:
-  NodeMap() = default;
-  explicit NodeMap(std::size_t expected) {
-    if (expected * 2 > kInline) reserve(expected);
-  }
   V* find(const Node* k) {
-    const Node* const* keys = this->keys();
-    for (std::size_t i = slot(k);; i = (i + 1) & mask_) {
-      if (keys[i] == k) return &values()[i];
-      if (!keys[i]) return nullptr;
+    if (table_.empty()) {
+      for (std::size_t i = few_slot(k);; i = (i + 1) % kFew) {
+        if (few_keys_[i] == k) return &few_values_[i];
+        if (!few_keys_[i]) return nullptr;
+      }
     }
+    const Entry& e = table_[entry_of(page_number(k))];
+    if (!e.page) return nullptr;
+    Page& page = pages_[e.index];
+    return page.used >> slot(k) & 1 ? &page.values[slot(k)] : nullptr;
   }
   const V* find(const Node* k) const { return const_cast<NodeMap*>(this)->find(k); }
   bool contains(const Node* k) const { return find(k) != nullptr; }
   // True when k was not there.
   bool insert(const Node* k, V v) {
-    if (count_ * 2 > mask_) reserve(mask_ + 1);
-    const Node** keys = this->keys();
-    for (std::size_t i = slot(k);; i = (i + 1) & mask_) {
-      if (keys[i] == k) return false;
-      if (!keys[i]) {
-        keys[i] = k;
-        values()[i] = std::move(v);
+    if (table_.empty()) {
+      std::size_t i = few_slot(k);
+      for (; few_keys_[i]; i = (i + 1) % kFew)
+        if (few_keys_[i] == k) return false;
+      if (count_ < kFew / 2) {
+        few_keys_[i] = k;
+        few_values_[i] = std::move(v);
         ++count_;
         return true;
       }
+      table_.resize(4 * kFew);
+      for (i = 0; i < kFew; ++i)
+        if (few_keys_[i]) insert_in_page(few_keys_[i], std::move(few_values_[i]));
     }
+    if (!insert_in_page(k, std::move(v))) return false;
+    ++count_;
+    return true;
   }
   V& operator[](const Node* k) {
     if (V* v = find(k)) return *v;
@@ -50,38 +58,59 @@ template <class V> class NodeMap {
   std::size_t size() const { return count_; }
 
  private:
-  static constexpr std::size_t kInline = 16;
+  static constexpr std::size_t kFew = 16, kPageNodes = 32;
+  struct Page {
+    std::uint32_t used = 0;  // a bit a node
+    std::array<V, kPageNodes> values{};
+  };
+  struct Entry {
+    std::uintptr_t page = 0;  // its number; 0: none
+    std::uint32_t index = 0;  // in pages_
+  };
 
-  const Node** keys() { return mask_ < kInline ? few_keys_.data() : many_keys_.data(); }
-  V* values() { return mask_ < kInline ? few_values_.data() : many_values_.data(); }
-  std::size_t slot(const Node* k) const {
-    return (reinterpret_cast<std::uintptr_t>(k) * 0x9E3779B97F4A7C15ull >> 20) & mask_;
+  static std::size_t hash(std::uintptr_t x) { return x * 0x9E3779B97F4A7C15ull >> 32; }
+  static std::size_t few_slot(const Node* k) { return hash(reinterpret_cast<std::uintptr_t>(k) >> 4) % kFew; }
+  // No two nodes begin in the same Node::kMinBytes.
+  static std::size_t slot(const Node* k) {
+    return reinterpret_cast<std::uintptr_t>(k) / Node::kMinBytes % kPageNodes;
   }
-  // Room for n nodes, more than there is.
-  void reserve(std::size_t n) {
-    std::size_t room = 2 * kInline;
-    while (room < n * 2) room *= 2;
-    std::vector<const Node*> keys(room, nullptr);
-    std::vector<V> values(room);
-    const std::size_t before = mask_ + 1;
-    const Node** old_keys = this->keys();
-    V* old_values = this->values();
-    mask_ = room - 1;
-    for (std::size_t i = 0; i < before; ++i) {
-      if (!old_keys[i]) continue;
-      std::size_t to = slot(old_keys[i]);
-      while (keys[to]) to = (to + 1) & mask_;
-      keys[to] = old_keys[i];
-      values[to] = std::move(old_values[i]);
+  static std::uintptr_t page_number(const Node* k) {
+    return reinterpret_cast<std::uintptr_t>(k) / (Node::kMinBytes * kPageNodes);
+  }
+  // Where the page is, or would go.
+  std::size_t entry_of(std::uintptr_t page) const {
+    const std::size_t mask = table_.size() - 1;
+    std::size_t i = hash(page) & mask;
+    while (table_[i].page && table_[i].page != page) i = (i + 1) & mask;
+    return i;
+  }
+  bool insert_in_page(const Node* k, V v) {
+    const std::uintptr_t number = page_number(k);
+    std::size_t i = entry_of(number);
+    if (!table_[i].page) {
+      if (2 * (pages_.size() + 1) > table_.size()) {
+        std::vector<Entry> old(2 * table_.size());
+        old.swap(table_);
+        for (const Entry& e : old)
+          if (e.page) table_[entry_of(e.page)] = e;
+        i = entry_of(number);
+      }
+      table_[i] = {number, static_cast<std::uint32_t>(pages_.size())};
+      pages_.emplace_back();
     }
-    many_keys_.swap(keys);
-    many_values_.swap(values);
+    Page& page = pages_[table_[i].index];
+    const std::uint32_t bit = std::uint32_t{1} << slot(k);
+    if (page.used & bit) return false;
+    page.used |= bit;
+    page.values[slot(k)] = std::move(v);
+    return true;
   }
-  std::size_t mask_ = kInline - 1, count_ = 0;
-  std::array<const Node*, kInline> few_keys_{};
-  std::array<V, kInline> few_values_{};
-  std::vector<const Node*> many_keys_;
-  std::vector<V> many_values_;
+
+  std::size_t count_ = 0;
+  std::array<const Node*, kFew> few_keys_{};
+  std::array<V, kFew> few_values_{};
+  std::vector<Entry> table_;  // a power of two
+  std::vector<Page> pages_;
 };
 
 // Nodes below the roots, sources before users, each once. Bodies of LAMBDAs are closed graphs of their own: the

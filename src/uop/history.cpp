@@ -201,7 +201,7 @@ class History {
         if (std::find(few.begin(), few.end(), n) != few.end()) continue;
         few.push_back(n);
         if (few.size() > 24) {
-          many = std::make_unique<NodeMap<char>>(64);
+          many = std::make_unique<NodeMap<char>>();
           for (Node* x : few) many->insert(x, 1);
         }
       }

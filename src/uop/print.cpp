@@ -58,7 +58,7 @@ std::string arg_text(const Node* n, std::int64_t buffer_number) {
 void print_graph(std::span<Node* const> roots, const std::string& indent, std::string& out,
                  const NodeMap<std::int64_t>& bodies) {
   const auto order = toposort(roots);
-  NodeMap<std::int64_t> number(order.size());
+  NodeMap<std::int64_t> number;
   std::int64_t next = 0, buffers = 0;
   for (Node* n : order) {
     if (n->op == Op::LAMBDA && bodies.contains(n) && std::find(roots.begin(), roots.end(), n) == roots.end())

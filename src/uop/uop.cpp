@@ -78,6 +78,7 @@ struct Shard {
     size_class = static_cast<std::uint8_t>(c);
     if (void* p = free[c]) {
       std::memcpy(&free[c], p, sizeof(void*));
+      fetch(free[c]);
       return p;
     }
     const std::size_t need = c * kSizeStep;
@@ -89,7 +90,13 @@ struct Shard {
     void* p = slab;
     slab += need;
     slab_left -= need;
+    if (slab_left >= need) fetch(slab);
     return p;
+  }
+  // The memory of the next node: on its way while this one is filled in.
+  static void fetch(void* p) {
+    __builtin_prefetch(p, 1);
+    __builtin_prefetch(static_cast<char*>(p) + 64, 1);
   }
   void release(Node* n) {
     const std::uint8_t c = n->size_class;
@@ -198,12 +205,20 @@ std::uint32_t location_id(const std::source_location& where) {
   return it->second;
 }
 
-void note_location(Node* n) {
-  const std::uint32_t id = current_location;
-  // Numbers, and what is made of numbers alone, are shared by every program: a place would be somebody else's.
+// The place of a node made now, 0 for none. Numbers, and what is made of numbers alone, are shared by every program: a
+// place would be somebody else's.
+std::uint32_t own_location(Op op, std::uint8_t flags) {
   constexpr std::uint8_t kOwned = Node::kHasSym | Node::kHasBuffer | Node::kHasParam;
-  if (id == 0 || n->op == Op::PARAM || !((n->flags & kOwned) || traits(n->op).cls == OpClass::kWhole)) return;
-  std::uint32_t first = 0;
+  return op != Op::PARAM && ((flags & kOwned) || traits(op).cls == OpClass::kWhole) ? current_location : 0;
+}
+
+// A further place of a node that is there.
+void note_location(Node* n) {
+  const std::uint32_t id = own_location(n->op, n->flags);
+  if (id == 0) return;
+  std::uint32_t first = n->location.load(std::memory_order_relaxed);
+  if ((first & ~kMoreLocations) == id) return;
+  first = 0;
   if (n->location.compare_exchange_strong(first, id, std::memory_order_relaxed)) return;
   if ((first & ~kMoreLocations) == id) return;
   LocationTable& t = location_table();
@@ -267,7 +282,8 @@ UOp make(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
     throw Error("uop", std::string(name(op)) + " with more than " + std::to_string(kMax) + " args or axes",
                 "", 0);
   const std::size_t bytes =
-      sizeof(Node) + (src.size() + arg.size() + derived.shape.size()) * sizeof(std::int64_t);
+      std::max(Node::kMinBytes,
+               sizeof(Node) + (src.size() + arg.size() + derived.shape.size()) * sizeof(std::int64_t));
   std::uint8_t size_class = 0;
   void* memory = shard.allocate(bytes, size_class);
   std::uint8_t flags = 0;
@@ -284,7 +300,7 @@ UOp make(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
                               static_cast<std::uint32_t>(src.size()),
                               static_cast<std::uint16_t>(arg.size()),
                               static_cast<std::uint16_t>(derived.shape.size()),
-                              {0},
+                              {own_location(op, flags)},
                               h,
                               {0},
                               {nullptr}};
@@ -295,7 +311,6 @@ UOp make(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
   }
   for (std::int64_t a : arg) *tail++ = a;
   for (std::int64_t d : derived.shape) *tail++ = d;
-  note_location(n);
   shard.insert(n);
   return UOp::adopt(n);
 }

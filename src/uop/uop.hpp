@@ -103,6 +103,8 @@ struct Node {
   // Data (a BUFFER) is below: the value is not a constant of the program text.
   static constexpr std::uint8_t kHasBuffer = 2;
   static constexpr std::uint8_t kHasParam = 4;
+  // No node takes less memory.
+  static constexpr std::size_t kMinBytes = 64;
 
   std::span<Node* const> src() const { return {reinterpret_cast<Node* const*>(this + 1), n_src}; }
   std::span<const std::int64_t> arg() const {
