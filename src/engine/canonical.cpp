@@ -31,10 +31,12 @@ NodeMap<char> structural_numbers(std::span<Node* const> order) {
 Canonical canonical_form(std::span<const UOp> values, bool has_loops,
                          const std::function<void(const Node*, const Node*)>& same) {
   Canonical out;
-  std::vector<Node*> roots;
-  for (const UOp& v : values) roots.push_back(v.get());
-  const auto realized = [](const Node* n) { return storage(n) != nullptr; };
-  const NodeMap<char> keep = has_loops ? structural_numbers(toposort(roots, realized)) : NodeMap<char>();
+  const auto numbers = [&] {
+    std::vector<Node*> roots;
+    for (const UOp& v : values) roots.push_back(v.get());
+    return structural_numbers(toposort(roots, [](const Node* n) { return storage(n) != nullptr; }));
+  };
+  const NodeMap<char> keep = has_loops ? numbers() : NodeMap<char>();
 
   auto slot = [&](Node* n, Argument a, bool scalar) {
     const auto i = static_cast<std::int64_t>(out.arguments.size());

@@ -19,6 +19,7 @@
 #include "support/debug.hpp"
 #include "support/env.hpp"
 #include "support/progress.hpp"
+#include "support/small_vector.hpp"
 #include "tensor/engine_hook.hpp"
 #include "tensor/system.hpp"
 #include "tinyphys/error.hpp"
@@ -136,7 +137,7 @@ class Engine final : public EngineHook {
     bool has_origin = false;        // an evolution or a scan made them, or what they are made of
 
     explicit Wanted(std::span<const UOp> values) {
-      std::vector<Node*> nodes;
+      SmallVector<Node*, 8> nodes;
       NodeMap<char> seen;
       auto want = [&](UOp u) {
         if (!storage(u.get()) && !(u->flags & Node::kHasSym) && seen.insert(u.get(), 1))

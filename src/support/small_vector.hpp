@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstring>
 #include <initializer_list>
+#include <iterator>
 #include <span>
 #include <type_traits>
 
@@ -54,6 +55,10 @@ template <class T, std::size_t N> class SmallVector {
   T* end() { return data_ + size_; }
   const T* begin() const { return data_; }
   const T* end() const { return data_ + size_; }
+  auto rbegin() { return std::make_reverse_iterator(end()); }
+  auto rend() { return std::make_reverse_iterator(begin()); }
+  auto rbegin() const { return std::make_reverse_iterator(end()); }
+  auto rend() const { return std::make_reverse_iterator(begin()); }
   T& operator[](std::size_t i) { return data_[i]; }
   const T& operator[](std::size_t i) const { return data_[i]; }
   T& front() { return data_[0]; }
@@ -90,6 +95,25 @@ template <class T, std::size_t N> class SmallVector {
     push_back(value);
     std::rotate(data_ + at, data_ + size_ - 1, data_ + size_);
     return data_ + at;
+  }
+  /// The elements may not be part of this vector.
+  template <class It> iterator insert(const_iterator where, It first, It last) {
+    const std::size_t at = where - data_, before = size_;
+    for (; first != last; ++first) push_back(*first);
+    std::rotate(data_ + at, data_ + before, data_ + size_);
+    return data_ + at;
+  }
+  iterator insert(const_iterator where, std::initializer_list<T> list) {
+    return insert(where, list.begin(), list.end());
+  }
+  template <class It>
+  requires(!std::is_integral_v<It>) void assign(It first, It last) {
+    size_ = 0;
+    for (; first != last; ++first) push_back(*first);
+  }
+  void assign(std::size_t count, T value) {
+    size_ = 0;
+    resize(count, value);
   }
   iterator erase(const_iterator where) {
     std::size_t at = where - data_;

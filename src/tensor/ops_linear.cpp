@@ -77,9 +77,9 @@ Tensor contract(Call call, const Arg& left, const Arg& right) {
   }
   if (row) a = reshape(a, Dims{1, x[0]});
   // The leading axes broadcast; that of a matrix are none.
-  Dims batch(b->shape().begin(), b->shape().end() - 2);
-  const auto lead = a->shape().first(a->n_dim - 2);
-  if (lead.size() > batch.size()) batch.insert(batch.begin(), lead.size() - batch.size(), 1);
+  const auto lead = a->shape().first(a->n_dim - 2), of_matrix = b->shape().first(b->n_dim - 2);
+  Dims batch(std::max(lead.size(), of_matrix.size()) - of_matrix.size(), 1);
+  batch.append(of_matrix);
   for (std::size_t i = 0; i < lead.size(); ++i) {
     std::int64_t& e = batch[batch.size() - lead.size() + i];
     if (e == 1) e = lead[i];

@@ -56,7 +56,7 @@ Tensor Tensor::reshape(const Shape& shape, Where where) const {
   constexpr Call kCall = "reshape";
   LocationScope scope(where);
   const UOp x = front::value(*this, kCall, where);
-  Dims dims = shape;
+  Dims dims(shape.begin(), shape.end());
   auto mismatch = [&] {
     fail(kCall,
          "shape " + shape_text(x->shape()) + " of " + std::to_string(x->size()) + " elements does not fit " +

@@ -31,7 +31,10 @@ Tensor as_tensor(const Arg& value) {
 
 // --- what it is ---
 
-Shape Tensor::shape(Where where) const { return shape_of(front::value(*this, "shape", where).get()); }
+Shape Tensor::shape(Where where) const {
+  const UOp x = front::value(*this, "shape", where);
+  return {x->shape().begin(), x->shape().end()};
+}
 std::int64_t Tensor::dim(std::int64_t axis, Where where) const {
   const UOp x = front::value(*this, "dim", where);
   return x->shape()[static_cast<std::size_t>(front::axis_of(axis, x->shape(), "dim", where))];

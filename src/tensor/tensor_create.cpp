@@ -141,7 +141,7 @@ Tensor ones_like(const Arg& x) {
 }
 Tensor full_like(const Arg& x, const Arg& value) {
   const UOp like = front::value(x, "full_like");
-  return Tensor::full(shape_of(like.get()), value, like->dtype);
+  return Tensor::full(Shape(like->shape().begin(), like->shape().end()), value, like->dtype);
 }
 
 }  // namespace tinyphys

@@ -22,6 +22,7 @@ std::vector<Node*> toposort(std::span<Node* const> roots, const std::function<bo
     std::uint32_t next;
   };
   std::vector<Node*> order;
+  order.reserve(16);
   NodeMap<char> seen;
   SmallVector<Frame, 32> stack;
   for (Node* root : roots) {
@@ -51,7 +52,7 @@ std::vector<Node*> toposort(const UOp& root, const std::function<bool(const Node
 }
 
 std::vector<UOp> rebuild(std::span<const UOp> roots, const Rebuild& how) {
-  std::vector<Node*> starts;
+  SmallVector<Node*, 8> starts;
   for (const UOp& r : roots) starts.push_back(r.get());
   NodeMap<UOp> done;
   NodeMap<char> lambdas;  // that are roots
@@ -65,7 +66,7 @@ std::vector<UOp> rebuild(std::span<const UOp> roots, const Rebuild& how) {
     return true;
   };
   const auto order = how.replace ? toposort(starts, stop) : toposort(starts);
-  std::vector<Node*> src;
+  SmallVector<Node*, 8> src;
   for (Node* n : order) {
     if (done.contains(n)) continue;
     if (n->op == Op::LAMBDA && !lambdas.contains(n)) {
@@ -90,6 +91,7 @@ std::vector<UOp> rebuild(std::span<const UOp> roots, const Rebuild& how) {
     done.insert(n, std::move(now));
   }
   std::vector<UOp> out;
+  out.reserve(roots.size());
   for (const UOp& r : roots) out.push_back(done.at(r.get()));
   return out;
 }

@@ -15,6 +15,7 @@
 #include <unordered_map>
 
 #include "support/hash.hpp"
+#include "support/small_vector.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/derive.hpp"
 #include "uop/history.hpp"
@@ -317,7 +318,7 @@ UOp make(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
 
 // Sources whose count falls to 0 join an explicit stack: chains of 10^6 nodes are normal here.
 void destroy_node(Node* first) {
-  std::vector<Node*> dead{first};
+  SmallVector<Node*, 32> dead{first};
   while (!dead.empty()) {
     Node* n = dead.back();
     dead.pop_back();
@@ -435,9 +436,9 @@ UOp with_sources(const Node* n, std::span<Node* const> src) { return make(n->op,
 namespace {
 
 UOp leaf(Op op, std::int64_t first, DType d, std::span<const std::int64_t> shape, std::int64_t kind = -1) {
-  std::vector<std::int64_t> arg{first, static_cast<std::int64_t>(d)};
+  SmallVector<std::int64_t, 8> arg{first, static_cast<std::int64_t>(d)};
   if (kind >= 0) arg.push_back(kind);
-  arg.insert(arg.end(), shape.begin(), shape.end());
+  arg.append(shape);
   return make(op, std::span<const UOp>(), arg);
 }
 

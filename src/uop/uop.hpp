@@ -15,13 +15,14 @@
 #include <utility>
 #include <vector>
 
+#include "support/small_vector.hpp"
 #include "tinyphys/dtype.hpp"
 #include "uop/ops.hpp"
 #include "uop/storage.hpp"
 
 namespace tinyphys {
 
-using Dims = std::vector<std::int64_t>;
+using Dims = SmallVector<std::int64_t, 6>;
 
 // Who holds a node: all references, and the user's handles (Tensors) among them. One word, so that both are known at
 // one instant.
