@@ -32,6 +32,8 @@ thread_local bool computing = false;
 struct Dropped {
   std::vector<UOp> nodes;
   std::vector<StorageRef> storages;
+
+  bool any() const { return !nodes.empty() || !storages.empty(); }
 };
 
 class History {
@@ -74,11 +76,10 @@ class History {
         later_.clear();
         retry();
       }
-      if (events_.empty()) {
-        history_pending.store(false, std::memory_order_relaxed);
-        return;
-      }
-      settle(quick, dropped);
+      if (!events_.empty()) settle(quick, dropped);
+      if (!events_.empty() || dropped.any()) continue;  // what is dropped may be the end of more
+      history_pending.store(false, std::memory_order_relaxed);
+      return;
     }
   }
 
@@ -226,7 +227,9 @@ class History {
   }
 
   void settle(bool quick, Dropped& dropped) {
-    for (std::uint32_t s : std::exchange(events_, {})) {
+    settled_.swap(events_);
+    events_.clear();
+    for (std::uint32_t s : settled_) {
       Node* n = places_[s].node;
       if (!n) continue;
       if (is_constant(n) && n->refs.handles() == 0) drop_constant(s, dropped);
@@ -403,6 +406,7 @@ class History {
   std::vector<Link> links_{1};
   std::vector<std::uint32_t> free_places_, free_links_;
   std::vector<std::uint32_t> events_;  // places where something was given up
+  std::vector<std::uint32_t> settled_;
   std::vector<std::uint32_t> later_;   // the same, too dear for a quick look
   std::deque<std::uint32_t> waiting_;  // could let go but for somebody who uses them
   std::priority_queue<Queued, std::vector<Queued>, std::greater<>> queue_;
