@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <numeric>
+#include <type_traits>
 #include <utility>
 
 #include "linalg/dd_kernels.hpp"
@@ -18,18 +20,23 @@ constexpr long kVectorBlock = 128;  // rows (columns) of a matvec, one task each
 constexpr int kMaxSlices = 6;
 
 // Uninitialised on purpose: every element is written before it is read.
-using Scratch = std::unique_ptr<double[]>;
-Scratch scratch(long count) { return Scratch(new double[static_cast<std::size_t>(std::max(count, 1L))]); }
+template <class T> using ScratchOf = std::unique_ptr<T[]>;
+template <class T> ScratchOf<T> scratch_of(long count) {
+  return ScratchOf<T>(new T[static_cast<std::size_t>(std::max(count, 1L))]);
+}
+using Scratch = ScratchOf<double>;
+Scratch scratch(long count) { return scratch_of<double>(count); }
 
 struct SliceRule {
   int beta = 0;    // bits in a slice
   int count = 0;   // slices of each factor
   long group = 1;  // slice products of one level that may be summed exactly in double
+  bool single = false;  // the last level in float32, which holds the slices exactly
 };
 
 // Signed slices hold |integer| <= 2^(beta - 1), so k products sum exactly while k 2^(2 beta - 2) <= 2^53.
 SliceRule slice_rule(long k, ProductAccuracy accuracy) {
-  const int bits = accuracy == ProductAccuracy::kFull ? 103 : accuracy == ProductAccuracy::kMedium ? 84 : 62;
+  const int bits = accuracy == ProductAccuracy::kCoarse ? 62 : 103;
   int log_k = 0;
   while ((1L << log_k) < k) ++log_k;
   SliceRule rule;
@@ -37,6 +44,7 @@ SliceRule slice_rule(long k, ProductAccuracy accuracy) {
   rule.count = 1;
   while (rule.count * rule.beta - 1 < bits && rule.count < kMaxSlices) ++rule.count;
   rule.group = std::max(1L, (1L << (55 - 2 * rule.beta)) / k);
+  rule.single = accuracy != ProductAccuracy::kFull && rule.beta <= std::numeric_limits<float>::digits;
   return rule;
 }
 
@@ -52,7 +60,13 @@ struct SlicedBlock {
   int count = 0;       // slices that are not all zero
   std::vector<int> exponent;
   Scratch data;
-  const double* slice(int s) const { return data.get() + s * rows * cols; }
+  ScratchOf<float> single;  // the same, where the rule asks for it
+  template <class T> const T* slice(int s) const {
+    if constexpr (std::is_same_v<T, float>)
+      return single.get() + s * rows * cols;
+    else
+      return data.get() + s * rows * cols;
+  }
 };
 
 int exponent_of(double max) {
@@ -84,6 +98,7 @@ SlicedBlock slice_block(const DDView& m, bool by_row, const SliceRule& rule, con
   }
   const long size = m.rows * m.cols;
   block.data = scratch(rule.count * size);
+  if (rule.single) block.single = scratch_of<float>(rule.count * size);
   constexpr long kChunk = 64;
   const long chunks = (m.rows + kChunk - 1) / kChunk;
   std::vector<int> used(static_cast<std::size_t>(chunks), 0);
@@ -109,6 +124,7 @@ SlicedBlock slice_block(const DDView& m, bool by_row, const SliceRule& rule, con
         double* out = block.data.get() + s * size + i * m.cols;
         // Slice s holds multiples of 2^(1 - (s + 1) beta).
         dd_kernels().split(m.cols, h.get(), l.get(), std::ldexp(1.5, 53 - (s + 1) * rule.beta), out);
+        if (rule.single) std::copy_n(out, m.cols, block.single.get() + s * size + i * m.cols);
         int& u = used[static_cast<std::size_t>(chunk)];
         if (s >= u && std::any_of(out, out + m.cols, [](double x) { return x != 0.0; })) u = s + 1;
       }
@@ -179,27 +195,40 @@ DDMatrix multiply(const DDView& a, bool trans_a, const DDView& b, bool trans_b, 
       const SlicedBlock left = slice_block(rows, !trans_a, rule, {});
       const long active = width - skip;
       const Scratch tile = scratch(height * active);
-      // Levels i + j from the smallest products to the largest.
-      for (int level = rule.count - 1; level >= 0; --level) {
+      const auto add_tile = [&] {
+        for (long r = 0; r < height; ++r) {
+          const auto at = static_cast<std::size_t>((row + r) * n + col + skip);
+          dd_kernels().accumulate(active, tile.get() + r * active, c.hi.data() + at, c.lo.data() + at);
+        }
+      };
+      // The products of one level i + j into `to`, which is then used up; at most `group` of them at once.
+      const auto add_level = [&](int level, long group, auto* to, const auto& use_up) {
+        using T = std::remove_pointer_t<decltype(to)>;
         long pending = 0;
         for (int i = 0; i <= level; ++i) {
           const int j = level - i;
-          const bool present = i < left.count && j < right.count;
-          if (present) {
-            gemm(height, active, k, left.slice(i), left.cols, trans_a,
-                 right.slice(j) + (trans_b ? skip * right.cols : skip), right.cols, trans_b, tile.get(),
-                 active, pending > 0);
+          if (i < left.count && j < right.count) {
+            gemm(height, active, k, left.slice<T>(i), left.cols, trans_a,
+                 right.slice<T>(j) + (trans_b ? skip * right.cols : skip), right.cols, trans_b, to, active,
+                 pending > 0);
             ++pending;
           }
-          if (pending > 0 && (pending == rule.group || i == level)) {
-            for (long r = 0; r < height; ++r) {
-              const auto at = static_cast<std::size_t>((row + r) * n + col + skip);
-              dd_kernels().accumulate(active, tile.get() + r * active, c.hi.data() + at, c.lo.data() + at);
-            }
+          if (pending > 0 && (pending == group || i == level)) {
+            use_up();
             pending = 0;
           }
         }
+      };
+      // From the smallest products to the largest.
+      int level = rule.count - 1;
+      if (rule.single) {
+        const ScratchOf<float> small = scratch_of<float>(height * active);
+        add_level(level--, rule.count, small.get(), [&] {
+          std::copy_n(small.get(), height * active, tile.get());
+          add_tile();
+        });
       }
+      for (; level >= 0; --level) add_level(level, rule.group, tile.get(), add_tile);
       for (long r = 0; r < height; ++r) {
         const int e_row = left.exponent[static_cast<std::size_t>(r)];
         for (long j = skip; j < width; ++j) {

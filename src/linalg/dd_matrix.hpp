@@ -4,7 +4,7 @@
 // slices of beta bits, 2 beta + log2 k <= 55, so that every slice product is exact in double; slice products
 // are summed in double-double. The error is a multiple of 2^-104 (kFull) of k max|row of A| max|column of B|.
 //
-// Every result has the same bits for any number of threads and any instruction set.
+// Every result has the same bits for any number of threads, and for any instruction set but where ProductAccuracy says so.
 #pragma once
 
 #include <string>
@@ -44,8 +44,10 @@ struct DDMatrix {
   std::size_t index(long i, long j) const { return static_cast<std::size_t>(i * cols + j); }
 };
 
-// Relative to |A||B| row by column: about 2^-62 (6 slice products), 2^-86 (10), 2^-104 (15).
-enum class ProductAccuracy { kCoarse, kMedium, kFull };
+// Relative to |A||B| row by column: about 2^-62 (6 slice products) and 2^-104 (15). kCoarse and kProbed take their smallest
+// slice products in float32, which is as good but for bad luck in the rounding, and depends on the BLAS: where the result is
+// tested.
+enum class ProductAccuracy { kCoarse, kProbed, kFull };
 
 // op(A) op(B); op is the transpose where the flag is set. With symmetric_result the caller promises that the
 // product is symmetric: only the upper triangle is computed, and mirrored.

@@ -262,7 +262,9 @@ SymmetricEigen symmetric_eigen_dd(const DDMatrix& a, const ParallelFor& parallel
   double previous = std::numeric_limits<double>::infinity();
   for (int sweep = 0; sweep < max_sweeps; ++sweep) {
     // The first sweep squares an error of 2^-50: more than 2^-62 would be wasted on it.
-    refiner.sweep(sweep == 0 && n > kSmall ? ProductAccuracy::kCoarse : ProductAccuracy::kFull);
+    refiner.sweep(n <= kSmall  ? ProductAccuracy::kFull
+                  : sweep == 0 ? ProductAccuracy::kCoarse
+                               : ProductAccuracy::kProbed);
     sort_ascending(eigen);
     refiner.probe();
     // The residual decides over eigenvalues. Gaps just above the near ones leave n / kNearGap of its rounding

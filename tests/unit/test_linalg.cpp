@@ -218,7 +218,7 @@ TEST_CASE("linalg: split products reach the accuracy they name") {
     CAPTURE(k);
     CHECK(product_error(a, b, multiply(a.view(), false, b.view(), false, ProductAccuracy::kCoarse)) <=
           0x1p-59);
-    CHECK(product_error(a, b, multiply(a.view(), false, b.view(), false, ProductAccuracy::kMedium)) <=
+    CHECK(product_error(a, b, multiply(a.view(), false, b.view(), false, ProductAccuracy::kProbed)) <=
           0x1p-81);
     const DDMatrix c = multiply(a.view(), false, b.view(), false);
     CHECK(product_error(a, b, c) <= 0x1p-102);
