@@ -28,9 +28,9 @@ using Scratch = ScratchOf<double>;
 Scratch scratch(long count) { return scratch_of<double>(count); }
 
 struct SliceRule {
-  int beta = 0;    // bits in a slice
-  int count = 0;   // slices of each factor
-  long group = 1;  // slice products of one level that may be summed exactly in double
+  int beta = 0;         // bits in a slice
+  int count = 0;        // slices of each factor
+  long group = 1;       // slice products of one level that may be summed exactly in double
   bool single = false;  // the last level in float32, which holds the slices exactly
 };
 

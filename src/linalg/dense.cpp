@@ -9,9 +9,9 @@ extern "C" {
 void dgemm_(const char* transa, const char* transb, const int* m, const int* n, const int* k,
             const double* alpha, const double* a, const int* lda, const double* b, const int* ldb,
             const double* beta, double* c, const int* ldc);
-void sgemm_(const char* transa, const char* transb, const int* m, const int* n, const int* k, const float* alpha,
-            const float* a, const int* lda, const float* b, const int* ldb, const float* beta, float* c,
-            const int* ldc);
+void sgemm_(const char* transa, const char* transb, const int* m, const int* n, const int* k,
+            const float* alpha, const float* a, const int* lda, const float* b, const int* ldb,
+            const float* beta, float* c, const int* ldc);
 void dsyevd_(const char* jobz, const char* uplo, const int* n, double* a, const int* lda, double* w,
              double* work, const int* lwork, int* iwork, const int* liwork, int* info);
 // OpenBLAS only; other BLAS libraries leave it null.
@@ -25,8 +25,8 @@ namespace {
 constexpr long kPanelRows = 256;
 
 template <class T, class Library>
-void by_panels(Library library, long m, long n, long k, const T* a, long lda, bool trans_a, const T* b, long ldb,
-               bool trans_b, T* c, long ldc, bool accumulate, const ParallelFor& parallel) {
+void by_panels(Library library, long m, long n, long k, const T* a, long lda, bool trans_a, const T* b,
+               long ldb, bool trans_b, T* c, long ldc, bool accumulate, const ParallelFor& parallel) {
   if (m <= 0 || n <= 0) return;
   if (k <= 0) {
     if (accumulate) return;
@@ -69,8 +69,8 @@ void gemm(long m, long n, long k, const double* a, long lda, bool trans_a, const
           bool trans_b, double* c, long ldc, bool accumulate, const ParallelFor& parallel) {
   by_panels(dgemm_, m, n, k, a, lda, trans_a, b, ldb, trans_b, c, ldc, accumulate, parallel);
 }
-void gemm(long m, long n, long k, const float* a, long lda, bool trans_a, const float* b, long ldb, bool trans_b,
-          float* c, long ldc, bool accumulate, const ParallelFor& parallel) {
+void gemm(long m, long n, long k, const float* a, long lda, bool trans_a, const float* b, long ldb,
+          bool trans_b, float* c, long ldc, bool accumulate, const ParallelFor& parallel) {
   by_panels(sgemm_, m, n, k, a, lda, trans_a, b, ldb, trans_b, c, ldc, accumulate, parallel);
 }
 

@@ -87,6 +87,8 @@ class LatticePropagator final : public Propagator {
       off_topic_ = true;
     else if (hamiltonian() && !system_->separable)
       off_topic_ = true;
+    else if (has_table())
+      off_topic_ = true;
   }
 
   JumpEstimate estimate(const JumpTask& task) const override {
@@ -166,6 +168,14 @@ class LatticePropagator final : public Propagator {
     std::int64_t at = component_offset_[u(component)];
     for (std::size_t a = extent_.size(); a-- > 0; site /= extent_[a]) at += site % extent_[a] * stride_[a];
     return at;
+  }
+
+  // A value for each pair of coordinates, or half of them, is given: what is alike from site to site needs few.
+  bool has_table() const {
+    const double n = static_cast<double>(system_->sizes[0]);
+    return std::any_of(system_->captured.begin(), system_->captured.end(), [n](const auto& bytes) {
+      return static_cast<double>(bytes.size()) >= 0.5 * n * n * sizeof(double);
+    });
   }
 
   // Which axes are of sites, and what one site does to the others.
