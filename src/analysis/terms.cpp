@@ -1,6 +1,7 @@
 #include "analysis/terms.hpp"
 
 #include <algorithm>
+#include <array>
 #include <deque>
 
 #include "derive/gradient.hpp"
@@ -166,6 +167,11 @@ Terms find_terms(std::span<const NamedOutput> outputs, std::span<const StateGrou
       Term t{o.name,          n, term_value(coefficients[i], UOp::share(n)), structure.degree(n), {},
              location_text(n)};
       t.text = term_text(t.value, names);
+      if (!t.degree
+               .finite()) {  // sqrt(q q)^2 and the like are polynomials in the end, and the proof reads them so
+        const std::array<UOp, 1> simple{simplify_for_recognition(t.value)};
+        t.degree = bound_degree(lambda_of(simple, params.size()).get(), params, 2).worst;
+      }
       out.list.push_back(std::move(t));
     }
   }

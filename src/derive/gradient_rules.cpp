@@ -161,6 +161,12 @@ UOp VjpCall::primal(const std::vector<UOp>& new_inputs) const {
   return make(node->op == Op::SCAN_VJP ? Op::SCAN : Op::EVOLVE, std::span<Node* const>(src), node->arg());
 }
 
+UOp primal_of(Node* whole) {
+  if (whole->op != Op::SCAN_VJP && whole->op != Op::EVOLVE_VJP) return UOp::share(whole);
+  const VjpCall call(whole);
+  return call.primal(call.inputs);
+}
+
 std::vector<UOp> outputs_of(const UOp& whole) {
   std::vector<UOp> out;
   for (std::size_t i = 0; i < output_count(whole.get()); ++i)
@@ -175,8 +181,10 @@ UOp vjp_node(const UOp& whole, std::vector<UOp> cotangents) {
     if (!cotangents[i]) cotangents[i] = zeros_like(outputs[i]);
     src.push_back(cotangents[i].get());
   }
-  return make(whole->op == Op::SCAN ? Op::SCAN_VJP : Op::EVOLVE_VJP, std::span<Node* const>(src),
-              whole->arg());
+  const UOp back =
+      make(whole->op == Op::SCAN ? Op::SCAN_VJP : Op::EVOLVE_VJP, std::span<Node* const>(src), whole->arg());
+  if (Labels labels = labels_of(whole.get()); labels.any()) set_labels(back.get(), std::move(labels));
+  return back;
 }
 
 std::uint8_t common_flags(std::span<const UOp> leaves) {

@@ -38,6 +38,8 @@ struct VjpCall {
   std::size_t first;  // source number of input 0
   std::vector<UOp> inputs, cotangents;
 };
+// The SCAN or EVOLVE itself, or the one that a vjp of it goes back through.
+UOp primal_of(Node* whole);
 // The outputs of a SCAN or EVOLVE.
 std::vector<UOp> outputs_of(const UOp& whole);
 // The node that pulls cotangents (one per output, null for zero) back to the sources of a SCAN or EVOLVE.

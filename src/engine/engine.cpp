@@ -155,11 +155,11 @@ class Engine final : public EngineHook {
           evolutions.push_back(n);
         }
         if (n->op == Op::SCAN) outputs = ScanView(n).n_carry;
-        has_loops |= outputs > 0 || n->op == Op::SCAN || n->op == Op::SCAN_VJP || n->op == Op::EVOLVE_VJP;
+        has_loops |= is_loop(n->op);
         const Storage* value = storage(n);
-        has_origin |= n->op == Op::EVOLVE || n->op == Op::SCAN || (value && value->origin);
+        has_origin |= is_loop(n->op) || (value && value->origin);
         for (std::size_t i = 0; i < outputs; ++i) want(get(UOp::share(n), static_cast<std::int64_t>(i)));
-        if (n->op == Op::GET && n->src(0)->op == Op::SCAN) want(UOp::share(n));
+        if (n->op == Op::GET && is_loop(n->src(0)->op)) want(UOp::share(n));
       }
     }
   };

@@ -59,6 +59,13 @@ struct Entries {
   }
 };
 
+void report_loop(Node* n, std::shared_ptr<const Notes> run, std::string where, Labels labels, Records& to) {
+  if (n->op == Op::EVOLVE || n->op == Op::EVOLVE_VJP)
+    EvolveNotes(n, std::move(run), std::move(where), std::move(labels)).report(to);
+  else
+    ScanNotes(n, std::move(run), std::move(where), std::move(labels)).report(to);
+}
+
 Entries entries_of(const UOp& value) {
   const auto order = toposort(value);
   NodeMap<std::shared_ptr<const Notes>> runs;      // of evolutions and scans
@@ -82,21 +89,15 @@ Entries entries_of(const UOp& value) {
     const Node* n = order[i];
     Records records;
     const auto* run = runs.find(n);
-    if (n->op == Op::EVOLVE) {
-      EvolveNotes(n, run ? *run : nullptr).report(records);
-      out.add(std::move(records), 1);
-    } else if (n->op == Op::SCAN) {
-      ScanNotes(n, run ? *run : nullptr, location_text(n), labels_of(n)).report(records);
+    if (is_loop(n->op)) {
+      report_loop(const_cast<Node*>(n), run ? *run : nullptr, location_text(n), labels_of(n), records);
       out.add(std::move(records), 1);
     } else if (const auto* origin = origins.find(n)) {
       if (std::find(told.begin(), told.end(), origin->get()) != told.end()) continue;
       told.push_back(origin->get());
       for (const Origin::Step& s : (*origin)->steps) {
         Records of_step;
-        if (s.node->op == Op::EVOLVE)
-          EvolveNotes(s.node.get(), s.run, s.where, s.labels).report(of_step);
-        else
-          ScanNotes(s.node.get(), s.run, s.where, s.labels).report(of_step);
+        report_loop(s.node.get(), s.run, s.where, s.labels, of_step);
         out.add(std::move(of_step), s.times);
       }
       out.earlier += (*origin)->earlier;

@@ -38,7 +38,7 @@ std::shared_ptr<const Origin> origin_of(Node* value,
         inherited.push_back(s->origin);
       continue;
     }
-    if (n->op != Op::EVOLVE && n->op != Op::SCAN) continue;
+    if (!is_loop(n->op)) continue;
     Origin::Step step{without_data(n), location_text(n), labels_of(n), notes_of(n), 1};
     if (const auto same = find_equal(out->steps, step); same != out->steps.end())
       ++same->times;

@@ -177,6 +177,7 @@ void ReadyPlan::run_kernel(std::size_t i, RunContext& context) {
     s.outputs.push_back(output(o, context, s.outputs.empty() ? step.overwritten : -1));
     empty &= plan_->slots[static_cast<std::size_t>(o)].bytes() == 0;
   }
+  if (plan_->has_guard && !step.scan_kernel) pass_on_notes(step);
   if (empty) return;
   Device& device = step.kind == PlanOp::kHost ? tinyphys::device("interp") : context.device;
   if (!s.kernels[i]) s.kernels[i] = executable(device, step.code);
@@ -188,6 +189,21 @@ void ReadyPlan::run_kernel(std::size_t i, RunContext& context) {
         s.scratch[k].take(DType::kBool, scratch.subspan(k, 1), context.device.memory()).get());
   if (step.scan_kernel && context.progress) return run_in_pieces(i, context);
   device.launch(*s.kernels[i], {s.outputs, s.inputs, s.numbers, s.between});
+}
+
+// The substeps before and after a loop's body may lie around its jump: what they make of its outputs came from it, too.
+void ReadyPlan::pass_on_notes(const PlanStep& step) {
+  State& s = *state_;
+  std::shared_ptr<const Notes> one;
+  for (const Operand& o : step.inputs) {
+    if (o.index < 0 || o.scalar) continue;
+    const auto& of_input = s.notes[static_cast<std::size_t>(o.index)];
+    if (!of_input) continue;
+    if (one && one != of_input) return;
+    one = of_input;
+  }
+  if (one)
+    for (int o : step.outputs) s.notes[static_cast<std::size_t>(o)] = one;
 }
 
 void ReadyPlan::read_inputs(const PlanStep& step) {

@@ -49,6 +49,7 @@ class ReadyPlan {
   void run_guard(std::size_t i, RunContext& context);
   void run_check(std::size_t i);
   void read_inputs(const PlanStep& step);
+  void pass_on_notes(const PlanStep& step);
   void let_go_after(std::size_t i);
   StorageRef& slot(int i) const;
   Argument argument(const Operand& o) const;

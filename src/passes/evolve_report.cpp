@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include "analysis/terms.hpp"
+#include "derive/gradient_rules.hpp"
+#include "passes/scan_lift.hpp"
 #include "support/env.hpp"
 #include "uop/graph.hpp"
 
@@ -38,13 +40,14 @@ void report_terms(const UOp& energy, const Labels& labels, std::span<const std::
 
 }  // namespace
 
-EvolveNotes::EvolveNotes(const Node* evolve, std::shared_ptr<const Notes> run)
-    : EvolveNotes(evolve, std::move(run), location_text(evolve), labels_of(evolve)) {}
-
-EvolveNotes::EvolveNotes(const Node* evolve, std::shared_ptr<const Notes> run, std::string where,
-                         Labels labels)
-    : where_(std::move(where)), labels_(std::move(labels)), run_(std::move(run)) {
-  const EvolveView e(evolve);
+EvolveNotes::EvolveNotes(Node* node, std::shared_ptr<const Notes> run, std::string where, Labels labels)
+    : where_(std::move(where)),
+      labels_(std::move(labels)),
+      run_(std::move(run)),
+      back_(node->op == Op::EVOLVE_VJP) {
+  const UOp evolve = primal_of(node);
+  const EvolveView e(evolve.get());
+  tape_bytes_ = bytes_of(e.q()->dtype, e.q()->shape()) + bytes_of(e.p()->dtype, e.p()->shape());
   record_ = e.record();
   if (is_const(e.steps())) steps_ = const_int(e.steps());
   if (is_const(e.dt())) dt_ = const_double(e.dt());
@@ -55,7 +58,7 @@ EvolveNotes::EvolveNotes(const Node* evolve, std::shared_ptr<const Notes> run, s
     names_.push_back(time ? "t" : is_const(c) ? to_infix(c) : "x" + std::to_string(names_.size()));
   }
   energy_ = UOp::share(e.energy());
-  proof_ = prove_energy(evolve);
+  proof_ = prove_energy(evolve.get());
 }
 
 void EvolveNotes::report(Records& to) const {
@@ -63,7 +66,7 @@ void EvolveNotes::report(Records& to) const {
   std::string tolerance = record_.tolerance_text();
   if (!tolerance.empty()) tolerance += ",";
   Record evolve{Finding::kEvolve,
-                fmt::format("{}, {}, dt {},{} q and p {}",
+                fmt::format("{}{}, {}, dt {},{} q and p {}", back_ ? "the gradient through " : "",
                             steps_ ? with_commas(*steps_) + " steps" : "steps given as a tensor", row.name,
                             dt_ ? fmt::format("{}", *dt_) : "given as a tensor", tolerance, state_),
                 where_};
@@ -74,9 +77,13 @@ void EvolveNotes::report(Records& to) const {
   to.push_back(std::move(evolve));
   report_terms(energy_, labels_, names_, to);
 
+  // The way back of a quadratic H reads no state.
+  const bool taped = back_ && (record_.timed || !proof_->quadratic);
   const auto loop = [&](const std::string& why) {
     to.push_back({Finding::kRefused, "jump: " + why});
-    to.push_back({Finding::kChose, fmt::format("the loop of {} steps", row.name)});
+    to.push_back(
+        {Finding::kChose, fmt::format("the loop of {} steps{}{}", row.name, back_ ? ", backward" : "",
+                                      taped ? tape_text(steps_, tape_bytes_) : "")});
   };
   if (record_.timed) return loop("H depends on the time");
   if (!proof_->quadratic) {
@@ -98,6 +105,12 @@ void EvolveNotes::report(Records& to) const {
   if (row.has_loop() && record_.method == Method::Loop) return loop("Method::Loop asks for the loop");
   if (row.has_loop() && !env::optimize()) return loop("TINYPHYS_OPT=0");
   if (run_) return run_->report(to);
+  if (back_) {
+    to.push_back({Finding::kFound, "the step is affine, and so is the way back: it reads no state"});
+    to.push_back({Finding::kOffers,
+                  "powered step matrix (class exact); jump or loop is decided by cost when it runs"});
+    return;
+  }
   const bool separable = proof_->separable.separable;
   std::string kind = separable ? "separable, H = T(p) + V(q)" : "q and p coupled";
   if (separable && proof_->separable.error_probability > 0)

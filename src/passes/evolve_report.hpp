@@ -15,9 +15,8 @@ namespace tinyphys {
 class EvolveNotes final : public Notes {
  public:
   // `run`: what the Guard of its jump has noted; null before it has run, and where there was no Guard.
-  // `where` and `labels` of the use, where the node is not the one that the user recorded.
-  EvolveNotes(const Node* evolve, std::shared_ptr<const Notes> run);
-  EvolveNotes(const Node* evolve, std::shared_ptr<const Notes> run, std::string where, Labels labels);
+  // `where` and `labels` of the use, where the node is not the one that the user recorded. An EVOLVE_VJP: the way back.
+  EvolveNotes(Node* evolve, std::shared_ptr<const Notes> run, std::string where, Labels labels);
   void report(Records& to) const override;
 
  private:
@@ -28,6 +27,8 @@ class EvolveNotes final : public Notes {
   std::optional<std::int64_t> steps_;
   std::optional<double> dt_;
   std::string state_;
+  bool back_ = false;
+  std::size_t tape_bytes_ = 0;      // of a step
   std::vector<std::string> names_;  // of H's params
   UOp energy_;
   std::shared_ptr<const EnergyProof> proof_;

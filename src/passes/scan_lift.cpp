@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "derive/gradient_rules.hpp"
 #include "passes/proof_cache.hpp"
 #include "passes/propagate_parts.hpp"
 #include "rewrite/rewrite.hpp"
@@ -131,15 +132,30 @@ UOp lift_scan(const Node* scan) {
                                                   static_cast<std::int64_t>(s.n_carry)});
 }
 
-ScanNotes::ScanNotes(const Node* scan, std::shared_ptr<const Notes> run, std::string where, Labels labels)
-    : where_(std::move(where)), labels_(std::move(labels)), run_(std::move(run)), proof_(prove_step(scan)) {
-  const ScanView s(scan);
+std::string tape_text(std::optional<std::int64_t> steps, std::size_t bytes_a_step) {
+  const double bytes = static_cast<double>(steps.value_or(1)) * static_cast<double>(bytes_a_step);
+  const char* each = steps ? "" : " a step";
+  if (bytes < 1e6) return fmt::format(", over a tape of its states, {:.3g} kB{}", bytes * 1e-3, each);
+  return fmt::format(", over a tape of its states, {:.3g} {}{}", bytes < 1e9 ? bytes * 1e-6 : bytes * 1e-9,
+                     bytes < 1e9 ? "MB" : "GB", each);
+}
+
+ScanNotes::ScanNotes(Node* node, std::shared_ptr<const Notes> run, std::string where, Labels labels)
+    : where_(std::move(where)),
+      labels_(std::move(labels)),
+      run_(std::move(run)),
+      back_(node->op == Op::SCAN_VJP) {
+  const UOp scan = primal_of(node);
+  const ScanView s(scan.get());
+  proof_ = prove_step(scan.get());
   std::string carry;
-  for (Node* c : s.carry())
+  for (Node* c : s.carry()) {
     carry += (carry.empty() ? "" : ", ") + std::string(name(c->dtype)) + shape_text(c->shape());
-  what_ = fmt::format(
-      "{}, carry {}",
-      is_const(s.steps()) ? with_commas(const_int(s.steps())) + " steps" : "steps given as a tensor", carry);
+    tape_bytes_ += bytes_of(c->dtype, c->shape());
+  }
+  if (is_const(s.steps())) steps_ = const_int(s.steps());
+  what_ = fmt::format("{}{}, carry {}", back_ ? "the gradient through " : "",
+                      steps_ ? with_commas(*steps_) + " steps" : "steps given as a tensor", carry);
   asked_for_loop_ = s.method == Method::Loop;
 }
 
@@ -147,7 +163,8 @@ void ScanNotes::report(Records& to) const {
   to.push_back({Finding::kScan, what_, where_});
   const auto loop = [&](const std::string& why) {
     to.push_back({Finding::kRefused, "jump: " + why});
-    to.push_back({Finding::kChose, "the loop"});
+    to.push_back({Finding::kChose, std::string("the loop") + (back_ ? ", backward" : "") +
+                                       (back_ && !proof_->affine ? tape_text(steps_, tape_bytes_) : "")});
   };
   if (!proof_->affine) return loop(with_own_places(proof_->refused, labels_, proof_->culprit));
   Record proved{Finding::kProved,

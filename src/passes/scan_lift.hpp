@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,18 +28,24 @@ std::shared_ptr<const StepProof> prove_step(const Node* scan);
 // The PROPAGATE in place of a SCAN, or nothing when it stays a loop.
 UOp lift_scan(const Node* scan);
 
+// For what goes back over a tape: what that keeps, and its size.
+std::string tape_text(std::optional<std::int64_t> steps, std::size_t bytes_a_step);
+
 // What explain() says of a scan: what was asked for, what is proved of its step, and what its run decided.
 class ScanNotes final : public Notes {
  public:
-  // `run`: what the Guard of its jump has noted; null before it has run, and where there was no Guard.
-  ScanNotes(const Node* scan, std::shared_ptr<const Notes> run, std::string where, Labels labels);
+  // `run`: what the Guard of its jump has noted; null before it has run, and where there was no Guard. A SCAN_VJP: the way
+  // back.
+  ScanNotes(Node* scan, std::shared_ptr<const Notes> run, std::string where, Labels labels);
   void report(Records& to) const override;
 
  private:
   std::string what_, where_;
   Labels labels_;
   std::shared_ptr<const Notes> run_;
-  bool asked_for_loop_ = false;
+  bool asked_for_loop_ = false, back_ = false;
+  std::optional<std::int64_t> steps_;
+  std::size_t tape_bytes_ = 0;  // of a step
   std::shared_ptr<const StepProof> proof_;
 };
 

@@ -38,6 +38,7 @@ struct Prepared {
   UOp checked_loop;
   std::vector<double> checked_sizes;
   double checked_h = 0;
+  std::vector<double> step_error, step_error_at;  // what a step rounds, of a state of what size
 
   double kept_doubles() const {
     double n = system->kept_doubles();
@@ -140,6 +141,7 @@ std::string check_rounding(const PropagateView& view, Prepared& p, const JumpTas
   bool known = h <= 2 * p.checked_h;
   for (std::size_t i = 0; i < sizes.size(); ++i) known = known && sizes[i] >= p.checked_sizes[i] / 2;
   if (known) return {};
+  p.step_error_at.clear();
   // One step of the loop, a LAMBDA over [steps, state..., captured...].
   const auto is_state = [&](std::int64_t i) { return i > 0 && static_cast<std::size_t>(i) <= view.n_state; };
   const std::vector<double> error = rounding_of(view.loop(), is_state, [&](std::int64_t i, const Node* n) {
@@ -164,8 +166,27 @@ std::string check_rounding(const PropagateView& view, Prepared& p, const JumpTas
           error[i], size[i]);
   }
   for (std::size_t i = 0; i < sizes.size(); ++i) p.checked_sizes[i] = std::min(p.checked_sizes[i], sizes[i]);
+  p.step_error = error;
+  for (std::size_t i = 0; i < sizes.size(); ++i)  // a part at rest is soon as large as a step makes it
+    p.step_error_at.push_back(sizes[i] > 0 ? sizes[i] : size[i]);
   p.checked_h = std::max(p.checked_h, h);
   return {};
+}
+
+// Of so many steps from this state, relative to its parts: the running error bound of a step, which grows with the state,
+// as a random walk.
+std::vector<double> loop_rounding(const Prepared& p, const JumpTask& task) {
+  const std::vector<double> sizes = largest(*p.system, task.state);
+  double larger = 0;
+  for (std::size_t i = 0; i < sizes.size(); ++i)
+    if (p.step_error_at[i] > 0) larger = std::max(larger, sizes[i] / p.step_error_at[i]);
+  std::vector<double> out;
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    const double is =
+        std::max(sizes[i] > 0 ? sizes[i] : larger * p.step_error_at[i], std::numeric_limits<double>::min());
+    out.push_back(larger * p.step_error[i] / is * std::sqrt(static_cast<double>(task.steps)));
+  }
+  return out;
 }
 
 double number(const HostValue& a) {
@@ -280,6 +301,7 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
           return result;
         }
       if (reason.empty()) {
+        if (notes.has_loop) notes.loop_rounding = loop_rounding(*prepared, task);
         start = std::chrono::steady_clock::now();
         notes.findings = way.jump(task);
         notes.apply_s = seconds_since(start);
@@ -343,19 +365,25 @@ void JumpNotes::report(Records& to) const {
   to.push_back(std::move(chose));
 
   const std::string map = hamiltonian ? std::string(integrator) + " map" : "step, taken so many times";
+  const auto part = [&](std::size_t i) {
+    return hamiltonian ? std::string(i == 0 ? "q" : "p") : fmt::format("carry {}", i);
+  };
   double worst = 0;
   for (double e : findings.error) worst = std::max(worst, e);
   if (worst > 0 && std::isfinite(worst)) {
     Record error{Finding::kError, "", "", {}};
+    const auto key = [&](std::size_t i) { return hamiltonian ? part(i) : std::to_string(i); };
     for (std::size_t i = 0; i < findings.error.size(); ++i) {
-      const std::string part = hamiltonian ? (i == 0 ? "q" : "p") : fmt::format("carry {}", i);
-      error.text += fmt::format("{}{} <= {:.1e}{}", i ? ", " : "", part, findings.error[i],
+      error.text += fmt::format("{}{} <= {:.1e}{}", i ? ", " : "", part(i), findings.error[i],
                                 findings.error[i] < 1 ? "" : " (no digit is certain)");
-      error.numbers.emplace_back("bound_" + (hamiltonian ? part : std::to_string(i)), findings.error[i]);
+      error.numbers.emplace_back("bound_" + key(i), findings.error[i]);
     }
     error.text += " relative to the exactly evaluated " + map;
-    if (has_loop) error.text += fmt::format("; the loop's own rounding here ~ {:.0e}", findings.loop_error);
-    error.numbers.emplace_back("loop", findings.loop_error);
+    for (std::size_t i = 0; i < loop_rounding.size(); ++i) {
+      error.text +=
+          fmt::format("{}{} ~ {:.0e}", i ? ", " : "; the loop's own rounding: ", part(i), loop_rounding[i]);
+      error.numbers.emplace_back("loop_" + key(i), loop_rounding[i]);
+    }
     to.push_back(std::move(error));
   } else if (!findings.error.empty()) {
     to.push_back(

@@ -27,6 +27,9 @@ class JumpNotes final : public Notes {
   double apply_s = 0;
   double loop_s = 0, jump_s = 0;  // predicted
   JumpFindings findings;
+  // Of the loop of so many steps, one for each part of the state, relative to its largest element: the running error
+  // bound of a step at this state, as a random walk. Empty where there is no loop.
+  std::vector<double> loop_rounding;
 
   void report(Records& to) const override;
 };

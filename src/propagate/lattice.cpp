@@ -514,7 +514,7 @@ class LatticePropagator final : public Propagator {
     // A transform is off by 2^-53 sqrt(log2 n) of the norm in the mean, spread over all modes (Schatzman 1996); three
     // times that. What it is off by goes through the gains of the modes, and once more through the way back.
     const double unit = 3 * 0x1p-53 * std::sqrt(2 + std::log2(static_cast<double>(n_sites)));
-    f.loop_error = 0x1p-53 * std::sqrt(static_cast<double>(task.steps));
+    const double loop_error = 0x1p-53 * std::sqrt(static_cast<double>(task.steps));
     bool finite = true;
     for (std::size_t r = 0; r < m; ++r) {
       double out = 0, error = 0;
@@ -533,7 +533,7 @@ class LatticePropagator final : public Propagator {
     }
     if (!finite) f.refused = "the motion leaves the range of doubles";
     // The loop makes errors of 2^-53 in each step, which go through the same gains.
-    if (task.has_loop && unit > std::max(f.loop_error, 0x1p-50))
+    if (task.has_loop && unit > std::max(loop_error, 0x1p-50))
       f.refused = "its transforms may be further from the exact map than so few steps of the loop";
   }
 

@@ -115,7 +115,6 @@ class NormalModePropagator final : public Propagator {
     r.error = {error.q, error.p};
     if (error.beyond_loop && task.has_loop)
       r.refused = "its error may be larger than the loop's: the masses or springs span too many decades";
-    r.loop_error = made->report.loop_error_estimate;
     r.largest_h_omega = made->report.max_h_omega;
     r.unstable_modes = made->report.unstable_modes;
     r.growth_decades = made->report.log10_growth;

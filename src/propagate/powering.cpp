@@ -80,9 +80,9 @@ class PoweringPropagator final : public Propagator {
       std::copy_n(task.state[i], system_->sizes[i], z.data() + at);
       at += u(system_->sizes[i]);
     }
-    f.loop_error = 0x1p-53 * std::sqrt(static_cast<double>(task.steps));
+    const double loop_error = 0x1p-53 * std::sqrt(static_cast<double>(task.steps));
     // A loop rounds each step to the size of the state it has; a jump is to be as close.
-    const double allowed = std::max(f.loop_error, 0x1p-50);
+    const double allowed = std::max(loop_error, 0x1p-50);
     std::atomic<bool> beyond = false, unstable = false;
     for_all(blocks, kBlocksPerTask, [&](std::int64_t b) {
       const AffinePower& power = powers_[u(kind_[u(b)])];

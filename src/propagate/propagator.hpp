@@ -73,7 +73,6 @@ struct JumpFindings {
   std::string structure = {};  // "1000 normal modes of one coupled block"
   // Bounds of the error against the exactly evaluated map, one for each part of the state, relative to its norm.
   std::vector<double> error = {};
-  double loop_error = 0;  // the loop's own rounding, likewise
   double largest_h_omega = 0;
   std::int64_t unstable_modes = 0;
   double growth_decades = 0;

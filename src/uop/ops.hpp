@@ -125,6 +125,10 @@ constexpr bool is_elementwise(Op op) {
   const OpClass c = traits(op).cls;
   return c == OpClass::kUnary || c == OpClass::kBinary || c == OpClass::kCompare || c == OpClass::kTernary;
 }
+// A loop as it is recorded, or the gradient through one.
+constexpr bool is_loop(Op op) {
+  return op == Op::SCAN || op == Op::EVOLVE || op == Op::SCAN_VJP || op == Op::EVOLVE_VJP;
+}
 constexpr bool is_movement(Op op) { return traits(op).cls == OpClass::kMovement; }
 
 enum class Reduction : std::int64_t { kSum, kProd, kMax, kMin };

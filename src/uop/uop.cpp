@@ -79,7 +79,7 @@ struct Shard {
     size_class = static_cast<std::uint8_t>(c);
     if (void* p = free[c]) {
       std::memcpy(&free[c], p, sizeof(void*));
-      fetch(free[c]);
+      if (free[c]) fetch(free[c]);
       return p;
     }
     const std::size_t need = c * kSizeStep;

@@ -271,6 +271,7 @@ struct Labels {
   };
   std::vector<Place> places;
   std::vector<std::string> names;  // of the terms of an energy
+  bool any() const { return !places.empty() || !names.empty(); }
 };
 void set_labels(Node* n, Labels labels);
 Labels labels_of(const Node* n);

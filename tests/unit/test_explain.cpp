@@ -248,3 +248,78 @@ TEST_CASE(
   CHECK(contains(said, here(bad)));
   CHECK_FALSE(contains(said, here(good)));
 }
+
+TEST_CASE("a gradient tells of the loop that it goes back through" * tp::testing::needs_passes()) {
+  const Tensor q = Tensor::from({1.0, 2.0}), p = Tensor::zeros({2});
+  const auto report_of = [&](const tp::System& system, long steps) {
+    const tp::State z = system.evolve({q, p}, {.dt = 0.01, .steps = steps});
+    const Tensor g =
+        tp::gradient(z.q.sum(), std::vector<Tensor>{q})[0];  // nothing of the state is left in it
+    const std::string before = tp::explain(g).text;
+    g.realize();
+    return std::pair(before, tp::explain(g).text);
+  };
+  const tp::System linear(
+      [](const Tensor& x, const Tensor& y) { return 0.5 * (y * y).sum() + 0.5 * (x * x).sum(); });
+  const auto [offered, jumped] = report_of(linear, 100'000);
+  CHECK(contains(offered, "evolve   the gradient through 100,000 steps, LeapfrogKDK"));
+  CHECK(contains(offered, "offers   powered step matrix"));
+  CHECK(contains(jumped, "evolve   the gradient through 100,000 steps"));
+  CHECK(contains(jumped, "chose    powered step matrix (class exact)"));
+  const tp::System quartic(
+      [](const Tensor& x, const Tensor& y) { return 0.5 * (y * y).sum() + 0.25 * (x * x * x * x).sum(); });
+  for (const std::string& text : {report_of(quartic, 1000).first, report_of(quartic, 1001).second}) {
+    CHECK(contains(text, "evolve   the gradient through 1,00"));
+    CHECK(contains(text, "refused  jump: q * q * q has degree 3"));
+    CHECK(
+        contains(text, "chose    the loop of LeapfrogKDK steps, backward, over a tape of its states, 32 kB"));
+  }
+  const Tensor rate = Tensor::from({0.9999, 0.99995});
+  const auto scan_report = [&](auto step) {
+    const Tensor z = tp::scan(step, q, 50'000);
+    const Tensor g = tp::gradient(z.sum(), std::vector<Tensor>{q})[0];
+    g.realize();
+    return tp::explain(g).text;
+  };
+  const std::string affine = scan_report([&](const Tensor& x) { return x * rate + 1.0; });
+  CHECK(contains(affine, "scan     the gradient through 50,000 steps, carry float64[2]"));
+  CHECK(contains(affine, "chose    powered step matrix"));
+  const std::string curved = scan_report([&](const Tensor& x) { return tp::sin(x * rate); });
+  CHECK(contains(curved, "chose    the loop, backward, over a tape of its states, 800 kB"));
+}
+
+TEST_CASE("the loop's own rounding is that of its steps, of q and of p" * tp::testing::needs_passes()) {
+  const auto loop_rounding = [](double offset) {
+    const tp::System system([=](const Tensor& q, const Tensor& p) {
+      const Tensor x = q - offset;
+      return 0.5 * (p * p).sum() + 0.5 * (x * x).sum();
+    });
+    const Tensor q = Tensor::from({offset + 1.0}), p = Tensor::from({1.0});
+    const tp::State z = system.evolve({q, p}, {.dt = 0.01, .steps = 10'000});
+    tp::realize({z.q, z.p});
+    const auto json = nlohmann::json::parse(tp::explain(z.q).json());
+    for (const auto& r : json["entries"][0])
+      if (r["key"] == "error")
+        return std::pair(r["numbers"]["loop_q"].get<double>(), r["numbers"]["loop_p"].get<double>());
+    return std::pair(0.0, 0.0);
+  };
+  const auto [q_near, p_near] = loop_rounding(0.0);
+  CHECK(q_near > 1e-16);
+  CHECK(q_near < 1e-13);
+  CHECK(p_near < 1e-13);
+  // Far from the origin q rounds to its own size, which moves p by as much.
+  const auto [q_far, p_far] = loop_rounding(1e6);
+  CHECK(q_far < 1e-13);
+  CHECK(p_far > 1e2 * p_near);
+}
+
+TEST_CASE("terms that are polynomials in the end say their degree") {
+  const tp::System system([](const Tensor& q, const Tensor& p) {
+    return 0.5 * (p * p).sum() + tp::square(tp::sqrt(q * q)).sum() + tp::pow(q, Tensor::full({2}, 2.0)).sum();
+  });
+  const tp::State z =
+      system.evolve({Tensor::from({1.0, 2.0}), Tensor::zeros({2})}, {.dt = 0.01, .steps = 10});
+  const std::string text = tp::explain(z.q).text;
+  CHECK(!contains(text, "not polynomial"));
+  CHECK(contains(text, "proved   H is quadratic"));
+}
