@@ -292,7 +292,7 @@ TEST_CASE("the loop's own rounding is that of its steps, of q and of p" * tp::te
   const auto loop_rounding = [](double offset) {
     const tp::System system([=](const Tensor& q, const Tensor& p) {
       const Tensor x = q - offset;
-      return 0.5 * (p * p).sum() + 0.5 * (x * x).sum();
+      return 0.5 * (p * p).sum() + 0.4321 * (x * x).sum();  // a system that no other test has met
     });
     const Tensor q = Tensor::from({offset + 1.0}), p = Tensor::from({1.0});
     const tp::State z = system.evolve({q, p}, {.dt = 0.01, .steps = 10'000});
