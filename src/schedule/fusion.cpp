@@ -173,6 +173,7 @@ class Fuser {
     int ops = 0, nodes = 0;  // distinct ones; ops: those that compute
     int first = 0;           // lowest position
     bool costly = false;
+    bool reduces = false;  // a reduction is among them
   };
   Weight& weight(int i) { return weights_[static_cast<std::size_t>(i)]; }
   const Weight& weight(int i) const { return weights_[static_cast<std::size_t>(i)]; }
@@ -180,7 +181,7 @@ class Fuser {
   // Two upper bounds: the sum over the sources, which counts what they share again and again, and all that stands in
   // the order between the kernel's first node and this one, which counts strangers. Where both are high, a count.
   void weigh(int i) {
-    Weight w{computes(at(i)), burden(at(i)), i, is_costly(at(i))};
+    Weight w{computes(at(i)), burden(at(i)), i, is_costly(at(i)), at(i)->op == Op::REDUCE};
     int last = -1;
     for (int s : sources(i)) {
       if (has_slot(s) || s == last) continue;
@@ -189,6 +190,7 @@ class Fuser {
       w.nodes += below.nodes;
       w.first = std::min(w.first, below.first);
       w.costly |= below.costly;
+      w.reduces |= below.reduces;
       last = s;
     }
     const auto between = [&](const auto& before) {
@@ -248,13 +250,14 @@ class Fuser {
     }
     const Weight& w = weight(i);
     if (users(i).empty()) return;
-    bool moved = false, enlarged = false, resized = false;
+    bool moved = false, enlarged = false, resized = false, placed = false;
     for (int user : users(i)) {
       const Node* u = at(user);
       const bool enlarges = u->size() > n->size() && u->op != Op::PAD && u->op != Op::CAT;
       enlarged |= enlarges && u->op != Op::RESHAPE;
       moved |= (is_movement(u->op) && u->op != Op::RESHAPE) || u->op == Op::GATHER;
       resized |= u->size() != n->size();
+      placed |= (u->op == Op::PAD || u->op == Op::CAT) && u->size() > n->size();
     }
     if (n->op == Op::REDUCE) {
       // A reduction is walked again for each element that asks for it.
@@ -263,6 +266,9 @@ class Fuser {
       return;
     }
     if (enlarged && (w.costly || w.ops > 2)) cut(i);
+    // Behind the test whether an element is one of a part it would be summed again for each place that asks, and a chain of
+    // such updates doubles those at each.
+    if (placed && w.reduces) cut(i);
     if (moved && users(i).size() > 1 && (w.costly || w.ops > kCheapOps)) cut(i);
   }
 

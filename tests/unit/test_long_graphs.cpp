@@ -294,3 +294,21 @@ TEST_CASE("plans of long graphs do not pile up" * tp::testing::needs_passes()) {
   // Nine programs of 120,000 nodes, of which half a million may stay.
   CHECK(tp::live_nodes() <= before + 600'000);
 }
+
+TEST_CASE("a chain of updates of parts is cut into kernels of a bounded size") {
+  constexpr long kSize = 40;
+  const auto run = [](long passes) {
+    Tensor x = Tensor::full({kSize}, 1.0);
+    std::vector<double> truth(kSize, 1.0);
+    for (long i = 0; i < passes; ++i) {
+      x = x.slice_set(0, i, i + 1, x.sum() * 1e-3 + 1.0);
+      double sum = 0;
+      for (const double v : truth) sum += v;
+      truth[static_cast<std::size_t>(i)] = sum * 1e-3 + 1.0;
+    }
+    const auto got = x.to_vector<double>();
+    for (std::size_t i = 0; i < truth.size(); ++i) CHECK(got[i] == doctest::Approx(truth[i]).epsilon(1e-14));
+  };
+  run(5);
+  run(40);
+}
