@@ -49,6 +49,9 @@ struct EvolveOptions {
   Method method = Method::Default;
   // The relative error of q and p that is allowed; without it that of the scope (tolerance.hpp). Nothing uses it yet.
   std::optional<double> tol = {};
+  // Also the states on the way: q and p then have a leading axis, and t is a vector, of the states after 0, save_every,
+  // 2 save_every, ... steps. Divides steps. Each is what evolve gives of the one before.
+  std::optional<Count> save_every = {};
   // Called now and then while the motion is computed, on the thread that asked for it. Not part of the value:
   // the same evolution asked for again is the same value, and the last callback given counts.
   std::function<void(const Progress&)> progress = {};
@@ -93,8 +96,8 @@ class System {
 
   // The state after `steps` steps: lazy, one node however many steps; its time is s.t + steps dt. Throws when q or p
   // is not float64, their shapes differ, t is no float64 scalar, H is not a float64 scalar, dt is missing or not
-  // finite, steps < 0, tol is not in (0, 1], the integrator or the method is unknown, or the integrator is not defined
-  // for H.
+  // finite, steps < 0, save_every is no divisor of it, tol is not in (0, 1], the integrator or the method is unknown, or
+  // the integrator is not defined for H.
   State evolve(const State& s, const EvolveOptions& options, Where where = Where::current()) const;
 
   // H(q, p, t), a scalar. Throws as evolve does for the state and H.
@@ -102,6 +105,7 @@ class System {
 
  private:
   void check(Where where) const;
+  State trajectory(const State& s, const EvolveOptions& options, Where where) const;
   // The energies of the terms.
   std::vector<Tensor> terms_at(const Tensor& q, const Tensor& p, const Tensor& t) const;
 

@@ -132,9 +132,9 @@ class Engine final : public EngineHook {
   // and scans below, so that a loop runs once however its results are asked for.
   struct Wanted {
     std::vector<UOp> roots;
-    std::vector<Node*> evolutions;  // below them
-    bool has_loops = false;         // scans, evolutions, or derivatives of them
-    bool has_origin = false;        // an evolution or a scan made them, or what they are made of
+    std::vector<Node*> loops;  // below them: evolutions and scans
+    bool has_loops = false;    // scans, evolutions, or derivatives of them
+    bool has_origin = false;   // an evolution or a scan made them, or what they are made of
 
     explicit Wanted(std::span<const UOp> values) {
       SmallVector<Node*, 8> nodes;
@@ -150,12 +150,10 @@ class Engine final : public EngineHook {
         }
       for (Node* n : toposort(nodes, [](const Node* x) { return storage(x) != nullptr; })) {
         std::size_t outputs = 0;
-        if (n->op == Op::EVOLVE) {
-          outputs = 2;
-          evolutions.push_back(n);
-        }
+        if (n->op == Op::EVOLVE) outputs = 2;
         if (n->op == Op::SCAN) outputs = ScanView(n).n_carry;
         has_loops |= is_loop(n->op);
+        if (n->op == Op::EVOLVE || n->op == Op::SCAN) loops.push_back(n);
         const Storage* value = storage(n);
         has_origin |= is_loop(n->op) || (value && value->origin);
         for (std::size_t i = 0; i < outputs; ++i) want(get(UOp::share(n), static_cast<std::int64_t>(i)));
@@ -193,7 +191,7 @@ class Engine final : public EngineHook {
   // a scan kernel runs in one go.
   static StepProgress progress_of(const Wanted& wanted) {
     std::function<void(const Progress&)> callback;
-    for (Node* n : wanted.evolutions)
+    for (Node* n : wanted.loops)
       if (!callback) callback = progress_callback(n);
     const env::ProgressChoice choice = env::progress();
     static const bool terminal = isatty(STDERR_FILENO) != 0;

@@ -59,17 +59,48 @@ struct Entries {
   }
 };
 
-void report_loop(Node* n, std::shared_ptr<const Notes> run, std::string where, Labels labels, Records& to) {
+Records report_loop(Node* n, std::shared_ptr<const Notes> run, const std::string& where,
+                    const Labels& labels) {
+  Records to;
   if (n->op == Op::EVOLVE || n->op == Op::EVOLVE_VJP)
-    EvolveNotes(n, std::move(run), std::move(where), std::move(labels)).report(to);
+    EvolveNotes(n, run, where, labels).report(to);
   else
-    ScanNotes(n, std::move(run), std::move(where), std::move(labels)).report(to);
+    ScanNotes(n, run, where, labels).report(to);
+  if (n->op != Op::SCAN) return to;
+  // What its steps hold, at the numbers that they are given. The run tells of the last one, where there is one such loop
+  // in it.
+  const ScanView scan(n);
+  std::vector<Node*> inner;
+  for (Node* x : toposort(scan.body()->src()))
+    if (is_loop(x->op)) inner.push_back(x);
+  const auto first = static_cast<std::int64_t>(1 + scan.n_carry + scan.n_xs);
+  for (Node* x : inner) {
+    const UOp at_numbers = substitute(UOp::share(x), [&](Node* p) -> UOp {
+      if (p->op != Op::PARAM || p->arg(0) < first) return {};
+      Node* given = scan.captured()[static_cast<std::size_t>(p->arg(0) - first)];
+      return is_const(given) ? UOp::share(given) : UOp();
+    });
+    Labels own = labels_of(x);
+    own.places.insert(own.places.end(), labels.places.begin(), labels.places.end());
+    const std::string at = with_own_places(" at " + location_text(x), labels, x->op).substr(4);
+    Records of_step = report_loop(at_numbers.get(), inner.size() == 1 ? run : nullptr, at, own);
+    of_step.front().text.insert(0, "in each step: ");
+    to.insert(to.end(), of_step.begin(), of_step.end());
+  }
+  return to;
 }
 
 Entries entries_of(const UOp& value) {
   const auto order = toposort(value);
   NodeMap<std::shared_ptr<const Notes>> runs;      // of evolutions and scans
   NodeMap<std::shared_ptr<const Origin>> origins;  // of values that let go of their past
+  NodeMap<std::vector<const Node*>> loops;         // by what their Steps hold
+  std::vector<UOp> forms;                          // that the map speaks of
+  for (const Node* n : order)
+    if (is_loop(n->op)) {
+      forms.push_back(without_data(n));
+      loops[forms.back().get()].push_back(n);
+    }
   {
     // No value is dropped meanwhile.
     std::optional<ComputeLock> lock;
@@ -77,28 +108,29 @@ Entries entries_of(const UOp& value) {
     for (Node* n : order) {
       const Storage* s = storage(n);
       if (!s || !s->origin) continue;
-      if (n->n_src == 0)
+      if (n->n_src == 0) {
         origins.insert(n, s->origin);
-      else if (n->op == Op::GET)
-        runs.insert(n->src(0), s->origin->steps.front().run);
+        continue;
+      }
+      // The outputs of a loop may be gone already: what is made of them knows of it.
+      for (const Origin::Step& step : s->origin->steps)
+        if (const auto* of = loops.find(step.node.get()); of && step.run)
+          for (const Node* loop : *of)
+            if (location_text(loop) == step.where) runs.insert(loop, step.run);
     }
   }
   Entries out;
   std::vector<const Origin*> told;
   for (std::size_t i = order.size(); i-- > 0;) {
     const Node* n = order[i];
-    Records records;
     const auto* run = runs.find(n);
     if (is_loop(n->op)) {
-      report_loop(const_cast<Node*>(n), run ? *run : nullptr, location_text(n), labels_of(n), records);
-      out.add(std::move(records), 1);
+      out.add(report_loop(const_cast<Node*>(n), run ? *run : nullptr, location_text(n), labels_of(n)), 1);
     } else if (const auto* origin = origins.find(n)) {
       if (std::find(told.begin(), told.end(), origin->get()) != told.end()) continue;
       told.push_back(origin->get());
       for (const Origin::Step& s : (*origin)->steps) {
-        Records of_step;
-        report_loop(s.node.get(), s.run, s.where, s.labels, of_step);
-        out.add(std::move(of_step), s.times);
+        out.add(report_loop(s.node.get(), s.run, s.where, s.labels), s.times);
       }
       out.earlier += (*origin)->earlier;
     }

@@ -9,6 +9,13 @@ namespace {
 
 constexpr std::size_t kMaxSteps = 16;
 
+auto find_equal(std::vector<Origin::Step>& steps, const Origin::Step& s) {
+  return std::find_if(steps.begin(), steps.end(),
+                      [&](const Origin::Step& o) { return o.node == s.node && o.where == s.where; });
+}
+
+}  // namespace
+
 UOp without_data(const Node* n) {
   std::vector<UOp> src;
   for (Node* s : n->src()) {
@@ -17,13 +24,6 @@ UOp without_data(const Node* n) {
   }
   return make(n->op, std::span<const UOp>(src), n->arg());
 }
-
-auto find_equal(std::vector<Origin::Step>& steps, const Origin::Step& s) {
-  return std::find_if(steps.begin(), steps.end(),
-                      [&](const Origin::Step& o) { return o.node == s.node && o.where == s.where; });
-}
-
-}  // namespace
 
 std::shared_ptr<const Origin> origin_of(Node* value,
                                         const std::function<std::shared_ptr<const Notes>(Node*)>& notes_of) {

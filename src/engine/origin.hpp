@@ -25,6 +25,9 @@ struct Origin {
   std::int64_t earlier = 0;  // further ones that are not listed
 };
 
+// An evolution or scan with params in place of its data: the node of its Step.
+UOp without_data(const Node* loop);
+
 // What `value` comes from: its own past down to realized values, and what those came from. `notes_of`: what the run of an
 // EVOLVE or SCAN has noted. Null where there is none.
 std::shared_ptr<const Origin> origin_of(Node* value,

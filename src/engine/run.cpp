@@ -331,6 +331,9 @@ void ReadyPlan::run_loop(std::size_t i, RunContext& context) {
   }
   for (std::size_t c = 0; c < step.n_carry; ++c)
     if (step.outputs[c] >= 0) slot(step.outputs[c]) = std::move(arguments[1 + c].data);
+  if (plan_->has_guard && body.plan().has_guard)  // what its last step has to say
+    for (std::size_t o = 0; o < step.outputs.size(); ++o)
+      if (step.outputs[o] >= 0) state_->notes[static_cast<std::size_t>(step.outputs[o])] = body.notes(o);
   if (!keeps_) body.release();
 }
 

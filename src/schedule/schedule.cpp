@@ -248,6 +248,7 @@ class Scheduler {
     step.inputs.push_back(operand_of(scan.steps(), true));
     for (std::size_t i = 2; i < n->n_src; ++i) step.inputs.push_back({slot_of(n->src(i)), false});
     step.body = schedule(scan.body(), options_);
+    plan_->has_guard |= step.body->has_guard;
     place_outputs(step, gets, scan.n_carry + scan.n_out);
     plan_->steps.push_back(std::move(step));
   }

@@ -8,6 +8,7 @@
 #include "tensor/engine_hook.hpp"
 #include "tensor/ops.hpp"
 #include "tinyphys/error.hpp"
+#include "tinyphys/scan.hpp"
 #include "tinyphys/tolerance.hpp"
 #include "uop/build.hpp"
 #include "uop/graph.hpp"
@@ -167,6 +168,7 @@ State System::evolve(const State& s, const EvolveOptions& options, Where where) 
              "; there are Default, Loop and Auto",
          where);
   if (options.tol) front::check_tolerance(*options.tol, kCall, where);
+  if (options.save_every) return trajectory(s, options, where);
 
   const UOp q = symbol_like(q0.get()), p = symbol_like(p0.get()), t = symbol_like(t0.get());
   std::vector<UOp> energies;
@@ -207,6 +209,39 @@ State System::evolve(const State& s, const EvolveOptions& options, Where where) 
                       ? constant(const_double(t0.get()) + const_double(dt.get()) * n)
                       : add(t0, mul(dt, constant(n)));
   return {tensor(get(evolve, 0)), tensor(get(evolve, 1)), tensor(end)};
+}
+
+// A scan whose steps are evolutions.
+State System::trajectory(const State& s, const EvolveOptions& options, Where where) const {
+  constexpr std::string_view kCall = "evolve";
+  const std::int64_t every = *options.save_every, steps = options.steps;
+  if (every < 1) fail(kCall, "save_every is " + std::to_string(every) + ", it must be at least 1", where);
+  if (steps % every != 0)
+    fail(kCall,
+         "save_every is " + std::to_string(every) + ", which does not divide the " + std::to_string(steps) +
+             " steps",
+         where);
+  EvolveOptions piece = options;
+  piece.steps = every;
+  piece.save_every = {};
+  piece.progress = {};
+  const auto [end, rows] = scan(
+      [&](const State& z) {
+        const State next = evolve(z, piece, where);
+        return std::pair{next, std::tuple{next.q, next.p}};
+      },
+      s, steps / every, {}, where);
+  LocationScope scope(where);
+  if (options.progress && steps > 0)
+    if (const UOp last = uop(end.q); last->op == Op::GET)
+      set_progress_callback(last.src(0), [every, callback = options.progress](Progress done) {
+        done.done *= every;
+        done.total *= every;
+        callback(done);
+      });
+  const auto& [q, p] = rows;
+  const Tensor passed = Tensor::arange(static_cast<double>(steps / every + 1)) * static_cast<double>(every);
+  return {cat({s.q.unsqueeze(0), q}, 0), cat({s.p.unsqueeze(0), p}, 0), s.t + as_tensor(options.dt) * passed};
 }
 
 Tensor System::energy(const State& s, Where where) const {

@@ -323,3 +323,17 @@ TEST_CASE("terms that are polynomials in the end say their degree") {
   CHECK(!contains(text, "not polynomial"));
   CHECK(contains(text, "proved   H is quadratic"));
 }
+
+TEST_CASE("a scan tells of the evolutions in its steps, and of what their jumps did" *
+          tp::testing::needs_passes()) {
+  const tp::System spring(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.5 * (q * q).sum(); });
+  const tp::State path = spring.evolve(kStart, {.dt = 0.01, .steps = 1'000'000, .save_every = 10'000});
+  CHECK(contains(tp::explain(path.q).text, "offers   normal-mode jump"));
+  path.q.realize();
+  const std::string text = tp::explain(path.q).text;
+  CHECK(contains(text, "scan     100 steps"));
+  CHECK(contains(text, "evolve   in each step: 10,000 steps, LeapfrogKDK, dt 0.01"));
+  CHECK(contains(text, "chose    normal-mode jump (class exact)"));
+  CHECK(contains(text, "error    q <= "));
+}

@@ -264,3 +264,67 @@ TEST_CASE("system: a dt that is no number is one error, however it is given") {
     }
   }
 }
+
+TEST_CASE("save_every gives the states on the way") {
+  const System spring(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.5 * (q * q).sum(); });
+  const System quartic(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.25 * (q * q * q * q).sum(); });
+  const State start{Tensor::from({1.0, 2.0}), Tensor::from({0.5, 0.0}), Tensor::from({3.0}).sum()};
+  for (const System* system : {&spring, &quartic}) {
+    const State path = system->evolve(start, {.dt = 0.01, .steps = 120, .save_every = 30});
+    CHECK(path.q.shape() == Shape{5, 2});
+    CHECK(path.p.shape() == Shape{5, 2});
+    CHECK(path.t.shape() == Shape{5});
+    State one = start;
+    for (std::int64_t row = 0; row <= 4; ++row) {
+      CAPTURE(row);
+      CHECK(path.q[row].to_vector<double>() == one.q.to_vector<double>());
+      CHECK(path.p[row].to_vector<double>() == one.p.to_vector<double>());
+      CHECK(path.t[row].item<double>() ==
+            doctest::Approx(3.0 + 0.3 * static_cast<double>(row)).epsilon(1e-15));
+      one = system->evolve(one, {.dt = 0.01, .steps = 30});
+    }
+  }
+  CHECK(spring.evolve(start, {.dt = 0.01, .steps = 0, .save_every = 7}).q.shape() == Shape{1, 2});
+  CHECK(spring.evolve(start, {.dt = 0.01, .steps = 7, .save_every = 7.0}).q.shape() == Shape{2, 2});
+}
+
+TEST_CASE("save_every: the time goes on, derivatives pass, bad numbers are told") {
+  // H(q, p, t) = p^2/2 - q t under a constant growth of the force: q'' = t.
+  const System driven(
+      [](const Tensor& q, const Tensor& p, const Tensor& t) { return 0.5 * (p * p).sum() - (q * t).sum(); });
+  const State rest{Tensor::zeros({1}), Tensor::zeros({1})};
+  const State path = driven.evolve(rest, {.dt = 1e-3, .steps = 2000, .save_every = 500});
+  for (std::int64_t row = 0; row <= 4; ++row) {
+    const double t = 0.5 * static_cast<double>(row);
+    CHECK(path.q[row].item<double>() == doctest::Approx(t * t * t / 6).epsilon(1e-5));
+  }
+  // d/dq0 of q0 cos t, summed over the rows.
+  const System spring(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.5 * (q * q).sum(); });
+  const Tensor q0 = Tensor::from({1.0});
+  const State s = spring.evolve({q0, Tensor::zeros({1})}, {.dt = 1e-3, .steps = 3000, .save_every = 1000});
+  const Tensor g = gradient(s.q.sum(), std::vector<Tensor>{q0})[0];
+  CHECK(g.item<double>() == doctest::Approx(1 + std::cos(1.0) + std::cos(2.0) + std::cos(3.0)).epsilon(1e-6));
+
+  const auto message = [&](const EvolveOptions& o) -> std::string {
+    try {
+      (void)spring.evolve({q0, Tensor::zeros({1})}, o);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  CHECK(message({.dt = 0.1, .steps = 10, .save_every = 3})
+            .find("save_every is 3, which does not divide the 10 steps") != std::string::npos);
+  CHECK(message({.dt = 0.1, .steps = 10, .save_every = 0}).find("save_every is 0") != std::string::npos);
+  CHECK(message({.dt = 0.1, .steps = 10, .save_every = -2}).find("test_system.cpp") != std::string::npos);
+
+  std::vector<std::int64_t> done;
+  const auto note = [&](const Progress& p) { done.push_back(p.done); };
+  (void)driven.evolve(rest, {.dt = 1e-3, .steps = 400, .save_every = 100, .progress = note})
+      .q.to_vector<double>();
+  REQUIRE(!done.empty());
+  CHECK(done.back() == 400);
+}
