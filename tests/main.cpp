@@ -11,6 +11,15 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+// Asking for more memory than there is must be an exception here as elsewhere, not the end of the program.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+extern "C" const char* __asan_default_options() { return "allocator_may_return_null=1"; }
+#elif __has_feature(thread_sanitizer)
+extern "C" const char* __tsan_default_options() { return "allocator_may_return_null=1"; }
+#endif
+#endif
+
 namespace {
 
 struct Counts {

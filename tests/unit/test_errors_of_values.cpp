@@ -56,16 +56,29 @@ TEST_CASE("errors of values: what is being traced prints as what it is") {
   CHECK(message([&] { (void)allclose(leaked, x); }) == error_at("[allclose] " + why));
 }
 
+// Of the sanitizers' operator new there is no bad_alloc: it ends the program.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define TINYPHYS_NEW_ENDS
+#endif
+#endif
+#ifdef TINYPHYS_NEW_ENDS
+constexpr bool kNewThrows = false;
+#else
+constexpr bool kNewThrows = true;
+#endif
+
 TEST_CASE("errors of values: no memory") {
   const std::string why = "out of memory: float64[1099511627776] takes 8796093022208 bytes";
   const Tensor zeros = Tensor::zeros({kHuge});
   CHECK(message([&] { zeros.realize(); }) == error_at("[realize] " + why));
-  CHECK(message([&] { zeros.to_vector<double>(); }) == error_at("[to_vector] " + why));
+  if (kNewThrows) CHECK(message([&] { zeros.to_vector<double>(); }) == error_at("[to_vector] " + why));
   CHECK(message([&] { zeros.clone(); }) == error_at("[clone] " + why));
   CHECK(message([&] { (void)to_string(zeros); }) == error_at("[print] " + why));
   CHECK(message([&] { (void)streamed(zeros); }).find("[print] " + why) == 0);
   CHECK(message([&] { save("zeros.npy", zeros); }) == error_at("[save] " + why));
   CHECK(message([&] { (void)allclose(zeros, 0.0); }) == error_at("[allclose] " + why));
+  if (!kNewThrows) return;
   CHECK(message([&] { (void)Tensor::ones({kHuge}, DType::kBool).to_vector<bool>(); }) ==
         error_at("[to_vector] out of memory: bool[1099511627776] takes 1099511627776 bytes"));
   CHECK(message([&] {
