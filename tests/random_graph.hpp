@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "rewrite/uniform.hpp"
+#include "support/philox.hpp"
 #include "uop/evaluate.hpp"
 #include "uop/graph.hpp"
 
@@ -139,7 +140,11 @@ class RandomGraph {
         if (op == Op::POWI) arg = {pick<std::int64_t>({-4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, -8})};
         return make(op, {source(op == Op::CAST ? dtype() : d, s)}, arg);
       }
-      case OpClass::kBinary: return make(op, {source(d, s), source(d, s)});
+      case OpClass::kBinary: {
+        std::vector<std::int64_t> arg;
+        if (op == Op::PHILOX) arg = {philox::number({below(3), below(2), 1 + below(63)})};
+        return make(op, {source(d, s), source(d, s)}, arg);
+      }
       case OpClass::kCompare: {
         const DType of = dtype();
         return make(op, {source(of, s), source(of, s)});
@@ -157,6 +162,7 @@ class RandomGraph {
     if (op == Op::CAST) return true;
     if (op == Op::NOT || op == Op::AND || op == Op::OR || traits(op).cls == OpClass::kCompare)
       return d == DType::kBool;
+    if (op == Op::PHILOX) return d == DType::kInt64;
     if (op == Op::WHERE || is_movement(op) || op == Op::REDUCE) return true;
     switch (op) {
       case Op::NEG:

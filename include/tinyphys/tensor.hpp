@@ -137,6 +137,20 @@ class Tensor {
   static Tensor eye(std::int64_t n, std::int64_t m = -1, DType dtype = DType::kFloat64,
                     Where where = Where::current());
 
+  // --- random numbers -------------------------------------------------------------------------------------
+  // Lazy, by the counter-based Philox4x32-10 (Salmon et al. 2011): element k in row-major order is a function of the
+  // seed and k alone, with the same bits on every device, in every process and for every number of threads; a larger
+  // tensor of the same seed begins with the elements of a smaller one. The three functions draw independent numbers
+  // from one seed. The seed is an integer, or an integer scalar tensor (in a scan: seed + i).
+
+  // Uniform in [0, 1): multiples of 2^-53 (float32: 2^-24).
+  static Tensor rand(const Shape& shape, const Arg& seed, DType dtype = DType::kFloat64);
+  // Standard normal, by Box and Muller's transform; |x| < 8.6. float32 is the float64 number rounded.
+  static Tensor randn(const Shape& shape, const Arg& seed, DType dtype = DType::kFloat64);
+  // Uniform integers, low <= x < high; some are likelier than others by (high - low) / 2^63 at most. int64 or int32.
+  static Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape, const Arg& seed,
+                        DType dtype = DType::kInt64);
+
   // --- what it is ---------------------------------------------------------------------------------------
 
   Shape shape(Where where = Where::current()) const;

@@ -42,6 +42,7 @@ double cycles(const Node* n, bool vector) {
     case Op::SQRT: return vector ? 10 : 5;
     case Op::DIV: return is_float(n->dtype) ? (vector ? 8 : 4) : (vector ? 40 : 8);
     case Op::MOD: return vector ? 40 : 10;
+    case Op::PHILOX: return 60;
     case Op::LOAD: return 1;
     case Op::STORE: return 1.5;
     default: return 0.5;

@@ -5,6 +5,7 @@
 #include <cinttypes>
 #include <cstdio>
 
+#include "support/philox.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/uop.hpp"
 
@@ -236,6 +237,35 @@ std::string LlvmWriter::binary(Op op, DType d, int lanes, const std::string& a, 
   return emit(std::string(word) + " " + type(d, lanes) + " " + a + ", " + b);
 }
 
+// philox::draw over words that are kept in 64 bits each.
+std::string LlvmWriter::philox(const Args& a, std::int64_t draw) {
+  const philox::Draw d = philox::draw_of(draw);
+  const auto constant = [&](std::uint64_t v) {
+    return literal_vector(DType::kInt64, static_cast<std::int64_t>(v), a.lanes);
+  };
+  const auto op = [&](const char* word, const std::string& x, const std::string& y) {
+    return emit(std::string(word) + " " + a.type + " " + x + ", " + y);
+  };
+  const std::string low_bits = constant(0xFFFFFFFF), word_bits = constant(32);
+  const auto low = [&](const std::string& x) { return op("and", x, low_bits); };
+  const auto high = [&](const std::string& x) { return op("lshr", x, word_bits); };
+  std::string k0 = low(a.name[0]), k1 = high(a.name[0]);
+  std::array<std::string, 4> c{low(a.name[1]), high(a.name[1]),
+                               constant(static_cast<std::uint64_t>(d.stream)), constant(0)};
+  for (int round = 0; round < philox::kRounds; ++round) {
+    if (round > 0) {
+      k0 = low(op("add", k0, constant(philox::kWeyl0)));
+      k1 = low(op("add", k1, constant(philox::kWeyl1)));
+    }
+    const std::string x = op("mul", c[0], constant(philox::kMultiply0)),
+                      y = op("mul", c[2], constant(philox::kMultiply1));
+    c = {op("xor", op("xor", high(y), c[1]), k0), low(y), op("xor", op("xor", high(x), c[3]), k1), low(x)};
+  }
+  const auto first = static_cast<std::size_t>(2 * d.half);
+  const std::string whole = op("or", op("shl", c[first], word_bits), c[first + 1]);
+  return op("lshr", whole, constant(static_cast<std::uint64_t>(64 - d.bits)));
+}
+
 std::string LlvmWriter::cast(const Args& a, DType to) {
   const std::string t = type(to, a.lanes), from = a.type + " " + a.name[0] + " to " + t;
   if (is_float(a.dtype)) {
@@ -283,6 +313,7 @@ std::string LlvmWriter::arithmetic(const Instr& i) {
     case Op::LE:
     case Op::EQ:
     case Op::NE: return compare(i.op, a.dtype, a.lanes, a.name[0], a.name[1]);
+    case Op::PHILOX: return philox(a, i.imm);
     case Op::WHERE: return choose(a.name[0], a.type, a.name[1], a.name[2], a.lanes);
     default: break;
   }

@@ -54,6 +54,7 @@ class LlvmWriter {
   std::string cast(const Args& a, DType to);
   std::string choose(const std::string& condition, const std::string& t, const std::string& a,
                      const std::string& b, int lanes);
+  std::string philox(const Args& a, std::int64_t draw);
   std::string number(DType d, double v, int lanes) const;
 
   const Program& program_;

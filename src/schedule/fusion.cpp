@@ -47,6 +47,7 @@ bool is_costly(const Node* n) {
     case Op::POW:
     case Op::MOD:
     case Op::ATAN2:
+    case Op::PHILOX:
     case Op::MATMUL:
     case Op::REDUCE: return true;
     case Op::POWI: return n->arg(0) < 0 || n->arg(0) > 4;

@@ -179,6 +179,8 @@ void derive(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg
     case OpClass::kCompare:
       if (src[0]->dtype != src[1]->dtype || !same_shape(src[0], src[1]))
         malformed(op, describe(src[0]) + " and " + describe(src[1]));
+      if (op == Op::PHILOX && (src[0]->dtype != DType::kInt64 || arg.size() != 1 || arg[0] <= 0))
+        malformed(op, describe(src[0]));
       out.dtype = t.cls == OpClass::kCompare ? DType::kBool : src[0]->dtype;
       take_shape(src[0], out);
       return;

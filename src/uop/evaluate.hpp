@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "support/philox.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
 #include "uop/scan_layout.hpp"
@@ -135,6 +136,7 @@ inline std::int64_t integer_binary(const Node* n, std::int64_t a, std::int64_t b
     case Op::MIN: return a <= b ? a : b;
     case Op::AND: return a && b;
     case Op::OR: return a || b;
+    case Op::PHILOX: return philox::draw(n->arg(0), a, b);
     default: return unknown<std::int64_t>(n);
   }
 }

@@ -62,6 +62,7 @@ enum class OpClass : std::uint8_t {
   X(MIN, kBinary, 2, true)                                                                              \
   X(AND, kBinary, 2, true) /* bool */                                                                   \
   X(OR, kBinary, 2, true)  /* bool */                                                                   \
+  X(PHILOX, kBinary, 2, false) /* int64 key, int64 counter; arg: philox::Draw as a number */            \
   X(LT, kCompare, 2, false)                                                                             \
   X(LE, kCompare, 2, false)                                                                             \
   X(EQ, kCompare, 2, true)                                                                              \

@@ -1,5 +1,7 @@
 // Map kernels on the CPU against the interpreter: every op, every dtype, odd sizes, views, reductions.
 #include "backend/kernel_helpers.hpp"
+#include "support/philox.hpp"
+#include "tensor/access.hpp"
 
 using namespace tinyphys;
 using namespace tinyphys::testing;
@@ -92,6 +94,27 @@ TEST_CASE("binary ops of every dtype") {
   for (Op o : {Op::AND, Op::OR, Op::EQ, Op::NE, Op::LT, Op::LE, Op::MAX, Op::MIN}) {
     CAPTURE(name(o));
     check_kernel(lambda({op(o, {tensor(0, {9}, DType::kBool), tensor(1, {9}, DType::kBool)})}, 2), {p, q});
+  }
+}
+
+TEST_CASE("random numbers have the same bits on every device") {
+  std::mt19937_64 rng(4);
+  for (std::int64_t n : {1, 3, 8, 1003}) {
+    Bytes key(DType::kInt64, {n}), counter(DType::kInt64, {n});
+    for (std::int64_t i = 0; i < n; ++i) {
+      key.as<std::int64_t>()[i] = static_cast<std::int64_t>(rng());
+      counter.as<std::int64_t>()[i] = static_cast<std::int64_t>(rng());
+    }
+    for (const philox::Draw d : {philox::Draw{0, 0, 53}, philox::Draw{2, 1, 63}, philox::Draw{1, 1, 1}})
+      check_kernel(lambda({op(Op::PHILOX, {tensor(0, {n}, DType::kInt64), tensor(1, {n}, DType::kInt64)},
+                              {philox::number(d)})},
+                          2),
+                   {key, counter});
+    for (const std::int64_t seed : {0, -7, 12345})
+      for (const Tensor& t :
+           {Tensor::rand({n}, seed), Tensor::randn({n}, seed), Tensor::rand({n}, seed, DType::kFloat32),
+            Tensor::randn({n}, seed, DType::kFloat32), Tensor::randint(-5, 1000, {n}, seed)})
+        check_kernel(lambda({uop(t)}, 0), {});
   }
 }
 
