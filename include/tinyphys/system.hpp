@@ -57,6 +57,12 @@ struct EvolveOptions {
   std::function<void(const Progress&)> progress = {};
 };
 
+struct SystemOptions {
+  // An ensemble: the first so many axes of q and p are of its members, and H returns an energy for each, of the shape of
+  // those axes, which may depend on the state of its own member alone. What H captures may differ from member to member.
+  int batch_axes = 0;
+};
+
 // One of the terms that H is the sum of.
 struct EnergyTerm {
   std::string name;
@@ -81,7 +87,13 @@ class System {
   template <class F>
   requires std::is_invocable_r_v<Tensor, const F&, const Tensor&, const Tensor&>
   explicit System(F h, Where where = Where::current())
-      : System(std::vector<EnergyTerm>{{"", Energy(std::move(h))}}, where) {}
+      : System(std::vector<EnergyTerm>{{"", Energy(std::move(h))}}, SystemOptions{}, where) {}
+  template <class F>
+  requires detail::kIsEnergy<F> System(F h, const SystemOptions& options, Where where = Where::current())
+      : System(std::move(h), where) {
+    options_ = options;
+    check(where);
+  }
   template <class F>
   requires std::is_invocable_r_v<Tensor, const F&, const Tensor&, const Tensor&, const Tensor&>
   explicit System(F h, Where where = Where::current()) : timed_(std::move(h)) { check(where); }
@@ -92,15 +104,18 @@ class System {
                   "System: H must take (q, p) or (q, p, t), each a Tensor, and return a Tensor");
   }
   // H as the sum of named terms: System({{"fast", Hf}, {"slow", Hs}}). Throws when two have one name.
-  explicit System(std::vector<EnergyTerm> terms, Where where = Where::current());
+  explicit System(std::vector<EnergyTerm> terms, Where where = Where::current())
+      : System(std::move(terms), SystemOptions{}, where) {}
+  System(std::vector<EnergyTerm> terms, const SystemOptions& options, Where where = Where::current());
 
   // The state after `steps` steps: lazy, one node however many steps; its time is s.t + steps dt. Throws when q or p
-  // is not float64, their shapes differ, t is no float64 scalar, H is not a float64 scalar, dt is missing or not
+  // is not float64, their shapes differ, t is no float64 scalar, H is not a float64 scalar (with batch_axes: not of the
+  // shape of the members, or not proven to leave them independent of each other), dt is missing or not
   // finite, steps < 0, save_every is no divisor of it, tol is not in (0, 1], the integrator or the method is unknown, or
   // the integrator is not defined for H.
   State evolve(const State& s, const EvolveOptions& options, Where where = Where::current()) const;
 
-  // H(q, p, t), a scalar. Throws as evolve does for the state and H.
+  // H(q, p, t), a scalar, or one for each member. Throws as evolve does for the state and H.
   Tensor energy(const State& s, Where where = Where::current()) const;
 
  private:
@@ -111,6 +126,7 @@ class System {
 
   std::vector<EnergyTerm> terms_;
   TimedEnergy timed_;  // in place of terms_
+  SystemOptions options_;
 };
 
 }  // namespace tinyphys

@@ -51,6 +51,8 @@ EvolveNotes::EvolveNotes(Node* node, std::shared_ptr<const Notes> run, std::stri
   record_ = e.record();
   if (is_const(e.steps())) steps_ = const_int(e.steps());
   if (is_const(e.dt())) dt_ = const_double(e.dt());
+  for (std::int64_t a = 0; a < record_.batch_axes; ++a)
+    members_ = std::max<std::int64_t>(members_, 1) * e.q()->shape()[static_cast<std::size_t>(a)];
   state_ = std::string(tinyphys::name(e.q()->dtype)) + shape_text(e.q()->shape());
   names_ = {"q", "p"};
   for (Node* c : e.captured()) {
@@ -75,6 +77,13 @@ void EvolveNotes::report(Records& to) const {
   if (dt_) evolve.numbers.emplace_back("dt", *dt_);
   if (record_.tolerance != 0) evolve.numbers.emplace_back("tolerance", record_.tolerance);
   to.push_back(std::move(evolve));
+  if (members_ > 0)
+    to.push_back(
+        {Finding::kProved,
+         fmt::format("{} members of an ensemble, none joined with another: their axes are followed through H",
+                     with_commas(members_)),
+         "",
+         {{"members", members_}}});
   report_terms(energy_, labels_, names_, to);
 
   // The way back of a quadratic H reads no state.

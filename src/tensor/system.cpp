@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <mutex>
+#include <numeric>
 #include <string>
 
+#include "derive/batch.hpp"
 #include "tensor/engine_hook.hpp"
 #include "tensor/ops.hpp"
 #include "tinyphys/error.hpp"
@@ -74,15 +76,52 @@ bool holds(const UOp& graph, const Node* leaf) {
   return found;
 }
 
-UOp checked_energy(const Tensor& h, std::string_view call, const Where& where) {
+// `members`: the shape of an ensemble, empty where there is none.
+UOp checked_energy(const Tensor& h, std::span<const std::int64_t> members, std::string_view call,
+                   const Where& where) {
   const UOp e = front::value(h, call, where);
-  if (!e->shape().empty())
+  if (members.empty() && !e->shape().empty())
     fail(call,
-         "H must return a scalar, the energy; it returns " + describe(e.get()) + " (sum over what remains?)",
+         "H must return a scalar, the energy; it returns " + describe(e.get()) +
+             " (sum over what remains? Or, for an ensemble, System(H, {.batch_axes = " +
+             std::to_string(e->shape().size()) + "}))",
+         where);
+  if (!std::equal(members.begin(), members.end(), e->shape().begin(), e->shape().end()))
+    fail(call,
+         "H must return an energy for each member, " + shape_text(members) + "; it returns " +
+             describe(e.get()),
          where);
   if (e->dtype != DType::kFloat64)
     fail(call, "H must return float64; it returns " + describe(e.get()), where);
   return e;
+}
+
+std::span<const std::int64_t> members_of(const Node* q, const SystemOptions& options, std::string_view call,
+                                         const Where& where) {
+  const auto n = static_cast<std::size_t>(options.batch_axes);
+  if (n > q->shape().size())
+    fail(call, "q and p have fewer axes than batch_axes = " + std::to_string(n) + ": " + describe(q), where);
+  return q->shape().first(n);
+}
+
+UOp total(const UOp& x) {
+  Dims axes(x->shape().size());
+  std::iota(axes.begin(), axes.end(), 0);
+  return reduce(Reduction::kSum, x, axes);
+}
+
+void check_independent(std::span<const UOp> energies, const std::vector<UOp>& state, std::size_t n_batch,
+                       std::string_view call, const Where& where) {
+  std::vector<UOp> captured;
+  Labels labels;
+  const UOp body = close_lambda(energies, state, captured, &labels.places);
+  const BatchProof proof = prove_independent(body.get(), n_batch);
+  if (!proof.culprit) return;
+  const std::string at = location_text(proof.culprit);
+  fail(call,
+       "H may join members of the ensemble (batch_axes): " + proof.reason +
+           (at.empty() ? "" : with_own_places(" at " + at, labels, proof.culprit->op)),
+       where);
 }
 
 bool is_method(Method m) { return m == Method::Default || m == Method::Loop || m == Method::Auto; }
@@ -127,10 +166,14 @@ void set_progress_callback(const UOp& evolve, std::function<void(const Progress&
   t.entries.push_back({evolve, std::move(callback)});
 }
 
-System::System(std::vector<EnergyTerm> terms, Where where) : terms_(std::move(terms)) { check(where); }
+System::System(std::vector<EnergyTerm> terms, const SystemOptions& options, Where where)
+    : terms_(std::move(terms)), options_(options) {
+  check(where);
+}
 
 void System::check(Where where) const {
   constexpr std::string_view kCall = "System";
+  if (options_.batch_axes < 0) fail(kCall, "batch_axes is " + std::to_string(options_.batch_axes), where);
   if (timed_) return;
   if (terms_.empty()) fail(kCall, "H has no terms, or is an empty function", where);
   for (std::size_t i = 0; i < terms_.size(); ++i) {
@@ -171,14 +214,20 @@ State System::evolve(const State& s, const EvolveOptions& options, Where where) 
   if (options.save_every) return trajectory(s, options, where);
 
   const UOp q = symbol_like(q0.get()), p = symbol_like(p0.get()), t = symbol_like(t0.get());
+  const auto members = members_of(q.get(), options_, kCall, where);
   std::vector<UOp> energies;
   for (const Tensor& h : terms_at(tensor(q), tensor(p), tensor(t)))
-    energies.push_back(checked_energy(h, kCall, where));
+    energies.push_back(checked_energy(h, members, kCall, where));
   LocationScope scope(where);
+  if (!members.empty()) {
+    check_independent(energies, {q, p}, members.size(), kCall, where);
+    for (UOp& e : energies) e = total(e);
+  }
   EvolveRecord record;
   record.integrator = options.integrator;
   record.method = options.method;
   record.tolerance = options.tol.value_or(current_tolerance());
+  record.batch_axes = static_cast<std::int64_t>(members.size());
   record.timed =
       std::any_of(energies.begin(), energies.end(), [&](const UOp& e) { return holds(e, t.get()); });
   std::vector<UOp> captured, params{q, p};
@@ -247,8 +296,10 @@ State System::trajectory(const State& s, const EvolveOptions& options, Where whe
 Tensor System::energy(const State& s, Where where) const {
   checked_state(s, "energy", where);
   checked_time(s.t, "energy", where);
+  const auto members = members_of(front::value(s.q, "energy", where).get(), options_, "energy", where);
   std::vector<UOp> energies;
-  for (const Tensor& h : terms_at(s.q, s.p, s.t)) energies.push_back(checked_energy(h, "energy", where));
+  for (const Tensor& h : terms_at(s.q, s.p, s.t))
+    energies.push_back(checked_energy(h, members, "energy", where));
   LocationScope scope(where);
   UOp sum = energies[0];
   for (std::size_t i = 1; i < energies.size(); ++i) sum = add(sum, energies[i]);

@@ -16,6 +16,7 @@ Dims EvolveRecord::encode() const {
   arg.insert(arg.end(), levels.begin(), levels.end());
   arg.push_back(static_cast<std::int64_t>(conserve.size()));
   arg.insert(arg.end(), conserve.begin(), conserve.end());
+  arg.push_back(batch_axes);
   while (arg.size() > 2 && arg.back() == 0) arg.pop_back();
   return arg;
 }
@@ -35,6 +36,7 @@ EvolveRecord EvolveRecord::decode(std::span<const std::int64_t> arg) {
     list->resize(static_cast<std::size_t>(take()));
     for (std::int64_t& x : *list) x = take();
   }
+  r.batch_axes = take();
   return r;
 }
 

@@ -75,6 +75,7 @@ struct EvolveRecord {
   bool reversible = false;
   std::vector<std::int64_t> levels;    // inner steps of each term of H
   std::vector<std::int64_t> conserve;  // invariants to project on
+  std::int64_t batch_axes = 0;  // the first axes of the state are of members that H was proven not to join
 
   static constexpr std::int64_t kDecided = 1, kQuadratic = 2, kSeparable = 4;  // of verdict
 

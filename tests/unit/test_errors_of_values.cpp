@@ -120,7 +120,8 @@ TEST_CASE("errors of values: within a progress callback") {
     });
   };
   line = __LINE__ + 1;
-  CHECK(run([&] { (x + 7.0).realize(); }) ==
+  const std::string said = run([&] { (x + 7.0).realize(); });
+  CHECK(said ==
         "[realize] a value was asked for inside a progress callback, while another is being computed (" +
             place(line) + ")");
 }

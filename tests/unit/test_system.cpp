@@ -328,3 +328,87 @@ TEST_CASE("save_every: the time goes on, derivatives pass, bad numbers are told"
   REQUIRE(!done.empty());
   CHECK(done.back() == 400);
 }
+
+TEST_CASE("an ensemble: members move by themselves, each as alone") {
+  const Tensor k = Tensor::from({1.0, 4.0, 9.0});
+  const SystemOptions one{.batch_axes = 1};
+  const System ensemble(
+      [&](const Tensor& q, const Tensor& p) {
+        return 0.5 * (p * p).sum({1}) + 0.25 * k * (q * q * q * q).sum({1});
+      },
+      one);
+  const Tensor q = Tensor::from({{1.0, 2.0}, {0.5, 1.0}, {0.1, 0.2}}), p = Tensor::zeros({3, 2});
+  const EvolveOptions options{.dt = 0.01, .steps = 200};
+  const State all = ensemble.evolve({q, p}, options);
+  CHECK(ensemble.energy({q, p}).shape() == Shape{3});
+  for (std::int64_t b = 0; b < 3; ++b) {
+    const System alone([&](const Tensor& x, const Tensor& y) {
+      return 0.5 * (y * y).sum() + 0.25 * k[b] * (x * x * x * x).sum();
+    });
+    const State s = alone.evolve({q[b], p[b]}, options);
+    const auto a = all.q[b].to_vector<double>(), c = s.q.to_vector<double>();
+    for (std::size_t i = 0; i < a.size(); ++i) CHECK(a[i] == doctest::Approx(c[i]).epsilon(1e-13));
+  }
+  // Two axes of members; named terms; an energy that is a plain number for all.
+  const System named({{"kinetic", [](const Tensor&, const Tensor& y) { return 0.5 * (y * y).sum({-1}); }},
+                      {"none",
+                       [](const Tensor&, const Tensor&) {
+                         return Tensor::zeros({2, 3});
+                       }}},
+                     {.batch_axes = 2});
+  const State drift =
+      named.evolve({Tensor::zeros({2, 3, 4}), Tensor::ones({2, 3, 4})}, {.dt = 0.5, .steps = 4});
+  CHECK(drift.q.sum().item<double>() == doctest::Approx(48.0));
+}
+
+TEST_CASE("an ensemble whose members are joined is refused, with the line") {
+  const auto said = [](auto h, int batch_axes) -> std::string {
+    try {
+      const System s(h, SystemOptions{.batch_axes = batch_axes});
+      (void)s.evolve({Tensor::ones({6, 2}), Tensor::ones({6, 2})}, {.dt = 0.01, .steps = 3});
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  using T = const Tensor&;
+  const auto kinetic = [](T p) { return 0.5 * (p * p).sum({1}); };
+  const Tensor index = Tensor::from({1, 0, 2, 3, 4, 5}), same = Tensor::from({1, 0});
+  const auto allowed = [&](auto v) { CHECK(said([=](T q, T p) { return kinetic(p) + v(q); }, 1) == ""); };
+  const auto refused = [&](auto v, const std::string& why) {
+    const std::string text = said([=](T q, T p) { return kinetic(p) + v(q); }, 1);
+    CAPTURE(text);
+    CHECK(text.find("H may join members of the ensemble (batch_axes): " + why) != std::string::npos);
+    CHECK(text.find("at test_system.cpp:") != std::string::npos);
+  };
+  allowed([](T q) { return (q * q.roll(1, 1)).sum({1}); });
+  allowed([](T q) { return matmul(q, Tensor::ones({2, 2})).sum({1}); });
+  allowed([](T q) { return q.permute({1, 0}).sum({0}); });
+  allowed([](T q) { return q.reshape({6, 1, 2}).sum({1, 2}); });
+  allowed([=](T q) { return gather(q, same, 1).sum({1}); });
+  allowed([](T q) { return q.cumsum(1).sum({1}); });
+  allowed([](T q) { return q.pad({{0, 0}, {1, 1}}).sum({1}); });
+  allowed([](T q) { return (matmul(q.unsqueeze(1), q.unsqueeze(2))).reshape({6}); });
+  allowed([](T) { return Tensor::ones({6}); });
+  refused([](T q) { return (q * q.roll(1, 0)).sum({1}); }, "roll along axis 0");
+  refused([](T q) { return (q - q.mean(0)).sum({1}); }, "a reduction along axis 0");
+  refused([](T q) { return (q * q.flip(0)).sum({1}); }, "slice along axis 0");
+  refused([](T q) { return matmul(Tensor::ones({6, 6}), q).sum({1}); }, "matmul along axis 0");
+  refused([](T q) { return matmul(q, q.permute({1, 0})).sum({1}); }, "matmul of members with each other");
+  refused([=](T q) { return gather(q, index, 0).sum({1}); }, "gather along axis 0");
+  refused([](T q) { return q.cumsum(0).sum({1}); }, "cumsum along axis 0");
+  refused([](T q) { return q.pad({{1, 0}, {0, 0}}).slice(0, 0, 6).sum({1}); }, "pad along axis 0");
+  refused([](T q) { return cat({q.slice(0, 3), q.slice(0, 0, 3)}, 0).sum({1}); }, "slice along axis 0");
+  refused([](T q) { return q.permute({1, 0}).reshape({6, 2}).sum({1}); }, "reshape splits or joins axis 1");
+  refused(
+      [](T q) {
+        return q.reshape({2, 3, 2}).permute({1, 0, 2}).reshape({6, 2}).sum({1});
+      },
+      "reshape splits or joins axis 0");
+  const auto energies = [](T q, T p) { return (0.5 * p * p + q * q).sum({1}); };
+  CHECK(said(energies, 0).find("System(H, {.batch_axes = 1})") != std::string::npos);
+  CHECK(said(energies, 2).find("H must return an energy for each member, [6,2]; it returns float64[6]") !=
+        std::string::npos);
+  CHECK(said(energies, 3).find("fewer axes than batch_axes = 3") != std::string::npos);
+  CHECK(said(energies, -1).find("batch_axes is -1") != std::string::npos);
+}
