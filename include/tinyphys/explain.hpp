@@ -24,7 +24,7 @@ struct Report {
 // The report of everything below t. Before t is realized it has the structural part: what was proved of each
 // evolution and which jump is on offer. Once it has run, also what was decided from values: the structure found, the
 // cost of jump and loop, the error bound, stability. Never runs anything. Throws tp::Error for an empty tensor.
-Report explain(const Tensor& t);
+Report explain(const Tensor& t, Where where = Where::current());
 
 inline std::ostream& operator<<(std::ostream& out, const Report& r) { return out << r.text; }
 

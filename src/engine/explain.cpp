@@ -13,6 +13,7 @@
 #include "support/records.hpp"
 #include "tensor/access.hpp"
 #include "tensor/engine_hook.hpp"
+#include "tensor/ops.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
 #include "uop/history.hpp"
@@ -211,9 +212,8 @@ Explanation explain_value(const UOp& value) {
   return {std::move(text), json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace)};
 }
 
-Report explain(const Tensor& t) {
-  const UOp u = uop(t);
-  if (!u) throw Error("explain", "the tensor is empty", "", 0);
+Report explain(const Tensor& t, Where where) {
+  const UOp u = front::value(t, "explain", where);
   Explanation e = engine().explain(u);
   return Report{std::move(e.text), std::move(e.json)};
 }

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "tensor/ops.hpp"
@@ -33,9 +34,11 @@ UOp padded(const UOp& x, const Tensor::Padding& widths, std::int64_t fill, Call 
       fail(call, "negative width {" + std::to_string(before) + "," + std::to_string(after) + "}", where);
     any |= before != 0 || after != 0;
     arg.insert(arg.end(), {before, after});
-    shape.push_back(before + x->shape()[i] + after);
+    constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
+    const std::int64_t n = x->shape()[i];
+    shape.push_back(before > kMax - n || after > kMax - n - before ? kMax : before + n + after);
   }
-  front::check_shape(shape, call, where);
+  front::check_shape(shape, call, where);  // what no number can say is too large in any case
   return any ? make(Op::PAD, {x}, arg) : x;
 }
 

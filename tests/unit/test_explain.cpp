@@ -337,3 +337,15 @@ TEST_CASE("a scan tells of the evolutions in its steps, and of what their jumps 
   CHECK(contains(text, "chose    normal-mode jump (class exact)"));
   CHECK(contains(text, "error    q <= "));
 }
+
+TEST_CASE("explain of nothing") {
+  std::string said;
+  const unsigned line = __LINE__ + 2;
+  try {
+    (void)tp::explain(Tensor());
+  } catch (const tp::Error& e) {
+    said = e.what();
+  }
+  CHECK(contains(said, "[explain] the tensor is empty"));
+  CHECK((contains(said, here(line)) || contains(said, here(line + 1))));
+}

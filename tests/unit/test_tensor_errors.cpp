@@ -52,6 +52,10 @@ TEST_CASE("tensor errors: shapes") {
         }) == error_at("[split_sizes] sizes [1,1] do not add up to axis 0 of shape [3,4]"));
   CHECK(message([&] { a.pad({{1, 1}}); }) == error_at("[pad] 1 pairs of widths for shape [3,4]"));
   CHECK(message([&] { v.pad({{1, -1}}); }) == error_at("[pad] negative width {1,-1}"));
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  const std::string most = "[pad] shape [" + std::to_string(kMost) + "] has too many elements";
+  CHECK(message([&] { v.pad({{0, kMost}}); }) == error_at(most));
+  CHECK(message([&] { v.pad({{kMost, kMost}}); }) == error_at(most));
   CHECK(message([&] { a.squeeze(1); }) == error_at("[squeeze] axis 1 of shape [3,4] is not 1"));
   CHECK(message([&] {
           scatter_add(v, Tensor::from({0, 1}), v);
