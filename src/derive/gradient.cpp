@@ -183,8 +183,10 @@ class Reverse {
       case Reduction::kMax:
       case Reduction::kMin: return give(x.get(), mul(spread(ct), extremum_weights(n)));
       case Reduction::kProd: {
-        const UOp tree = product_tree(n);
-        return give(x.get(), vjp(std::span(&tree, 1), std::span(&ct, 1), std::span(&x, 1)).front());
+        const auto back = [](const UOp& tree, const UOp& of, const UOp& along) {
+          return vjp(std::span(&tree, 1), std::span(&along, 1), std::span(&of, 1)).front();
+        };
+        return give(x.get(), product_derivative(n, ct, back));
       }
     }
   }

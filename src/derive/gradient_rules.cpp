@@ -5,6 +5,7 @@
 
 #include "tinyphys/error.hpp"
 #include "uop/build.hpp"
+#include "uop/graph.hpp"
 #include "uop/scan_layout.hpp"
 
 namespace tinyphys {
@@ -83,39 +84,7 @@ UOp binary_partial(Node* n, std::size_t i, const UOp& x, const UOp& y, const UOp
   }
 }
 
-}  // namespace
-
-bool carries_derivative(const Node* n, std::size_t i) {
-  if (n->op == Op::GET) return is_float(n->dtype);
-  if (!is_float(n->src(i)->dtype)) return false;
-  if (n->dtype != DType::kVoid && !is_float(n->dtype)) return false;
-  return n->op != Op::FLOOR && n->op != Op::CEIL && n->op != Op::SIGN;
-}
-
-UOp times_partial(Node* n, std::size_t i, const UOp& t) {
-  const UOp out = UOp::share(n), x = out.src(0);
-  switch (traits(n->op).cls) {
-    case OpClass::kUnary: return unary_partial(n, x, out, t);
-    case OpClass::kBinary: return binary_partial(n, i, x, out.src(1), out, t);
-    case OpClass::kTernary:
-      if (n->op == Op::WHERE) return i == 1 ? where(x, t, zeros_like(t)) : where(x, zeros_like(t), t);
-      return i == 2 ? t : mul(t, out.src(1 - i));  // FMA
-    default: return {};
-  }
-}
-
-UOp extremum_weights(Node* reduce) {
-  const UOp x = UOp::share(reduce->src(0));
-  const auto axes = reduce->arg().subspan(1);
-  Dims kept = shape_of(x.get());
-  for (std::int64_t a : axes) kept[static_cast<std::size_t>(a)] = 1;
-  auto spread = [&](const UOp& v) { return broadcast_to(reshape(v, kept), x->shape()); };
-  const UOp mask = cast(compare(Op::EQ, x, spread(UOp::share(reduce))), x->dtype);
-  return div(mask, spread(sum(mask, axes)));
-}
-
-UOp product_tree(Node* reduce) {
-  const UOp x = UOp::share(reduce->src(0));
+UOp product_tree(Node* reduce, const UOp& x) {
   const auto axes = reduce->arg().subspan(1);
   Dims order, shape = shape_of(reduce);
   std::int64_t n = 1;
@@ -137,6 +106,47 @@ UOp product_tree(Node* reduce) {
     n = half + n % 2;
   }
   return reshape(v, reduce->shape());
+}
+
+}  // namespace
+
+bool carries_derivative(const Node* n, std::size_t i) {
+  if (n->op == Op::GET) return is_float(n->dtype);
+  if (!is_float(n->src(i)->dtype)) return false;
+  if (n->dtype != DType::kVoid && !is_float(n->dtype)) return false;
+  return n->op != Op::FLOOR && n->op != Op::CEIL && n->op != Op::SIGN;
+}
+
+UOp times_partial(Node* n, std::size_t i, const UOp& t) {
+  const UOp out = UOp::share(n), x = out.src(0);
+  switch (traits(n->op).cls) {
+    case OpClass::kUnary: return unary_partial(n, x, out, t);
+    case OpClass::kBinary: return binary_partial(n, i, x, out.src(1), out, t);
+    case OpClass::kTernary:
+      if (n->op == Op::WHERE) return i == 1 ? where(x, t, zeros_like(t)) : where(x, zeros_like(t), t);
+      return i == 2 ? t : mul(t, out.src(1 - i));  // FMA
+    default: return {};
+  }
+}
+
+UOp product_derivative(Node* reduce, const UOp& by,
+                       FunctionRef<UOp(const UOp& tree, const UOp& x, const UOp& along)> of) {
+  const UOp x = symbol_like(reduce->src(0)), along = symbol_like(by.get());
+  const UOp value = of(product_tree(reduce, x), x, along);
+  if (!value) return {};
+  return substitute(value, [&](Node* n) {
+    return n == x.get() ? UOp::share(reduce->src(0)) : n == along.get() ? by : UOp();
+  });
+}
+
+UOp extremum_weights(Node* reduce) {
+  const UOp x = UOp::share(reduce->src(0));
+  const auto axes = reduce->arg().subspan(1);
+  Dims kept = shape_of(x.get());
+  for (std::int64_t a : axes) kept[static_cast<std::size_t>(a)] = 1;
+  auto spread = [&](const UOp& v) { return broadcast_to(reshape(v, kept), x->shape()); };
+  const UOp mask = cast(compare(Op::EQ, x, spread(UOp::share(reduce))), x->dtype);
+  return div(mask, spread(sum(mask, axes)));
 }
 
 std::size_t output_count(const Node* whole) {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "support/function_ref.hpp"
 #include "uop/uop.hpp"
 
 namespace tinyphys {
@@ -23,8 +24,11 @@ UOp times_partial(Node* n, std::size_t i, const UOp& t);
 // source's shape.
 UOp extremum_weights(Node* reduce);
 
-// A product over axes as a halving tree of MULs: its derivatives of any order hold where factors are zero.
-UOp product_tree(Node* reduce);
+// A derivative of a product over axes, by a halving tree of MULs: it holds where factors are zero, as do those of any order.
+// `of` gives it of the tree over a symbol for the source x, along a symbol for `by` (a cotangent, or a tangent of x). Not over
+// x itself: the builders of the tree look through a RESHAPE, and what is below it is no function of it.
+UOp product_derivative(Node* reduce, const UOp& by,
+                       FunctionRef<UOp(const UOp& tree, const UOp& x, const UOp& along)> of);
 
 // Number of GETs of a node with several outputs.
 std::size_t output_count(const Node* whole);

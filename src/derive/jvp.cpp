@@ -336,8 +336,9 @@ class Forward {
         const auto kind = static_cast<Reduction>(n->arg(0));
         if (kind == Reduction::kSum) return sum(t[0], axes);
         if (kind != Reduction::kProd) return sum(mul(t[0], extremum_weights(n)), axes);
-        const UOp tree = product_tree(n), x = UOp::share(n->src(0));
-        return jvp(std::span(&tree, 1), std::span(&x, 1), std::span(t.data(), 1)).front();
+        return product_derivative(n, t[0], [](const UOp& tree, const UOp& x, const UOp& along) {
+          return jvp(std::span(&tree, 1), std::span(&x, 1), std::span(&along, 1)).front();
+        });
       }
       default: throw Error("jvp", "no rule for " + std::string(name(n->op)), "", 0);
     }

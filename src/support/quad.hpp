@@ -20,8 +20,11 @@ tinyphys_float128 atanq(tinyphys_float128);
 tinyphys_float128 sinhq(tinyphys_float128);
 tinyphys_float128 coshq(tinyphys_float128);
 tinyphys_float128 tanhq(tinyphys_float128);
+tinyphys_float128 erfq(tinyphys_float128);
 tinyphys_float128 floorq(tinyphys_float128);
+tinyphys_float128 ceilq(tinyphys_float128);
 tinyphys_float128 powq(tinyphys_float128, tinyphys_float128);
+tinyphys_float128 atan2q(tinyphys_float128, tinyphys_float128);
 }
 
 namespace tinyphys {
@@ -62,7 +65,10 @@ inline Quad atan(Quad x) { return Quad(atanq(x.v)); }
 inline Quad sinh(Quad x) { return Quad(sinhq(x.v)); }
 inline Quad cosh(Quad x) { return Quad(coshq(x.v)); }
 inline Quad tanh(Quad x) { return Quad(tanhq(x.v)); }
+inline Quad erf(Quad x) { return Quad(erfq(x.v)); }
 inline Quad floor(Quad x) { return Quad(floorq(x.v)); }
+inline Quad ceil(Quad x) { return Quad(ceilq(x.v)); }
 inline Quad pow(Quad a, Quad b) { return Quad(powq(a.v, b.v)); }
+inline Quad atan2(Quad y, Quad x) { return Quad(atan2q(y.v, x.v)); }
 
 }  // namespace tinyphys

@@ -256,7 +256,10 @@ template <class T> T Number<T>::binary(const Node* n, const T& a, const T& b) {
         return a - floor(a / b) * b;
       }
     case Op::ATAN2:
-      if constexpr (std::is_same_v<T, double>) return std::atan2(a, b);
+      if constexpr (std::is_same_v<T, double>)
+        return std::atan2(a, b);
+      else if constexpr (requires { atan2(a, b); })
+        return atan2(a, b);
       return evaluate_detail::unknown<T>(n);
     default: return evaluate_detail::unknown<T>(n);
   }

@@ -125,6 +125,10 @@ std::vector<Case> all_ops() {
                        return reduce(r, x[0], Dims{0});
                      }});
   }
+  // The builders of its derivative look through a reshape.
+  cases.push_back({"REDUCE prod of a reshape", {{2, 3}}, 0.5, 1.5, [](Args x) {
+                     return reduce(Reduction::kProd, reshape(x[0], Dims{3, 2}), Dims{0, 1});
+                   }});
   cases.push_back({"CUMSUM", {{3, 4}}, -1, 1, [](Args x) { return make(Op::CUMSUM, {x[0]}, {0}); }});
   cases.push_back({"MATMUL", {{3, 2}, {2, 4}}, -1, 1, [](Args x) { return matmul(x[0], x[1]); }});
   cases.push_back(
