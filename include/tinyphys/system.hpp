@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "tinyphys/count.hpp"
@@ -74,6 +75,9 @@ template <class F>
 constexpr bool kIsEnergy =
     std::is_invocable_r_v<Tensor, const F&, const Tensor&, const Tensor&> ||
     std::is_invocable_r_v<Tensor, const F&, const Tensor&, const Tensor&, const Tensor&>;
+template <class F>
+constexpr bool kIsForce = std::is_invocable_r_v<Tensor, const F&, const Tensor&> ||
+                          std::is_invocable_r_v<Tensor, const F&, const Tensor&, const Tensor&>;
 }  // namespace detail
 
 class System {
@@ -108,17 +112,37 @@ class System {
       : System(std::move(terms), SystemOptions{}, where) {}
   System(std::vector<EnergyTerm> terms, const SystemOptions& options, Where where = Where::current());
 
+  // Where no energy is at hand: dq/dt = p / mass, dp/dt = f, with a force f(q) or f(q, t) of q's shape, float64. The mass
+  // is a number, or a tensor that broadcasts to q. For any integrator but Exact. Throws for an empty std::function and
+  // for a mass that is 0 or not finite.
+  template <class F>
+  requires detail::kIsForce<F>
+  static System from_force(F f, const Arg& mass) {
+    if constexpr (std::is_invocable_r_v<Tensor, const F&, const Tensor&>) {
+      std::function<Tensor(const Tensor&)> g(std::move(f));
+      Force force;
+      if (g) force = [g = std::move(g)](const Tensor& q, const Tensor&) { return g(q); };
+      return System(std::move(force), mass);
+    } else {
+      return System(Force(std::move(f)), mass);
+    }
+  }
+
   // The state after `steps` steps: lazy, one node however many steps; its time is s.t + steps dt. Throws when q or p
   // is not float64, their shapes differ, t is no float64 scalar, H is not a float64 scalar (with batch_axes: not of the
   // shape of the members, or not proven to leave them independent of each other), dt is missing or not
   // finite, steps < 0, save_every is no divisor of it, tol is not in (0, 1], the integrator or the method is unknown, or
-  // the integrator is not defined for H.
+  // the integrator is not defined for H; of a force, when it is not as q is, or the mass does not broadcast to q.
   State evolve(const State& s, const EvolveOptions& options, Where where = Where::current()) const;
 
-  // H(q, p, t), a scalar, or one for each member. Throws as evolve does for the state and H.
+  // H(q, p, t), a scalar, or one for each member. Throws as evolve does for the state and H, and for a system that is a
+  // force.
   Tensor energy(const State& s, Where where = Where::current()) const;
 
  private:
+  using Force = std::function<Tensor(const Tensor& q, const Tensor& t)>;
+
+  System(Force force, const Arg& mass);
   void check(Where where) const;
   State trajectory(const State& s, const EvolveOptions& options, Where where) const;
   // The energies of the terms.
@@ -127,6 +151,8 @@ class System {
   std::vector<EnergyTerm> terms_;
   TimedEnergy timed_;  // in place of terms_
   SystemOptions options_;
+  Force force_;  // in place of an energy
+  Tensor mass_;  // with force_
 };
 
 }  // namespace tinyphys

@@ -23,23 +23,21 @@ UOp max_abs(const UOp& x) {
 }
 UOp max_of(const UOp& a, const UOp& b) { return make(Op::MAX, {a, b}); }
 
-// One step of an EVOLVE over symbols of its state.
+// One step over symbols of the state.
 class Step {
  public:
-  explicit Step(const Node* evolve)
-      : evolve_(evolve),
-        row_(evolve_.row()),
-        timed_(evolve_.record().timed),
-        dt_(UOp::share(evolve_.dt())),
-        forces_(force_lambda(evolve_.energy(), evolve_.q(), evolve_.p())),
+  explicit Step(const ForceLoop& loop)
+      : loop_(loop),
+        row_(row_of(loop.record.integrator)),
+        timed_(loop.record.timed),
         index_(symbol(DType::kInt64, {})) {}
 
   std::vector<UOp> run() {
     ScanParts s;
     s.index = index_;
-    s.steps = UOp::share(evolve_.steps());
-    if (evolve_.record().method == Method::Loop) s.method = Method::Loop;
-    const UOp q0 = UOp::share(evolve_.q()), p0 = UOp::share(evolve_.p());
+    s.steps = loop_.steps;
+    if (loop_.record.method == Method::Loop) s.method = Method::Loop;
+    const UOp q0 = loop_.q, p0 = loop_.p;
     q_ = symbol_like(q0.get());
     p_ = symbol_like(p0.get());
     s.carry_params = {q_, p_};
@@ -70,24 +68,24 @@ class Step {
   }
 
  private:
-  UOp start() const { return timed_ ? UOp::share(evolve_.captured()[0]) : UOp(); }
+  UOp start() const { return timed_ ? loop_.captured[0] : UOp(); }
   // The time of the moment: start + (steps done + the part of a step done) h.
   UOp time(double done) const {
     if (!timed_) return {};
     const UOp steps = cast(index_, DType::kFloat64);
-    return add(start(), mul(done == 0 ? steps : offset(steps, done), dt_));
+    return add(start(), mul(done == 0 ? steps : offset(steps, done), loop_.dt));
   }
   // c h for every coordinate.
   UOp scale(double c) const {
-    const UOp h = c == 1 ? dt_ : mul(dt_, constant(c, dt_->dtype));
-    return broadcast_to(h, evolve_.q()->shape());
+    const UOp h = c == 1 ? loop_.dt : mul(loop_.dt, constant(c, loop_.dt->dtype));
+    return broadcast_to(h, loop_.q->shape());
   }
   // dH/dq and dH/dp.
   std::vector<UOp> forces_at(const UOp& q, const UOp& p, const UOp& t) const {
     std::vector<UOp> args{q, p};
-    for (Node* c : evolve_.captured()) args.push_back(UOp::share(c));
+    args.insert(args.end(), loop_.captured.begin(), loop_.captured.end());
     if (timed_) args[2] = t;
-    return tinyphys::apply(forces_.get(), args);
+    return tinyphys::apply(loop_.forces.get(), args);
   }
 
   void substep(std::size_t i) {
@@ -141,10 +139,10 @@ class Step {
     drifted_ += c;
   }
 
-  EvolveView evolve_;
+  const ForceLoop& loop_;
   const IntegratorRow& row_;
   bool timed_;
-  UOp dt_, forces_, index_;
+  UOp index_;
   UOp q_, p_, force_, worst_;
   double drifted_ = 0;
 };
@@ -179,9 +177,20 @@ UOp force_lambda(const Node* energy, const Node* q, const Node* p) {
   return make(Op::LAMBDA, std::span<const UOp>(closed), std::span<const std::int64_t>(&n, 1));
 }
 
+std::vector<UOp> loop_of_steps(const ForceLoop& loop) { return Step(loop).run(); }
+
 std::vector<UOp> lower_evolve(const Node* evolve) {
   LocationScope at(evolve->location.load(std::memory_order_relaxed));
-  return Step(evolve).run();
+  const EvolveView e(evolve);
+  ForceLoop loop{.record = e.record(),
+                 .forces = force_lambda(e.energy(), e.q(), e.p()),
+                 .dt = UOp::share(e.dt()),
+                 .steps = UOp::share(e.steps()),
+                 .q = UOp::share(e.q()),
+                 .p = UOp::share(e.p()),
+                 .captured = {}};
+  for (Node* c : e.captured()) loop.captured.push_back(UOp::share(c));
+  return loop_of_steps(loop);
 }
 
 LoweredEvolve::LoweredEvolve(const Node* evolve) : evolve_(evolve) {

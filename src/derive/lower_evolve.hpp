@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "uop/scan_layout.hpp"
 #include "uop/uop.hpp"
 
 namespace tinyphys {
@@ -14,11 +15,20 @@ UOp total_energy(std::span<const UOp> terms);
 // dH/dq and dH/dp of an energy LAMBDA with params [q, p, captured...], as a LAMBDA of the same params.
 UOp force_lambda(const Node* energy, const Node* q, const Node* p);
 
+// The steps of an integrator under forces.
+struct ForceLoop {
+  EvolveRecord record;
+  UOp forces;  // LAMBDA: params [q, p, captured...], outputs [dH/dq, dH/dp], of an energy or not
+  UOp dt, steps, q, p;
+  std::vector<UOp> captured;  // where the record says `timed`, the first is the time at the start
+};
+
 // The q and p after all steps: GETs of one SCAN. Substeps in order (support/integrators.hpp):
 //   kick   p -= c h dH/dq      drift   q += c h dH/dp
 //   solve  z' = z + c h J grad H((z + z')/2) by fixed-point iteration, checked for convergence
 // Where a step begins and ends with a kick, the force is carried from step to step. In a timed H the time of a kick is
 // that of the drifts done, the time of a solve its middle. An integrator that is a flow has no loop: it throws.
+std::vector<UOp> loop_of_steps(const ForceLoop& loop);
 std::vector<UOp> lower_evolve(const Node* evolve);
 
 // The lowered EVOLVE with symbols in the place of its float sources (two of them may be one node).

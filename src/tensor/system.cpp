@@ -7,6 +7,7 @@
 #include <string>
 
 #include "derive/batch.hpp"
+#include "derive/lower_evolve.hpp"
 #include "tensor/engine_hook.hpp"
 #include "tensor/ops.hpp"
 #include "tinyphys/error.hpp"
@@ -124,6 +125,13 @@ void check_independent(std::span<const UOp> energies, const std::vector<UOp>& st
        where);
 }
 
+bool broadcasts_to(std::span<const std::int64_t> from, std::span<const std::int64_t> to) {
+  if (from.size() > to.size()) return false;
+  for (std::size_t i = 1; i <= from.size(); ++i)
+    if (from[from.size() - i] != 1 && from[from.size() - i] != to[to.size() - i]) return false;
+  return true;
+}
+
 bool is_method(Method m) { return m == Method::Default || m == Method::Loop || m == Method::Auto; }
 
 UOp checked_dt(const Arg& dt, std::string_view call, const Where& where) {
@@ -139,6 +147,79 @@ UOp checked_dt(const Arg& dt, std::string_view call, const Where& where) {
   if (is_const(t.get()) && !std::isfinite(const_double(t.get())))
     fail(call, "dt is " + front::number_text(const_double(t.get())) + ", it must be finite", where);
   return t;
+}
+
+// What evolve was asked for, and symbols for the state of a moment.
+struct Request {
+  EvolveRecord record;
+  UOp dt, steps, q0, p0, t0;
+  UOp q, p, t;
+};
+struct Motion {
+  UOp steps;  // the node of all steps: an EVOLVE, or the SCAN of a force
+  UOp q, p;   // after them
+};
+
+Motion by_energy(Request r, const std::vector<UOp>& energies, std::vector<std::string> names,
+                 const Where& where) {
+  LocationScope scope(where);
+  r.record.timed =
+      std::any_of(energies.begin(), energies.end(), [&](const UOp& e) { return holds(e, r.t.get()); });
+  std::vector<UOp> captured, params{r.q, r.p};
+  if (r.record.timed) params.push_back(r.t);
+  Labels labels;
+  const UOp h = close_lambda(energies, params, captured, &labels.places);
+  labels.names = std::move(names);
+  std::vector<UOp> src{h, r.dt, r.steps, r.q0, r.p0};
+  if (r.record.timed) src.push_back(r.t0);
+  src.insert(src.end(), captured.begin(), captured.end());
+  const auto labelled = [&] {
+    UOp n = make(Op::EVOLVE, std::span<const UOp>(src), r.record.encode());
+    if (labels.any()) set_labels(n.get(), labels);
+    return n;
+  };
+  UOp evolve = labelled();
+  if (has_engine()) {
+    r.record.verdict = engine().check_evolve(evolve, where);
+    if (r.record.verdict != 0) evolve = labelled();
+  }
+  return {evolve, get(evolve, 0), get(evolve, 1)};
+}
+
+// No EVOLVE, which is an energy's to all that read it: the loop itself, a scan like those that users write. What is proved
+// of scans holds for it, and asks for no potential.
+Motion by_force(Request r, const UOp& force, const UOp& mass, const Where& where) {
+  constexpr std::string_view kCall = "evolve";
+  const IntegratorRow& row = row_of(r.record.integrator);
+  if (!row.has_loop())
+    fail(kCall,
+         std::string(row.name) + " needs an energy, the system is a force; " +
+             integrator_names([](const IntegratorRow& i) { return i.has_loop(); }) + " take one",
+         where);
+  if (force->dtype != DType::kFloat64 || !same_shape(force.get(), r.q.get()))
+    fail(kCall, "the force must be as q is, " + describe(r.q.get()) + "; it is " + describe(force.get()),
+         where);
+  if (!broadcasts_to(mass->shape(), r.q->shape()))
+    fail(kCall, "the mass, " + describe(mass.get()) + ", does not broadcast to q, " + describe(r.q.get()),
+         where);
+  LocationScope scope(where);
+  r.record.timed = holds(force, r.t.get());
+  ForceLoop loop{
+      .record = r.record, .forces = {}, .dt = r.dt, .steps = r.steps, .q = r.q0, .p = r.p0, .captured = {}};
+  std::vector<UOp> params{r.q, r.p};
+  if (r.record.timed) {
+    params.push_back(r.t);
+    loop.captured.push_back(r.t0);
+  }
+  const UOp velocity = div(r.p, broadcast_to(mass, r.p->shape()));
+  loop.forces = close_lambda(std::vector<UOp>{neg(force), velocity}, params, loop.captured);
+  const std::vector<UOp> last = loop_of_steps(loop);
+  const Node* get = last[0]->op == Op::CHECK ? last[0]->src(0) : last[0].get();
+  UOp scan = UOp::share(get->src(0));
+  Labels labels = labels_of(scan.get());
+  labels.names = {"a force by " + std::string(row.name)};
+  set_labels(scan.get(), labels);
+  return {scan, last[0], last[1]};
 }
 
 }  // namespace
@@ -186,6 +267,18 @@ void System::check(Where where) const {
   }
 }
 
+System::System(Force force, const Arg& mass) : force_(std::move(force)) {
+  constexpr std::string_view kCall = "from_force";
+  const Where& where = mass.where();
+  if (!force_) fail(kCall, "the force is an empty function", where);
+  const UOp m = front::value(mass, kCall);
+  if (m->dtype == DType::kBool) fail(kCall, "the mass is " + describe(m.get()) + ", needs numbers", where);
+  if (mass.is_number() && (!std::isfinite(mass.as_double()) || mass.as_double() == 0))
+    fail(kCall, "the mass is " + front::number_text(mass.as_double()) + ", it must be finite and not 0",
+         where);
+  mass_ = tensor(cast(m, DType::kFloat64));
+}
+
 std::vector<Tensor> System::terms_at(const Tensor& q, const Tensor& p, const Tensor& t) const {
   if (timed_) return {timed_(q, p, t)};
   std::vector<Tensor> energies;
@@ -213,51 +306,45 @@ State System::evolve(const State& s, const EvolveOptions& options, Where where) 
   if (options.tol) front::check_tolerance(*options.tol, kCall, where);
   if (options.save_every) return trajectory(s, options, where);
 
-  const UOp q = symbol_like(q0.get()), p = symbol_like(p0.get()), t = symbol_like(t0.get());
-  const auto members = members_of(q.get(), options_, kCall, where);
-  std::vector<UOp> energies;
-  for (const Tensor& h : terms_at(tensor(q), tensor(p), tensor(t)))
-    energies.push_back(checked_energy(h, members, kCall, where));
-  LocationScope scope(where);
-  if (!members.empty()) {
-    check_independent(energies, {q, p}, members.size(), kCall, where);
-    for (UOp& e : energies) e = total(e);
-  }
-  EvolveRecord record;
-  record.integrator = options.integrator;
-  record.method = options.method;
-  record.tolerance = options.tol.value_or(current_tolerance());
-  record.batch_axes = static_cast<std::int64_t>(members.size());
-  record.timed =
-      std::any_of(energies.begin(), energies.end(), [&](const UOp& e) { return holds(e, t.get()); });
-  std::vector<UOp> captured, params{q, p};
-  if (record.timed) params.push_back(t);
-  Labels labels;
-  const UOp h = close_lambda(energies, params, captured, &labels.places);
-  for (const EnergyTerm& term : terms_)
-    if (!term.name.empty()) labels.names.push_back(term.name);
-  const auto label = [&](const UOp& n) {
-    if (!labels.places.empty() || !labels.names.empty()) set_labels(n.get(), labels);
-  };
-  std::vector<UOp> src{h, dt, constant_int(options.steps), q0, p0};
-  if (record.timed) src.push_back(t0);
-  src.insert(src.end(), captured.begin(), captured.end());
-  UOp evolve = make(Op::EVOLVE, std::span<const UOp>(src), record.encode());
-  label(evolve);
-  if (has_engine()) {
-    record.verdict = engine().check_evolve(evolve, where);
-    if (record.verdict != 0) {
-      evolve = make(Op::EVOLVE, std::span<const UOp>(src), record.encode());
-      label(evolve);
+  Request r{.record = {},
+            .dt = dt,
+            .steps = constant_int(options.steps),
+            .q0 = q0,
+            .p0 = p0,
+            .t0 = t0,
+            .q = symbol_like(q0.get()),
+            .p = symbol_like(p0.get()),
+            .t = symbol_like(t0.get())};
+  r.record.integrator = options.integrator;
+  r.record.method = options.method;
+  r.record.tolerance = options.tol.value_or(current_tolerance());
+  Motion m;
+  if (force_) {
+    m = by_force(r, front::value(force_(tensor(r.q), tensor(r.t)), kCall, where), uop(mass_), where);
+  } else {
+    const auto members = members_of(r.q.get(), options_, kCall, where);
+    r.record.batch_axes = static_cast<std::int64_t>(members.size());
+    std::vector<UOp> energies;
+    for (const Tensor& h : terms_at(tensor(r.q), tensor(r.p), tensor(r.t)))
+      energies.push_back(checked_energy(h, members, kCall, where));
+    if (!members.empty()) {
+      LocationScope scope(where);
+      check_independent(energies, {r.q, r.p}, members.size(), kCall, where);
+      for (UOp& e : energies) e = total(e);
     }
+    std::vector<std::string> names;
+    for (const EnergyTerm& term : terms_)
+      if (!term.name.empty()) names.push_back(term.name);
+    m = by_energy(r, energies, std::move(names), where);
   }
-  if (options.progress) set_progress_callback(evolve, options.progress);
+  LocationScope scope(where);
+  if (options.progress) set_progress_callback(m.steps, options.progress);
   // Numbers give a number: a loop of evolutions leaves no chain of sums behind.
   const auto n = static_cast<double>(options.steps);
   const UOp end = is_const(t0.get()) && is_const(dt.get())
                       ? constant(const_double(t0.get()) + const_double(dt.get()) * n)
                       : add(t0, mul(dt, constant(n)));
-  return {tensor(get(evolve, 0)), tensor(get(evolve, 1)), tensor(end)};
+  return {tensor(m.q), tensor(m.p), tensor(end)};
 }
 
 // A scan whose steps are evolutions.
@@ -294,6 +381,7 @@ State System::trajectory(const State& s, const EvolveOptions& options, Where whe
 }
 
 Tensor System::energy(const State& s, Where where) const {
+  if (force_) fail("energy", "the system is a force: it has no energy", where);
   checked_state(s, "energy", where);
   checked_time(s.t, "energy", where);
   const auto members = members_of(front::value(s.q, "energy", where).get(), options_, "energy", where);
