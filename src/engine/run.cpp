@@ -6,7 +6,6 @@
 #include <cstring>
 #include <limits>
 
-#include "support/cost_model.hpp"
 #include "support/debug.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
@@ -358,8 +357,7 @@ void ReadyPlan::run_guard(std::size_t i, RunContext& context) {
       double budget = std::numeric_limits<double>::infinity();  // what the programs after it would take
       for (std::size_t b = a + 1; b < step.alternatives.size(); ++b)
         if (const Alternative& other = step.alternatives[b]; other.program)
-          budget =
-              std::min(budget, (programs[b] ? 0 : cost_model().kernel_compile_s) + other.estimate(inputs));
+          budget = std::min(budget, (programs[b] ? 0 : other.compile_s) + other.estimate(inputs));
       {
         std::vector<HostWrite> out;
         std::vector<void*> outputs;

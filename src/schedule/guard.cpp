@@ -38,6 +38,20 @@ double seconds_of_step(const Node* loop, const ScheduleOptions& options) {
   return t;
 }
 
+double seconds_to_compile(const Node* loop) {
+  std::size_t nodes = 0;
+  std::vector<const Node*> bodies{loop};
+  while (!bodies.empty()) {
+    const Node* body = bodies.back();
+    bodies.pop_back();
+    for (Node* n : toposort(body->src())) {
+      nodes += is_elementwise(n->op) || n->op == Op::REDUCE || n->op == Op::MATMUL;
+      if (n->op == Op::SCAN) bodies.push_back(n->src(0));
+    }
+  }
+  return cost_model().kernel_compile_s + static_cast<double>(nodes) * cost_model().node_compile_s;
+}
+
 }  // namespace
 
 std::int64_t GuardInputs::integer(std::size_t i) const {
@@ -53,11 +67,12 @@ std::vector<Alternative> alternatives_of(const Node* propagate, const ScheduleOp
          return try_to_jump(node, inputs, outputs, budget_s);
        }}};
   if (view.has_loop())
-    out.push_back({.name = "loop",
-                   .program = UOp::share(view.loop()),
-                   .estimate = [step = seconds_of_step(view.loop(), options)](const GuardInputs& inputs) {
-                     return step * static_cast<double>(inputs.integer(0));
-                   }});
+    out.push_back(
+        {.name = "loop",
+         .program = UOp::share(view.loop()),
+         .estimate = [step = seconds_of_step(view.loop(), options)](
+                         const GuardInputs& inputs) { return step * static_cast<double>(inputs.integer(0)); },
+         .compile_s = seconds_to_compile(view.loop())});
   return out;
 }
 

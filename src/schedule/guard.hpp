@@ -34,6 +34,7 @@ struct Alternative {
   UOp program = {};  // LAMBDA over the inputs of the step, always right; scheduled when first taken
   // Predicted seconds of the program, without its compilation.
   std::function<double(const GuardInputs&)> estimate = {};
+  double compile_s = 0;  // and of that
   // Makes the outputs where it predicts to need no more than budget_s, and where its checks hold.
   std::function<Attempt(const GuardInputs&, std::span<void* const> outputs, double budget_s)> attempt = {};
 };

@@ -12,9 +12,11 @@ struct CostModel {
   double multiply_add_s = 0.1e-9;   // of a matrix product
   double dd_multiply_add_s = 4e-9;  // of a matrix product in double-double, entry by entry
   // The runtime.
-  double kernel_compile_s = 6e-3;  // a loop's kernels, when they are not there yet
-  double loop_pass_s = 2e-6;       // a pass through a loop of the plan, beside its kernels' arithmetic
-  double scan_step_s = 8e-9;       // latency of one dependent step of a scan kernel
+  double kernel_compile_s =
+      6e-3;  // a loop's kernels, when they are not there yet: these and for each of their nodes
+  double node_compile_s = 3e-4;
+  double loop_pass_s = 2e-6;  // a pass through a loop of the plan, beside its kernels' arithmetic
+  double scan_step_s = 8e-9;  // latency of one dependent step of a scan kernel
   // Reading an affine map off the graph, per evaluated element.
   double extraction_s = 60e-9;
   // Normal modes of a block of order n: (build_cubic n^2 + build_square n + build_row) n, (apply_square n + apply_row) n.
