@@ -21,6 +21,9 @@ const Node* unbroadcast(const Node* n) {
   return n;
 }
 
+// A gradient may be asked for by x: what is made of x must then be made of it, and not of what lies below it.
+bool may_be_named(const UOp& x) { return (x->flags & (Node::kHasBuffer | Node::kHasSym)) != 0; }
+
 Dims whole_slice(const UOp& x) {
   Dims arg;
   for (std::int64_t d : x->shape()) arg.insert(arg.end(), {0, d, 1});
@@ -71,7 +74,7 @@ UOp where(const UOp& condition, const UOp& yes, const UOp& no) {
 
 UOp reshape(const UOp& x, Extents shape) {
   if (equal(x->shape(), shape)) return x;
-  if (x->op == Op::RESHAPE) return reshape(x.src(0), shape);
+  if (x->op == Op::RESHAPE && !may_be_named(x)) return reshape(x.src(0), shape);
   return make(Op::RESHAPE, {x}, shape);
 }
 UOp permute(const UOp& x, Extents axes) {
@@ -90,7 +93,7 @@ UOp move_axis(const UOp& x, std::int64_t from, std::int64_t to) {
 UOp broadcast_to(const UOp& x, Extents shape) {
   if (equal(x->shape(), shape)) return x;
   // A single value that was repeated is repeated once more by repeating what lies below.
-  if (x->op == Op::EXPAND && x.src(0)->size() == 1) return broadcast_to(x.src(0), shape);
+  if (x->op == Op::EXPAND && x.src(0)->size() == 1 && !may_be_named(x)) return broadcast_to(x.src(0), shape);
   Dims aligned(shape.size(), 1);
   if (x->size() != 1) std::copy_backward(x->shape().begin(), x->shape().end(), aligned.end());
   const UOp y = reshape(x, aligned);
@@ -100,7 +103,7 @@ UOp repeat_axis(const UOp& x, std::int64_t axis, std::int64_t n) {
   Dims aligned = shape_of(x.get()), shape = aligned;
   aligned.insert(aligned.begin() + axis, 1);
   shape.insert(shape.begin() + axis, n);
-  if (x->op == Op::EXPAND && x.src(0)->size() == 1) return broadcast_to(x, shape);
+  if (x->op == Op::EXPAND && x.src(0)->size() == 1 && !may_be_named(x)) return broadcast_to(x, shape);
   return broadcast_to(reshape(x, aligned), shape);
 }
 UOp sum_to_shape(const UOp& x, Extents shape) {

@@ -412,3 +412,30 @@ TEST_CASE("an ensemble whose members are joined is refused, with the line") {
   CHECK(said(energies, 3).find("fewer axes than batch_axes = 3") != std::string::npos);
   CHECK(said(energies, -1).find("batch_axes is -1") != std::string::npos);
 }
+
+TEST_CASE("gradient: a value that is only seen in other shapes") {
+  const Tensor x = Tensor::from({1.0, 2.0, 3.0, 4.0, 5.0, 6.0});
+  const auto by = [](const Tensor& loss, const Tensor& y) {
+    return gradient(loss, std::vector<Tensor>{y})[0].flatten().to_vector<double>();
+  };
+  const Tensor y = (x * x).reshape({2, 3});
+  const std::vector<double> ones(6, 1.0);
+  CHECK(by(y.reshape({3, 2}).sum(), y) == ones);
+  CHECK(by(y.flatten().sum(), y) == ones);
+  CHECK(by(y.unsqueeze(0).sum(), y) == ones);
+  CHECK(by((y.reshape({6}) * x).sum(), y) == x.to_vector<double>());
+  const Tensor column = x.reshape({6, 1});
+  CHECK(by((column.sum(1) * x).sum(), column) == x.to_vector<double>());
+  const Tensor r = x.reshape({2, 3});  // of data itself
+  CHECK(by(r.reshape({3, 2}).sum(), r) == ones);
+  const Tensor s = x[2], wide = s.expand({3});
+  CHECK(by(wide.expand({2, 3}).sum(), wide) == std::vector<double>{2, 2, 2});
+  CHECK(by((wide * r).sum(), wide) == std::vector<double>{5, 7, 9});
+  const Tensor one = (x.sum() * 2.0).reshape({1});
+  CHECK(by((one * x).sum(), one) == std::vector<double>{21});
+  CHECK(by((one.reshape({1, 1}) * r).sum(), one) == std::vector<double>{21});
+  const Tensor minus = -x;
+  CHECK(by((-minus).sum(), minus) == std::vector<double>(6, -1.0));
+  CHECK(by((x + minus).sum(), minus) == ones);
+  CHECK(by((x - minus).sum(), minus) == std::vector<double>(6, -1.0));
+}

@@ -1,5 +1,6 @@
 #include <limits>
 
+#include "rewrite/rewrite.hpp"
 #include "test_tensor_helpers.hpp"
 #include "uop/graph.hpp"
 
@@ -115,7 +116,7 @@ TEST_CASE("tensor: numbers become plain constants, broadcast once") {
   CHECK(is_const(uop(s * 0.25)->src(1), 0.25));
   CHECK(toposort(uop(x + x)).size() == 2);
   CHECK(uop(x.reshape({3})) == uop(x));
-  CHECK(uop(x.reshape({1, 3}).reshape({3, 1}).reshape({3})) == uop(x));
+  CHECK(simplify(uop(x.reshape({1, 3}).reshape({3, 1}).reshape({3}))) == uop(x));
   CHECK(uop(x.astype(DType::kFloat64)) == uop(x));
   CHECK(uop(x.expand({3})) == uop(x));
   CHECK(uop(x.slice(0, 0)) == uop(x));
@@ -126,7 +127,7 @@ TEST_CASE("tensor: numbers become plain constants, broadcast once") {
   CHECK(uop(x.pad({{0, 0}})) == uop(x));
   CHECK(uop(x > 1.0) == uop(1.0 < x));
   CHECK(uop(x >= s) == uop(s <= x));
-  CHECK(uop(x.reshape({3, 1}).sum(1)) == uop(x));
+  CHECK(simplify(uop(x.reshape({3, 1}).sum(1))) == uop(x));
 }
 
 TEST_CASE("tensor: nodes carry the user's line") {
