@@ -504,5 +504,10 @@ TEST_CASE("lift: the price of compiling the loop counts, by its nodes" * needs_p
   const tp::State s =
       springs.evolve({Tensor::linspace(0.0, 1.0, 100), Tensor::zeros({100})}, {.dt = 0.01, .steps = 200});
   s.q.realize();
-  CHECK(tp::explain(s.q).text.find("chose    normal-mode jump") != std::string::npos);
+  const std::string json = tp::explain(s.q).json();
+  CHECK(json.find("normal-mode jump") != std::string::npos);
+  const std::string key = "\"loop_seconds\": ";
+  const std::size_t at = json.find(key);
+  REQUIRE(at != std::string::npos);
+  CHECK(std::stod(json.substr(at + key.size())) > 0.1);  // predicted: ten times what one kernel takes
 }
