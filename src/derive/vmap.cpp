@@ -326,7 +326,9 @@ class Batch {
     std::vector<UOp> src{close_lambda(terms, params, captured), dt, UOp::share(view.steps()), values[0],
                          values[1]};
     src.insert(src.end(), captured.begin(), captured.end());
-    const UOp all = make(Op::EVOLVE, std::span<const UOp>(src), n->arg());
+    EvolveRecord record = view.record();
+    if (record.batch_axes > 0) ++record.batch_axes;  // the examples are an axis of members, too
+    const UOp all = make(Op::EVOLVE, std::span<const UOp>(src), record.encode());
     return {get(all, 0), get(all, 1)};
   }
 

@@ -338,6 +338,18 @@ TEST_CASE("a scan tells of the evolutions in its steps, and of what their jumps 
   CHECK(contains(text, "error    q <= "));
 }
 
+TEST_CASE("an ensemble is told of, with all its members") {
+  const tp::System ensemble(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum({1}) + 0.5 * (q * q).sum({1}); },
+      {.batch_axes = 1});
+  const auto move = [&](const Tensor& q) {
+    return ensemble.evolve({q, tp::zeros_like(q)}, {.dt = 0.01, .steps = 10}).q;
+  };
+  CHECK(contains(tp::explain(move(Tensor::ones({3, 2}))).text, "proved   3 members of an ensemble"));
+  CHECK(contains(tp::explain(tp::vmap(move)(Tensor::ones({4, 3, 2}))).text,
+                 "proved   12 members of an ensemble"));
+}
+
 TEST_CASE("explain of nothing") {
   std::string said;
   const unsigned line = __LINE__ + 2;
