@@ -734,7 +734,6 @@ void NormalModes::Impl::report(Jump& jump) const {
         transforms, (static_cast<double>(c.size()) * 0x1p-103 + c.residual + c.orthogonality) * c.mass_ratio);
   }
   r.error_bound = 0x1p-53 + phase + transforms;
-  r.loop_error_estimate = 0x1p-53 * std::sqrt(count);
 }
 
 ModeBound NormalModes::Impl::bound(const Jump& jump, long j, const ModeAngle& angle) const {

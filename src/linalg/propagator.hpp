@@ -66,7 +66,6 @@ struct JumpReport {
   // d(lambda) from the residual, over all modes; the double-double rounding of theta and of the transforms, times the
   // ratio of masses. What holds for a given state is the StateError that apply returns.
   double error_bound = 0.0;
-  double loop_error_estimate = 0.0;  // 2^-53 sqrt(N): the random walk of a double loop's rounding
 };
 
 // How far a computed state may be from the exactly evaluated map, in the Euclidean norm: of q relative to |q|, of p

@@ -141,7 +141,6 @@ std::string check_rounding(const PropagateView& view, Prepared& p, const JumpTas
   bool known = h <= 2 * p.checked_h;
   for (std::size_t i = 0; i < sizes.size(); ++i) known = known && sizes[i] >= p.checked_sizes[i] / 2;
   if (known) return {};
-  p.step_error_at.clear();
   // One step of the loop, a LAMBDA over [steps, state..., captured...].
   const auto is_state = [&](std::int64_t i) { return i > 0 && static_cast<std::size_t>(i) <= view.n_state; };
   const std::vector<double> error = rounding_of(view.loop(), is_state, [&](std::int64_t i, const Node* n) {
@@ -167,6 +166,7 @@ std::string check_rounding(const PropagateView& view, Prepared& p, const JumpTas
   }
   for (std::size_t i = 0; i < sizes.size(); ++i) p.checked_sizes[i] = std::min(p.checked_sizes[i], sizes[i]);
   p.step_error = error;
+  p.step_error_at.clear();
   for (std::size_t i = 0; i < sizes.size(); ++i)  // a part at rest is soon as large as a step makes it
     p.step_error_at.push_back(sizes[i] > 0 ? sizes[i] : size[i]);
   p.checked_h = std::max(p.checked_h, h);

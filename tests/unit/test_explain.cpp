@@ -361,3 +361,19 @@ TEST_CASE("explain of nothing") {
   CHECK(contains(said, "[explain] the tensor is empty"));
   CHECK((contains(said, here(line)) || contains(said, here(line + 1))));
 }
+
+TEST_CASE("a state that is refused between two that are not leaves the report of the third whole" *
+          tp::testing::needs_passes()) {
+  const tp::System system([](const Tensor& q, const Tensor& p) {
+    const Tensor x = (q + 1e10) - 1e10;  // rounds a small q on purpose
+    return 0.5 * (p * p).sum() + 0.1234 * (x * x).sum();
+  });
+  const auto report = [&](double q) {
+    const tp::State z = system.evolve({Tensor::from({q}), Tensor::from({q})}, {.dt = 0.01, .steps = 100'000});
+    z.q.realize();
+    return tp::explain(z.q).text;
+  };
+  CHECK(contains(report(1e6), "the loop's own rounding: q ~"));
+  CHECK(contains(report(1e-6), "its rounding may be meant"));
+  CHECK(contains(report(1e6), "the loop's own rounding: q ~"));
+}
