@@ -41,13 +41,18 @@ TP_INLINE Vec mul_error(Vec a, Vec b, Vec p) {
   for (int i = 0; i < 8; ++i) a.v[i] = __builtin_fma(a.v[i], b.v[i], -p.v[i]);
   return a;
 }
+TP_INLINE Vec mul_add(Vec a, Vec b, Vec c) {
+  for (int i = 0; i < 8; ++i) a.v[i] = __builtin_fma(a.v[i], b.v[i], c.v[i]);
+  return a;
+}
+constexpr int kTileRows = 1, kTileVecs = 1;
 
 #include "linalg/dd_kernels.inl"
 
 #undef TP_TARGET
 #undef TP_INLINE
 
-constexpr DDKernels kKernels{"portable", matvec, matvec_transposed, split, accumulate};
+constexpr DDKernels kKernels{"portable", matvec, matvec_transposed, product, accumulate};
 
 }  // namespace portable
 
@@ -75,13 +80,17 @@ TP_INLINE Vec mul(const Vec& x, const Vec& y) { return {_mm256_mul_pd(x.a, y.a),
 TP_INLINE Vec mul_error(const Vec& x, const Vec& y, const Vec& p) {
   return {_mm256_fmsub_pd(x.a, y.a, p.a), _mm256_fmsub_pd(x.b, y.b, p.b)};
 }
+TP_INLINE Vec mul_add(const Vec& x, const Vec& y, const Vec& z) {
+  return {_mm256_fmadd_pd(x.a, y.a, z.a), _mm256_fmadd_pd(x.b, y.b, z.b)};
+}
+constexpr int kTileRows = 2, kTileVecs = 1;
 
 #include "linalg/dd_kernels.inl"
 
 #undef TP_TARGET
 #undef TP_INLINE
 
-constexpr DDKernels kKernels{"avx2", matvec, matvec_transposed, split, accumulate};
+constexpr DDKernels kKernels{"avx2", matvec, matvec_transposed, product, accumulate};
 
 }  // namespace avx2
 
@@ -102,13 +111,15 @@ TP_INLINE Vec add(const Vec& x, const Vec& y) { return {_mm512_add_pd(x.a, y.a)}
 TP_INLINE Vec sub(const Vec& x, const Vec& y) { return {_mm512_sub_pd(x.a, y.a)}; }
 TP_INLINE Vec mul(const Vec& x, const Vec& y) { return {_mm512_mul_pd(x.a, y.a)}; }
 TP_INLINE Vec mul_error(const Vec& x, const Vec& y, const Vec& p) { return {_mm512_fmsub_pd(x.a, y.a, p.a)}; }
+TP_INLINE Vec mul_add(const Vec& x, const Vec& y, const Vec& z) { return {_mm512_fmadd_pd(x.a, y.a, z.a)}; }
+constexpr int kTileRows = 4, kTileVecs = 2;
 
 #include "linalg/dd_kernels.inl"
 
 #undef TP_TARGET
 #undef TP_INLINE
 
-constexpr DDKernels kKernels{"avx512", matvec, matvec_transposed, split, accumulate};
+constexpr DDKernels kKernels{"avx512", matvec, matvec_transposed, product, accumulate};
 
 }  // namespace avx512
 

@@ -1,7 +1,7 @@
 // The hot loops of double-double linear algebra, one copy per instruction set, chosen at run time.
 //
-// Every variant returns the same bits: each works on the same eight lanes in the same order, and uses fma
-// only where its result is exact (the error of a product).
+// Every variant returns the same bits: each does the same operations on an element, in the same order, and
+// fma is one of them by name (portable: the C library's, slow where the machine has none).
 #pragma once
 
 #include <vector>
@@ -9,6 +9,9 @@
 namespace tinyphys {
 
 constexpr long kDDLanes = 8;
+constexpr long kDDProductRows = 4, kDDProductCols = 16;
+// 1 of a sum whose terms stay below 1: all of its values lie in [2, 4], with one unit.
+constexpr double kDDProductMagic = 3.0;
 
 struct DDKernels {
   const char* name;
@@ -21,10 +24,13 @@ struct DDKernels {
   void (*matvec_transposed)(const double* hi, const double* lo, long ld, long rows, long col_begin,
                             long col_end, const double* xh, const double* xl, long x_stride, int nvec,
                             double* yh, double* yl, long y_stride);
-  // slice = h rounded to a multiple of unit, magic = 1.5 2^52 unit; (h, l) becomes the renormalised rest.
-  void (*split)(long n, double* h, double* l, double magic, double* slice);
-  // (ch, cl) += p, elementwise, two_sum on the high part.
-  void (*accumulate)(long n, const double* p, double* ch, double* cl);
+  // A tile of a product: sum + rest = A B with A of kDDProductRows rows and B of kDDProductCols columns, both packed
+  // for each of the k terms: high words, then low words. Rows of A and columns of B have norms <= 1 in the k terms.
+  // sum is a multiple of 2^-51; sum + rest is off by some 2^-104 sqrt(k) of the norms.
+  void (*product)(long k, const double* a, const double* b, double* sum, double* rest);
+  // (ch, cl) += row col[i] (ph, pl), elementwise, two_sum on the high part; factors are powers of two.
+  void (*accumulate)(long n, double row, const double* col, const double* ph, const double* pl, double* ch,
+                     double* cl);
 };
 
 // The best variant for this machine.

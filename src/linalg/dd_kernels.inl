@@ -138,40 +138,77 @@ TP_TARGET static void matvec_transposed(const double* hi, const double* lo, long
   }
 }
 
-TP_TARGET static void split(long n, double* h, double* l, double magic, double* slice) {
-  const Vec m = broadcast(magic);
-  long i = 0;
-  for (; i + 8 <= n; i += 8) {
-    const Vec x = load(h + i), y = load(l + i);
-    const Vec part = sub(add(x, m), m);
-    const Vec rest = sub(x, part);
-    const Vec s = add(rest, y);
-    const Vec b = sub(s, rest);
-    store(slice + i, part);
-    store(h + i, s);
-    store(l + i, add(sub(rest, sub(s, b)), sub(y, b)));
-  }
-  for (; i < n; ++i) {
-    const double part = (h[i] + magic) - magic;
-    const double rest = h[i] - part;
-    const double s = rest + l[i], b = s - rest;
-    slice[i] = part;
-    l[i] = (rest - (s - b)) + (l[i] - b);
-    h[i] = s;
+// A part of the tile at a time, of kTileRows rows and kTileVecs vectors: what the registers hold.
+TP_TARGET static void product(long k, const double* a, const double* b, double* sum, double* rest) {
+  for (long row = 0; row < kDDProductRows; row += kTileRows) {
+    for (long col = 0; col < kDDProductCols; col += 8 * kTileVecs) {
+      Vec s[kTileRows][kTileVecs], l[kTileRows][kTileVecs];
+      for (int r = 0; r < kTileRows; ++r) {
+        for (int v = 0; v < kTileVecs; ++v) {
+          s[r][v] = broadcast(kDDProductMagic);
+          l[r][v] = zero();
+        }
+      }
+      for (long i = 0; i < k; ++i) {
+        const double* x = a + 2 * kDDProductRows * i + row;
+        const double* y = b + 2 * kDDProductCols * i + col;
+        Vec yh[kTileVecs], yl[kTileVecs];
+#pragma GCC unroll 8
+        for (int v = 0; v < kTileVecs; ++v) {
+          yh[v] = load(y + 8 * v);
+          yl[v] = load(y + kDDProductCols + 8 * v);
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < kTileRows; ++r) {
+          const Vec xh = broadcast(x[r]), xl = broadcast(x[kDDProductRows + r]);
+#pragma GCC unroll 8
+          for (int v = 0; v < kTileVecs; ++v) {
+            // The sum takes the product to a fixed unit; what it leaves is exact but for 2^-106.
+            const Vec t = mul_add(xh, yh[v], s[r][v]);
+            const Vec left = mul_error(xh, yh[v], sub(t, s[r][v]));
+            l[r][v] = add(l[r][v], mul_add(xl, yh[v], mul_add(xh, yl[v], left)));
+            s[r][v] = t;
+          }
+        }
+        // The rest gives its whole units to the sum: the smaller it is, the less its own rounding.
+        if (i % 8 == 7) {
+#pragma GCC unroll 8
+          for (int r = 0; r < kTileRows; ++r) {
+#pragma GCC unroll 8
+            for (int v = 0; v < kTileVecs; ++v) {
+              const Vec t = add(s[r][v], l[r][v]);
+              l[r][v] = sub(l[r][v], sub(t, s[r][v]));
+              s[r][v] = t;
+            }
+          }
+        }
+      }
+      for (int r = 0; r < kTileRows; ++r) {
+        for (int v = 0; v < kTileVecs; ++v) {
+          const long at = (row + r) * kDDProductCols + col + 8 * v;
+          store(sum + at, sub(s[r][v], broadcast(kDDProductMagic)));
+          store(rest + at, l[r][v]);
+        }
+      }
+    }
   }
 }
 
-TP_TARGET static void accumulate(long n, const double* p, double* ch, double* cl) {
+TP_TARGET static void accumulate(long n, double row, const double* col, const double* ph, const double* pl,
+                                 double* ch, double* cl) {
   long i = 0;
   for (; i + 8 <= n; i += 8) {
-    const Vec a = load(ch + i), x = load(p + i);
+    const Vec f = mul(broadcast(row), load(col + i));
+    const Vec a = load(ch + i), x = mul(f, load(ph + i));
     const Vec s = add(a, x), b = sub(s, a);
-    store(cl + i, add(load(cl + i), add(sub(a, sub(s, b)), sub(x, b))));
+    const Vec e = add(sub(a, sub(s, b)), sub(x, b));
+    store(cl + i, add(load(cl + i), add(e, mul(f, load(pl + i)))));
     store(ch + i, s);
   }
   for (; i < n; ++i) {
-    const double s = ch[i] + p[i], b = s - ch[i];
-    cl[i] = cl[i] + ((ch[i] - (s - b)) + (p[i] - b));
+    const double f = row * col[i], x = f * ph[i], s = ch[i] + x, b = s - ch[i];
+    const double e = (ch[i] - (s - b)) + (x - b);
+    cl[i] = cl[i] + (e + f * pl[i]);
     ch[i] = s;
   }
 }

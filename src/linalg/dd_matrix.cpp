@@ -2,10 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <memory>
 #include <numeric>
-#include <type_traits>
 #include <utility>
 
 #include "linalg/dd_kernels.hpp"
@@ -14,39 +12,16 @@ namespace tinyphys {
 
 namespace {
 
-constexpr long kPanelRows = 128;    // of C, one task each
-constexpr long kBlockCols = 1024;   // of C, bounds the memory for the slices of B
+constexpr long kPanelRows = 64;     // of C, one task each
+constexpr long kBlockCols = 1024;   // of C, bounds the memory for the packed columns of B
+constexpr long kTerms = 64;         // summed in a fixed unit, then in double-double
 constexpr long kVectorBlock = 128;  // rows (columns) of a matvec, one task each
-constexpr int kMaxSlices = 6;
 
 // Uninitialised on purpose: every element is written before it is read.
-template <class T> using ScratchOf = std::unique_ptr<T[]>;
-template <class T> ScratchOf<T> scratch_of(long count) {
-  return ScratchOf<T>(new T[static_cast<std::size_t>(std::max(count, 1L))]);
-}
-using Scratch = ScratchOf<double>;
-Scratch scratch(long count) { return scratch_of<double>(count); }
+using Scratch = std::unique_ptr<double[]>;
+Scratch scratch(long count) { return Scratch(new double[static_cast<std::size_t>(std::max(count, 1L))]); }
 
-struct SliceRule {
-  int beta = 0;         // bits in a slice
-  int count = 0;        // slices of each factor
-  long group = 1;       // slice products of one level that may be summed exactly in double
-  bool single = false;  // the last level in float32, which holds the slices exactly
-};
-
-// Signed slices hold |integer| <= 2^(beta - 1), so k products sum exactly while k 2^(2 beta - 2) <= 2^53.
-SliceRule slice_rule(long k, ProductAccuracy accuracy) {
-  const int bits = accuracy == ProductAccuracy::kCoarse ? 62 : 103;
-  int log_k = 0;
-  while ((1L << log_k) < k) ++log_k;
-  SliceRule rule;
-  rule.beta = (55 - log_k) / 2;
-  rule.count = 1;
-  while (rule.count * rule.beta - 1 < bits && rule.count < kMaxSlices) ++rule.count;
-  rule.group = std::max(1L, (1L << (55 - 2 * rule.beta)) / k);
-  rule.single = accuracy != ProductAccuracy::kFull && rule.beta <= std::numeric_limits<float>::digits;
-  return rule;
-}
+std::size_t u(long i) { return static_cast<std::size_t>(i); }
 
 // Exact powers of two that may leave the normal range are applied in two steps.
 double scaled(double x, int e) {
@@ -54,84 +29,77 @@ double scaled(double x, int e) {
   return std::ldexp(x, e);
 }
 
-struct SlicedBlock {
-  long rows = 0, cols = 0;
-  bool by_row = true;  // scaled by row, else by column
-  int count = 0;       // slices that are not all zero
-  std::vector<int> exponent;
-  Scratch data;
-  ScratchOf<float> single;  // the same, where the rule asks for it
-  template <class T> const T* slice(int s) const {
-    if constexpr (std::is_same_v<T, float>)
-      return single.get() + s * rows * cols;
-    else
-      return data.get() + s * rows * cols;
-  }
-};
-
-int exponent_of(double max) {
+// e with norm <= 2^e of values x up to `max`.
+int exponent_of_norm(double max, double square, int scale) {
   if (!(max > 0.0) || !std::isfinite(max)) return 0;
   int e;
-  (void)std::frexp(max, &e);
-  return std::max(e, -1000);
+  (void)std::frexp(std::sqrt(square), &e);
+  return e + scale;
 }
 
-SlicedBlock slice_block(const DDView& m, bool by_row, const SliceRule& rule, const ParallelFor& parallel) {
-  SlicedBlock block;
-  block.rows = m.rows;
-  block.cols = m.cols;
-  block.by_row = by_row;
-  block.exponent.assign(static_cast<std::size_t>(by_row ? m.rows : m.cols), 0);
-  std::vector<double> factor;
-  if (!by_row) {
-    std::vector<double> max(static_cast<std::size_t>(m.cols), 0.0);
-    for (long i = 0; i < m.rows; ++i) {
-      const double* row = m.hi + i * m.ld;
-      for (long j = 0; j < m.cols; ++j)
-        max[static_cast<std::size_t>(j)] = std::max(max[static_cast<std::size_t>(j)], std::fabs(row[j]));
-    }
-    factor.resize(max.size());
-    for (std::size_t j = 0; j < max.size(); ++j) {
-      block.exponent[j] = exponent_of(max[j]);
-      factor[j] = std::ldexp(1.0, -block.exponent[j]);
-    }
-  }
-  const long size = m.rows * m.cols;
-  block.data = scratch(rule.count * size);
-  if (rule.single) block.single = scratch_of<float>(rule.count * size);
-  constexpr long kChunk = 64;
-  const long chunks = (m.rows + kChunk - 1) / kChunk;
-  std::vector<int> used(static_cast<std::size_t>(chunks), 0);
-  run_blocks(parallel, chunks, [&](long chunk) {
-    const long first = chunk * kChunk, last = std::min(m.rows, first + kChunk);
-    const Scratch h = scratch(m.cols), l = scratch(m.cols);
-    for (long i = first; i < last; ++i) {
-      const double* row_hi = m.hi + i * m.ld;
-      const double* row_lo = m.lo ? m.lo + i * m.ld : nullptr;
-      double row_factor = 1.0;
-      if (by_row) {
-        double max = 0.0;
-        for (long j = 0; j < m.cols; ++j) max = std::max(max, std::fabs(row_hi[j]));
-        block.exponent[static_cast<std::size_t>(i)] = exponent_of(max);
-        row_factor = std::ldexp(1.0, -block.exponent[static_cast<std::size_t>(i)]);
+// Lines (rows of A, columns of B) packed for the product kernel in strips of `width`, for kTerms of their terms at a
+// time, each line scaled to a norm <= 1 there.
+struct Packed {
+  long lines, terms, width;
+  Scratch data;
+  std::vector<int> exponent;   // of a line
+  std::vector<double> factor;  // [block of terms][line], relative to 2^exponent of the line
+  long strips() const { return (lines + width - 1) / width; }
+  // The strip's terms from `first` on.
+  const double* strip(long s, long first) const { return data.get() + 2 * width * (s * terms + first); }
+};
+
+// `along`: a line is a row of m, else a column.
+Packed pack(const DDView& m, bool along, long width, const ParallelFor& parallel) {
+  Packed p{along ? m.rows : m.cols, along ? m.cols : m.rows, width, {}, {}, {}};
+  const long blocks = (p.terms + kTerms - 1) / kTerms, strips = p.strips();
+  p.data = scratch(2 * width * strips * p.terms);
+  p.exponent.assign(u(strips * width), 0);
+  p.factor.assign(u(blocks * strips * width), 0.0);
+  std::vector<int> exponents(u(blocks * strips * width), 0);
+  run_blocks(parallel, strips, [&](long s) {
+    const long first = s * width, count = std::min(width, p.lines - first);
+    const auto one = [&](long block) {
+      const long begin = block * kTerms, end = std::min(p.terms, begin + kTerms);
+      double* out = p.data.get() + 2 * width * (s * p.terms + begin);
+      const long line = along ? m.ld : 1, term = along ? 1 : m.ld;
+      for (long k = begin; k < end; ++k) {
+        double* to = out + 2 * width * (k - begin);
+        const long at = first * line + k * term;
+        for (long i = 0; i < width; ++i) {
+          to[i] = i < count ? m.hi[at + i * line] : 0.0;
+          to[width + i] = i < count && m.lo != nullptr ? m.lo[at + i * line] : 0.0;
+        }
       }
-      for (long j = 0; j < m.cols; ++j) {
-        const double f = by_row ? row_factor : factor[static_cast<std::size_t>(j)];
-        h[static_cast<std::size_t>(j)] = row_hi[j] * f;
-        l[static_cast<std::size_t>(j)] = row_lo ? row_lo[j] * f : 0.0;
+      for (long i = 0; i < count; ++i) {
+        double max = 0.0, square = 0.0;
+        for (long k = 0; k < end - begin; ++k) max = std::max(max, std::fabs(out[2 * width * k + i]));
+        int scale = 0;
+        if (std::isfinite(max)) (void)std::frexp(max, &scale);
+        for (long k = 0; k < end - begin; ++k) {
+          const double x = scaled(out[2 * width * k + i], -scale);
+          square += x * x;
+        }
+        const int e = exponent_of_norm(max, square, scale);
+        exponents[u((block * strips + s) * width + i)] = e;
+        for (long k = 0; k < end - begin; ++k) {
+          for (double* x : {out + 2 * width * k + i, out + 2 * width * k + width + i}) *x = scaled(*x, -e);
+        }
       }
-      for (int s = 0; s < rule.count; ++s) {
-        double* out = block.data.get() + s * size + i * m.cols;
-        // Slice s holds multiples of 2^(1 - (s + 1) beta).
-        dd_kernels().split(m.cols, h.get(), l.get(), std::ldexp(1.5, 53 - (s + 1) * rule.beta), out);
-        if (rule.single) std::copy_n(out, m.cols, block.single.get() + s * size + i * m.cols);
-        int& u = used[static_cast<std::size_t>(chunk)];
-        if (s >= u && std::any_of(out, out + m.cols, [](double x) { return x != 0.0; })) u = s + 1;
+    };
+    for (long block = 0; block < blocks; ++block) one(block);
+    for (long i = first; i < first + count; ++i) {
+      int top = exponents[u(i)];
+      for (long block = 1; block < blocks; ++block)
+        top = std::max(top, exponents[u(block * strips * width + i)]);
+      p.exponent[u(i)] = top;
+      for (long block = 0; block < blocks; ++block) {
+        const std::size_t at = u(block * strips * width + i);
+        p.factor[at] = std::ldexp(1.0, exponents[at] - top);
       }
     }
   });
-  for (const int u : used) block.count = std::max(block.count, u);
-  return block;
+  return p;
 }
 
 // Pads each vector with zeros to whole lanes, hi and lo apart.
@@ -168,13 +136,11 @@ DDMatrix::DDMatrix(long row_count, long col_count)
       hi(static_cast<std::size_t>(row_count * col_count), 0.0),
       lo(hi.size(), 0.0) {}
 
-DDMatrix multiply(const DDView& a, bool trans_a, const DDView& b, bool trans_b, ProductAccuracy accuracy,
-                  bool symmetric_result, const ParallelFor& parallel) {
+DDMatrix multiply(const DDView& a, bool trans_a, const DDView& b, bool trans_b, bool symmetric_result,
+                  const ParallelFor& parallel) {
   const long m = trans_a ? a.cols : a.rows, k = trans_a ? a.rows : a.cols, n = trans_b ? b.rows : b.cols;
   DDMatrix c(m, n);
   if (m == 0 || n == 0 || k == 0) return c;
-  use_single_thread_blas();
-  const SliceRule rule = slice_rule(k, accuracy);
   for (long col = 0; col < n; col += kBlockCols) {
     const long width = std::min(kBlockCols, n - col);
     DDView part = b;
@@ -182,62 +148,44 @@ DDMatrix multiply(const DDView& a, bool trans_a, const DDView& b, bool trans_b, 
     part.hi += offset;
     if (part.lo != nullptr) part.lo += offset;
     (trans_b ? part.rows : part.cols) = width;
-    const SlicedBlock right = slice_block(part, trans_b, rule, parallel);
+    const Packed right = pack(part, trans_b, kDDProductCols, parallel);
     run_blocks(parallel, (m + kPanelRows - 1) / kPanelRows, [&](long panel) {
       const long row = panel * kPanelRows, height = std::min(kPanelRows, m - row);
-      const long skip = symmetric_result ? std::max(0L, row - col) : 0;
-      if (skip >= width) return;
+      if (symmetric_result && col + width <= row) return;
       DDView rows = a;
       const long shift = trans_a ? row : row * a.ld;
       rows.hi += shift;
       if (rows.lo != nullptr) rows.lo += shift;
       (trans_a ? rows.cols : rows.rows) = height;
-      const SlicedBlock left = slice_block(rows, !trans_a, rule, {});
-      const long active = width - skip;
-      const Scratch tile = scratch(height * active);
-      const auto add_tile = [&] {
-        for (long r = 0; r < height; ++r) {
-          const auto at = static_cast<std::size_t>((row + r) * n + col + skip);
-          dd_kernels().accumulate(active, tile.get() + r * active, c.hi.data() + at, c.lo.data() + at);
-        }
-      };
-      // The products of one level i + j into `to`, which is then used up; at most `group` of them at once.
-      const auto add_level = [&](int level, long group, auto* to, const auto& use_up) {
-        using T = std::remove_pointer_t<decltype(to)>;
-        long pending = 0;
-        for (int i = 0; i <= level; ++i) {
-          const int j = level - i;
-          if (i < left.count && j < right.count) {
-            gemm(height, active, k, left.slice<T>(i), left.cols, trans_a,
-                 right.slice<T>(j) + (trans_b ? skip * right.cols : skip), right.cols, trans_b, to, active,
-                 pending > 0);
-            ++pending;
-          }
-          if (pending > 0 && (pending == group || i == level)) {
-            use_up();
-            pending = 0;
+      const Packed left = pack(rows, !trans_a, kDDProductRows, {});
+      const long left_lines = left.strips() * left.width, right_lines = right.strips() * right.width;
+      // Strips that lie below the diagonal in all of this panel are left out.
+      const long first = symmetric_result ? std::max(0L, row - col) / kDDProductCols : 0;
+      double sum[kDDProductRows * kDDProductCols], rest[kDDProductRows * kDDProductCols];
+      for (long k0 = 0, block = 0; k0 < k; k0 += kTerms, ++block) {
+        for (long t = first; t < right.strips(); ++t) {
+          const long c0 = t * kDDProductCols, cols = std::min(kDDProductCols, width - c0);
+          for (long s = 0; s < left.strips(); ++s) {
+            dd_kernels().product(std::min(kTerms, k - k0), left.strip(s, k0), right.strip(t, k0), sum, rest);
+            for (long r = 0; r < std::min(kDDProductRows, height - s * kDDProductRows); ++r) {
+              const long line = s * kDDProductRows + r;
+              const auto at = u((row + line) * n + col + c0);
+              dd_kernels().accumulate(cols, left.factor[u(block * left_lines + line)],
+                                      right.factor.data() + block * right_lines + c0,
+                                      sum + r * kDDProductCols, rest + r * kDDProductCols, c.hi.data() + at,
+                                      c.lo.data() + at);
+            }
           }
         }
-      };
-      // From the smallest products to the largest.
-      int level = rule.count - 1;
-      if (rule.single) {
-        const ScratchOf<float> small = scratch_of<float>(height * active);
-        add_level(level--, rule.count, small.get(), [&] {
-          std::copy_n(small.get(), height * active, tile.get());
-          add_tile();
-        });
       }
-      for (; level >= 0; --level) add_level(level, rule.group, tile.get(), add_tile);
       for (long r = 0; r < height; ++r) {
-        const int e_row = left.exponent[static_cast<std::size_t>(r)];
-        for (long j = skip; j < width; ++j) {
-          const auto at = static_cast<std::size_t>((row + r) * n + col + j);
-          const int e = e_row + right.exponent[static_cast<std::size_t>(j)];
+        for (long j = first * kDDProductCols; j < width; ++j) {
+          const auto at = u((row + r) * n + col + j);
+          const int e = left.exponent[u(r)] + right.exponent[u(j)];
           const double s = c.hi[at] + c.lo[at];
-          const double rest = c.lo[at] - (s - c.hi[at]);
+          const double tail = c.lo[at] - (s - c.hi[at]);
           c.hi[at] = e == 0 ? s : scaled(s, e);
-          c.lo[at] = !std::isfinite(c.hi[at]) ? 0.0 : e == 0 ? rest : scaled(rest, e);
+          c.lo[at] = !std::isfinite(c.hi[at]) ? 0.0 : e == 0 ? tail : scaled(tail, e);
         }
       }
     });
@@ -291,7 +239,6 @@ DDCholesky cholesky_pivoted(const DDMatrix& a, const ParallelFor& parallel) {
   result.pivot.resize(static_cast<std::size_t>(n));
   std::iota(result.pivot.begin(), result.pivot.end(), 0L);
   auto& pivot = result.pivot;
-  const auto u = [](long i) { return static_cast<std::size_t>(i); };
   // Powers of two bring the diagonal to [1/2, 2), so that the rank decision does not depend on the units of a
   // row.
   std::vector<int> scale(u(n), 0);

@@ -1,10 +1,11 @@
-// Dense matrices in double-double, built on exact products of slices in dgemm.
+// Dense matrices in double-double.
 //
-// Product: Ozaki, Ogita, Oishi & Rump (2012). Both factors are scaled to unit rows (columns) and cut into
-// slices of beta bits, 2 beta + log2 k <= 55, so that every slice product is exact in double; slice products
-// are summed in double-double. The error is a multiple of 2^-104 (kFull) of k max|row of A| max|column of B|.
+// Product: rows of A and columns of B are scaled to a norm <= 1, so that a sum of some terms stays in one binade of
+// 3 + sum: fma takes each product to its unit, and what that leaves is known exactly (fma again) and summed apart, with
+// the cross terms of the low words. Sums of kTerms are then added in double-double. The error is some 2^-104 of
+// |row of A| |column of B|.
 //
-// Every result has the same bits for any number of threads, and for any instruction set but where ProductAccuracy says so.
+// Every result has the same bits for any number of threads, and for any instruction set.
 #pragma once
 
 #include <string>
@@ -44,15 +45,9 @@ struct DDMatrix {
   std::size_t index(long i, long j) const { return static_cast<std::size_t>(i * cols + j); }
 };
 
-// Relative to |A||B| row by column: about 2^-62 (6 slice products) and 2^-104 (15). kCoarse and kProbed take their smallest
-// slice products in float32, which is as good but for bad luck in the rounding, and depends on the BLAS: where the result is
-// tested.
-enum class ProductAccuracy { kCoarse, kProbed, kFull };
-
 // op(A) op(B); op is the transpose where the flag is set. With symmetric_result the caller promises that the
 // product is symmetric: only the upper triangle is computed, and mirrored.
-DDMatrix multiply(const DDView& a, bool trans_a, const DDView& b, bool trans_b,
-                  ProductAccuracy accuracy = ProductAccuracy::kFull, bool symmetric_result = false,
+DDMatrix multiply(const DDView& a, bool trans_a, const DDView& b, bool trans_b, bool symmetric_result = false,
                   const ParallelFor& parallel = {});
 
 // y_v = A x_v for nvec vectors, each contiguous (x: nvec * cols, y: nvec * rows). Vectors are taken two at a

@@ -9,9 +9,6 @@ extern "C" {
 void dgemm_(const char* transa, const char* transb, const int* m, const int* n, const int* k,
             const double* alpha, const double* a, const int* lda, const double* b, const int* ldb,
             const double* beta, double* c, const int* ldc);
-void sgemm_(const char* transa, const char* transb, const int* m, const int* n, const int* k,
-            const float* alpha, const float* a, const int* lda, const float* b, const int* ldb,
-            const float* beta, float* c, const int* ldc);
 void dsyevd_(const char* jobz, const char* uplo, const int* n, double* a, const int* lda, double* w,
              double* work, const int* lwork, int* iwork, const int* liwork, int* info);
 // OpenBLAS only; other BLAS libraries leave it null.
@@ -23,29 +20,6 @@ namespace tinyphys {
 namespace {
 
 constexpr long kPanelRows = 256;
-
-template <class T, class Library>
-void by_panels(Library library, long m, long n, long k, const T* a, long lda, bool trans_a, const T* b,
-               long ldb, bool trans_b, T* c, long ldc, bool accumulate, const ParallelFor& parallel) {
-  if (m <= 0 || n <= 0) return;
-  if (k <= 0) {
-    if (accumulate) return;
-    for (long i = 0; i < m; ++i) std::fill_n(c + i * ldc, n, T(0));
-    return;
-  }
-  use_single_thread_blas();
-  run_blocks(parallel, (m + kPanelRows - 1) / kPanelRows, [&](long block) {
-    const long row = block * kPanelRows;
-    // Column-major BLAS sees the transposes: C^T = op(B)^T op(A)^T.
-    const int rows = static_cast<int>(std::min(kPanelRows, m - row)), cols = static_cast<int>(n),
-              inner = static_cast<int>(k);
-    const int ia = static_cast<int>(lda), ib = static_cast<int>(ldb), ic = static_cast<int>(ldc);
-    const T one = 1, beta = accumulate ? 1 : 0;
-    const T* panel = trans_a ? a + row : a + row * lda;
-    library(trans_b ? "T" : "N", trans_a ? "T" : "N", &cols, &rows, &inner, &one, b, &ib, panel, &ia, &beta,
-            c + row * ldc, &ic);
-  });
-}
 
 }  // namespace
 
@@ -67,11 +41,24 @@ void use_single_thread_blas() {
 
 void gemm(long m, long n, long k, const double* a, long lda, bool trans_a, const double* b, long ldb,
           bool trans_b, double* c, long ldc, bool accumulate, const ParallelFor& parallel) {
-  by_panels(dgemm_, m, n, k, a, lda, trans_a, b, ldb, trans_b, c, ldc, accumulate, parallel);
-}
-void gemm(long m, long n, long k, const float* a, long lda, bool trans_a, const float* b, long ldb,
-          bool trans_b, float* c, long ldc, bool accumulate, const ParallelFor& parallel) {
-  by_panels(sgemm_, m, n, k, a, lda, trans_a, b, ldb, trans_b, c, ldc, accumulate, parallel);
+  if (m <= 0 || n <= 0) return;
+  if (k <= 0) {
+    if (accumulate) return;
+    for (long i = 0; i < m; ++i) std::fill_n(c + i * ldc, n, 0.0);
+    return;
+  }
+  use_single_thread_blas();
+  run_blocks(parallel, (m + kPanelRows - 1) / kPanelRows, [&](long block) {
+    const long row = block * kPanelRows;
+    // Column-major BLAS sees the transposes: C^T = op(B)^T op(A)^T.
+    const int rows = static_cast<int>(std::min(kPanelRows, m - row)), cols = static_cast<int>(n),
+              inner = static_cast<int>(k);
+    const int ia = static_cast<int>(lda), ib = static_cast<int>(ldb), ic = static_cast<int>(ldc);
+    const double one = 1.0, beta = accumulate ? 1.0 : 0.0;
+    const double* panel = trans_a ? a + row : a + row * lda;
+    dgemm_(trans_b ? "T" : "N", trans_a ? "T" : "N", &cols, &rows, &inner, &one, b, &ib, panel, &ia, &beta,
+           c + row * ldc, &ic);
+  });
 }
 
 std::string symmetric_eigen(long n, double* a, double* w) {

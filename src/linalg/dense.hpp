@@ -24,8 +24,6 @@ void use_single_thread_blas();
 // parallel.
 void gemm(long m, long n, long k, const double* a, long lda, bool trans_a, const double* b, long ldb,
           bool trans_b, double* c, long ldc, bool accumulate = false, const ParallelFor& parallel = {});
-void gemm(long m, long n, long k, const float* a, long lda, bool trans_a, const float* b, long ldb,
-          bool trans_b, float* c, long ldc, bool accumulate = false, const ParallelFor& parallel = {});
 
 // Eigen decomposition of a symmetric n x n matrix (LAPACK dsyevd; the lower row-major triangle is read). On
 // success returns an empty string, ROW j of `a` holds the unit eigenvector of w[j], and w ascends. Otherwise

@@ -11,8 +11,6 @@ namespace tinyphys {
 
 namespace {
 
-// Below this order the exact products cost nothing: no coarse first sweep.
-constexpr long kSmall = 128;
 // A pair whose first-order mixing |x_i^T A x_j| / gap exceeds this is rotated as a block: Newton's remainder
 // is its square.
 constexpr double kMaxMixing = 1e-5;
@@ -34,8 +32,8 @@ class Refiner {
   Refiner(const DDMatrix& matrix, double norm, SymmetricEigen& eigen, const ParallelFor& parallel)
       : a(matrix), n(matrix.rows), scale(norm), out(eigen), pool(parallel) {}
 
-  void sweep(ProductAccuracy accuracy) {
-    form_residual_products(accuracy);
+  void sweep() {
+    form_residual_products();
     for (long j = 0; j < n; ++j) out.values[u(j)] += g[u(j * n + j)];
     find_clusters();
     form_correction();
@@ -77,8 +75,8 @@ class Refiner {
 
  private:
   // r: rows A x_j - lambda_j x_j, rounded to double after the cancellation; g[j][i] = x_i . r_j.
-  void form_residual_products(ProductAccuracy accuracy) {
-    const DDMatrix y = multiply(out.vectors.view(), false, a.view(), false, accuracy, false, pool);
+  void form_residual_products() {
+    const DDMatrix y = multiply(out.vectors.view(), false, a.view(), false, false, pool);
     r.resize(u(n * n));
     g.resize(u(n * n));
     e.resize(u(n * n));
@@ -157,7 +155,7 @@ class Refiner {
     // two agree with g / gap in exact arithmetic.
     for (const Interval& group : near) {
       const DDView x = out.vectors.row_block(group.first, group.count);
-      const DDMatrix gram = multiply(x, false, x, true, ProductAccuracy::kFull, true, pool);
+      const DDMatrix gram = multiply(x, false, x, true, true, pool);
       for (long k = 0; k < group.count; ++k) {
         for (long l = 0; l < group.count; ++l) {
           if (k == l) continue;
@@ -188,8 +186,8 @@ class Refiner {
     // On failure the rows stay as they are: the probe then reports what was reached.
     if (!symmetric_eigen(c.count, block.data(), w.data()).empty()) return;
     const DDView rotation{block.data(), nullptr, c.count, c.count, c.count};
-    const DDMatrix rows = multiply(rotation, false, out.vectors.row_block(c.first, c.count), false,
-                                   ProductAccuracy::kFull, false, pool);
+    const DDMatrix rows =
+        multiply(rotation, false, out.vectors.row_block(c.first, c.count), false, false, pool);
     std::copy(rows.hi.begin(), rows.hi.end(), out.vectors.hi.begin() + c.first * n);
     std::copy(rows.lo.begin(), rows.lo.end(), out.vectors.lo.begin() + c.first * n);
     for (long k = 0; k < c.count; ++k) out.values[u(c.first + k)] = mu + w[u(k)];
@@ -261,10 +259,7 @@ SymmetricEigen symmetric_eigen_dd(const DDMatrix& a, const ParallelFor& parallel
   const double root_n = std::sqrt(static_cast<double>(n));
   double previous = std::numeric_limits<double>::infinity();
   for (int sweep = 0; sweep < max_sweeps; ++sweep) {
-    // The first sweep squares an error of 2^-50: more than 2^-62 would be wasted on it.
-    refiner.sweep(n <= kSmall  ? ProductAccuracy::kFull
-                  : sweep == 0 ? ProductAccuracy::kCoarse
-                               : ProductAccuracy::kProbed);
+    refiner.sweep();
     sort_ascending(eigen);
     refiner.probe();
     // The residual decides over eigenvalues. Gaps just above the near ones leave n / kNearGap of its rounding

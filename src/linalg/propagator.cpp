@@ -485,9 +485,8 @@ std::string NormalModes::Impl::build_component(Component& c, const Rows& k, cons
     }
     factor = cholesky_pivoted(mass, parallel);
     if (!factor.reason.empty()) return "Minv not positive semidefinite: " + factor.reason;
-    const DDMatrix kl =
-        multiply(k_full.view(), false, factor.l.view(), false, ProductAccuracy::kFull, false, parallel);
-    s = multiply(factor.l.view(), true, kl.view(), false, ProductAccuracy::kFull, true, parallel);
+    const DDMatrix kl = multiply(k_full.view(), false, factor.l.view(), false, false, parallel);
+    s = multiply(factor.l.view(), true, kl.view(), false, true, parallel);
     v_l.assign(u(factor.rank), DD(0.0));
     if (has_drift) {
       v_l = solve_lower(factor, drift);
@@ -515,9 +514,9 @@ std::string NormalModes::Impl::build_component(Component& c, const Rows& k, cons
     c.nu.assign(u(rank), DD(0.0));
     if (has_drift) matvec(eigen.vectors.view(), v_l.data(), 1, c.nu.data(), parallel);
     if (c.full_diagonal || !diagonal) {
-      c.basis = c.full_diagonal ? std::move(eigen.vectors)
-                                : multiply(eigen.vectors.view(), false, factor.l.view(), true,
-                                           ProductAccuracy::kFull, false, parallel);
+      c.basis = c.full_diagonal
+                    ? std::move(eigen.vectors)
+                    : multiply(eigen.vectors.view(), false, factor.l.view(), true, false, parallel);
     } else {
       c.basis = DDMatrix(rank, size);
       for (long j = 0; j < rank; ++j) {

@@ -211,27 +211,23 @@ TEST_CASE("linalg: LAPACK's failures are reported") {
   CHECK(symmetric_eigen(0, nullptr, nullptr) == "");
 }
 
-TEST_CASE("linalg: split products reach the accuracy they name") {
+TEST_CASE("linalg: products in double-double") {
   Random random(2);
-  for (const long k : {1L, 2L, 7L, 63L, 64L, 65L, 200L}) {
+  for (const long k : {1L, 2L, 7L, 63L, 64L, 65L, 127L, 128L, 129L, 200L, 1000L}) {
     const DDMatrix a = random.matrix(21, k), b = random.matrix(k, 35);
     CAPTURE(k);
-    CHECK(product_error(a, b, multiply(a.view(), false, b.view(), false, ProductAccuracy::kCoarse)) <=
-          0x1p-59);
-    CHECK(product_error(a, b, multiply(a.view(), false, b.view(), false, ProductAccuracy::kProbed)) <=
-          0x1p-81);
     const DDMatrix c = multiply(a.view(), false, b.view(), false);
     CHECK(product_error(a, b, c) <= 0x1p-102);
     const DDMatrix at = transposed(a), bt = transposed(b);
     CHECK(product_error(a, b, multiply(at.view(), true, b.view(), false)) <= 0x1p-102);
     CHECK(product_error(a, b, multiply(a.view(), false, bt.view(), true)) <= 0x1p-102);
     CHECK(product_error(a, b, multiply(at.view(), true, bt.view(), true)) <= 0x1p-102);
-    CHECK(same_bits(c, multiply(a.view(), false, b.view(), false, ProductAccuracy::kFull, false, kReversed)));
+    CHECK(same_bits(c, multiply(a.view(), false, b.view(), false, false, kReversed)));
   }
   // Several panels and column blocks; a symmetric result equals its transpose to the bit.
   const DDMatrix x = random.matrix(1100, 8);
   const DDMatrix full = multiply(x.view(), false, x.view(), true),
-                 half = multiply(x.view(), false, x.view(), true, ProductAccuracy::kFull, true, kReversed);
+                 half = multiply(x.view(), false, x.view(), true, true, kReversed);
   CHECK(same_bits(half, transposed(half)));
   for (long i = 0; i < 1100; i += 37) {
     for (long j = 0; j < 1100; j += 41) CHECK(full.at(std::min(i, j), std::max(i, j)) == half.at(i, j));
@@ -277,17 +273,31 @@ TEST_CASE("linalg: every instruction set returns the same bits") {
         zl[u(v * stride_rows + i)] = x.lo;
       }
     }
+    const long terms = cols;
+    std::vector<double> left(u(2 * kDDProductRows * terms)), right(u(2 * kDDProductCols * terms)),
+        powers(u(cols));
+    const double size = 0.5 / std::sqrt(static_cast<double>(terms));
+    for (long k = 0; k < terms; ++k) {
+      powers[u(k)] = std::ldexp(1.0, static_cast<int>(-k % 5));
+      for (auto* side : {&left, &right}) {
+        const long width = static_cast<long>(side->size()) / (2 * terms);
+        for (long i = 0; i < width; ++i) {
+          const DD x = size * random.dd();
+          (*side)[u(2 * width * k + i)] = x.hi;
+          (*side)[u(2 * width * k + width + i)] = x.lo;
+        }
+      }
+    }
     struct Result {
-      std::vector<double> yh, yl, th, tl, slice, rest_h, rest_l, sum_h, sum_l;
+      std::vector<double> yh, yl, th, tl, tile, rest, sum_h, sum_l;
     };
     const auto run = [&](const DDKernels& kernels, int nvec, bool low) {
       Result r{std::vector<double>(u(2 * rows)),
                std::vector<double>(u(2 * rows)),
                std::vector<double>(u(2 * cols)),
                std::vector<double>(u(2 * cols)),
-               std::vector<double>(a.hi.size()),
-               a.hi,
-               a.lo,
+               std::vector<double>(u(kDDProductRows * kDDProductCols)),
+               std::vector<double>(u(kDDProductRows * kDDProductCols)),
                a.hi,
                a.lo};
       const double* lo = low ? a.lo.data() : nullptr;
@@ -295,9 +305,8 @@ TEST_CASE("linalg: every instruction set returns the same bits") {
                      r.yl.data(), rows);
       kernels.matvec_transposed(a.hi.data(), lo, cols, rows, 0, cols, zh.data(), zl.data(), stride_rows, nvec,
                                 r.th.data(), r.tl.data(), cols);
-      kernels.split(static_cast<long>(a.hi.size()), r.rest_h.data(), r.rest_l.data(),
-                    std::ldexp(1.5, 52 - 20), r.slice.data());
-      kernels.accumulate(static_cast<long>(a.hi.size()), r.slice.data(), r.sum_h.data(), r.sum_l.data());
+      kernels.product(terms, left.data(), right.data(), r.tile.data(), r.rest.data());
+      kernels.accumulate(cols, 0.25, powers.data(), xh.data(), xl.data(), r.sum_h.data(), r.sum_l.data());
       return r;
     };
     for (const int nvec : {1, 2}) {
@@ -311,20 +320,29 @@ TEST_CASE("linalg: every instruction set returns the same bits") {
           CHECK(got.yl == want.yl);
           CHECK(got.th == want.th);
           CHECK(got.tl == want.tl);
-          CHECK(got.slice == want.slice);
-          CHECK(got.rest_h == want.rest_h);
-          CHECK(got.rest_l == want.rest_l);
+          CHECK(got.tile == want.tile);
+          CHECK(got.rest == want.rest);
           CHECK(got.sum_h == want.sum_h);
           CHECK(got.sum_l == want.sum_l);
         }
       }
     }
-    for (std::size_t i = 0; i < a.hi.size(); ++i) {
-      const Result r = run(dd_kernels(), 1, true);
-      if (i % 50 != 0) continue;
-      CHECK(quad(DD(a.hi[i], a.lo[i])) ==
-            static_cast<Quad>(r.slice[i]) + static_cast<Quad>(r.rest_h[i]) + static_cast<Quad>(r.rest_l[i]));
-      CHECK(std::ldexp(r.slice[i], 20) == std::floor(std::ldexp(r.slice[i], 20)));
+    // The tile is the product, its sums whole units of 2^-51.
+    const Result r = run(dd_kernels(), 1, true);
+    for (long i = 0; i < kDDProductRows; ++i) {
+      for (long j = 0; j < kDDProductCols; ++j) {
+        Quad sum = 0;
+        for (long k = 0; k < terms; ++k) {
+          const double* x = &left[u(2 * kDDProductRows * k + i)];
+          const double* y = &right[u(2 * kDDProductCols * k + j)];
+          sum +=
+              (static_cast<Quad>(x[0]) + x[kDDProductRows]) * (static_cast<Quad>(y[0]) + y[kDDProductCols]);
+        }
+        const double got = r.tile[u(i * kDDProductCols + j)];
+        CHECK(std::ldexp(got, 51) == std::floor(std::ldexp(got, 51)));
+        CHECK(magnitude(sum - got - r.rest[u(i * kDDProductCols + j)]) <=
+              0x1p-103 * std::sqrt(static_cast<double>(terms)));
+      }
     }
   }
 }
@@ -374,7 +392,7 @@ TEST_CASE("linalg: pivoted Cholesky finds the rank and refuses indefinite matric
     for (long i = 0; i < n; ++i) {
       for (long j = 0; j < rank; ++j) f.set(i, j, ldexp(f.at(i, j), static_cast<int>(i % 5) * 10 - 20));
     }
-    const DDMatrix a = multiply(f.view(), false, f.view(), true, ProductAccuracy::kFull, true);
+    const DDMatrix a = multiply(f.view(), false, f.view(), true, true);
     const DDCholesky c = cholesky_pivoted(a);
     REQUIRE(c.reason == "");
     CHECK(c.rank == rank);
