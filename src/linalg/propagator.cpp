@@ -364,6 +364,7 @@ struct NormalModes::Impl {
   mutable std::mutex mutex;
   mutable std::deque<std::shared_ptr<const Jump>> kept;
 
+  std::shared_ptr<const Jump> find(double h, std::int64_t steps, Integrator integrator) const;
   void add_single(long i, DD k, DD m, DD g, DD v);
   std::string build_component(Component& c, const Rows& k, const Rows& minv, std::span<const DD> g,
                               std::span<const DD> v, std::vector<DD>& values,
@@ -644,16 +645,26 @@ NormalModesResult NormalModes::build(const SparseDD& k_in, const SparseDD& minv_
 
 long NormalModes::size() const { return impl_->n; }
 
-std::shared_ptr<const Jump> NormalModes::jump(double h, std::int64_t steps, Integrator integrator) const {
-  {
-    const std::lock_guard lock(impl_->mutex);
-    for (const auto& old : impl_->kept) {
-      // Bitwise equality of h, so that NaN finds itself and -0 is told from 0 harmlessly.
-      if (old->steps == steps && old->integrator == integrator &&
-          (old->h == h || (std::isnan(old->h) && std::isnan(h))))
-        return old;
-    }
+std::shared_ptr<const Jump> NormalModes::Impl::find(double h, std::int64_t steps,
+                                                    Integrator integrator) const {
+  const std::lock_guard lock(mutex);
+  for (const auto& old : kept) {
+    // Bitwise equality of h, so that NaN finds itself and -0 is told from 0 harmlessly.
+    if (old->steps == steps && old->integrator == integrator &&
+        (old->h == h || (std::isnan(old->h) && std::isnan(h))))
+      return old;
   }
+  return nullptr;
+}
+
+bool NormalModes::has_jump(double h, std::int64_t steps, Integrator integrator) const {
+  return impl_->find(h, steps, integrator) != nullptr;
+}
+
+long NormalModes::distinct() const { return static_cast<long>(impl_->lambda.size()); }
+
+std::shared_ptr<const Jump> NormalModes::jump(double h, std::int64_t steps, Integrator integrator) const {
+  if (auto old = impl_->find(h, steps, integrator)) return old;
   auto made = std::make_shared<Jump>();
   made->h = h;
   made->steps = steps;

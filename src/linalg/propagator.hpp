@@ -129,6 +129,11 @@ class NormalModes {
   // Thread-safe.
   std::shared_ptr<const Jump> jump(double h, std::int64_t steps, Integrator integrator) const;
 
+  // Whether that one is kept.
+  bool has_jump(double h, std::int64_t steps, Integrator integrator) const;
+  // Modes with a power of their own: equal single coordinates share one.
+  long distinct() const;
+
   // (q, p) -> (q_out, p_out) for a jump without a reason; size() entries each; outputs may alias inputs. Zero
   // steps copy bits.
   StateError apply(const Jump& jump, const double* q, const double* p, double* q_out, double* p_out) const;
@@ -142,7 +147,7 @@ class NormalModes {
   // Orders of the coupled components (single coordinates left out).
   std::vector<long> component_sizes() const;
 
-  // Predicted seconds at one thread for components of these orders; measured on a 2.6 GHz Zen 4 core.
+  // Predicted seconds at one thread for components of these orders (cost_model.hpp).
   static double build_seconds_estimate(std::span<const long> sizes);
   static double apply_seconds_estimate(std::span<const long> sizes);
 

@@ -99,7 +99,7 @@ class LatticePropagator final : public Propagator {
     const double symbol = static_cast<double>(taps_.size()) * cost_model().lattice_tap_s;
     const double modes = ready(task) ? 0 : n / 2 * (cost_model().lattice_mode_s + symbol);
     return {(built_ ? 0 : evaluation_work(system_->map.get()) * cost_model().lattice_probe_s) + modes,
-            transforms + n * 4e-9};
+            transforms + n * cost_model().lattice_point_s};
   }
 
   std::string build() override {

@@ -85,13 +85,18 @@ class NormalModePropagator final : public Propagator {
       blocks_ = coupled_blocks(system_->form(), n());
   }
 
-  JumpEstimate estimate(const JumpTask&) const override {
+  JumpEstimate estimate(const JumpTask& task) const override {
     if (!reason_.empty()) return {0, 0, reason_};
     std::int64_t singles = n();
     for (long b : blocks_) singles -= b;
     const auto count = static_cast<double>(singles);
+    // Equal coordinates share their mode, which is known when the modes are.
+    const auto powers = modes_ && modes_->has_jump(task.h, task.steps, system_->integrator) ? 0.0
+                        : modes_ ? static_cast<double>(modes_->distinct())
+                                 : static_cast<double>(n() - singles) + 1;
     return {modes_ ? 0 : NormalModes::build_seconds_estimate(blocks_) + count * cost_model().single_build_s,
-            NormalModes::apply_seconds_estimate(blocks_) + count * cost_model().single_apply_s};
+            NormalModes::apply_seconds_estimate(blocks_) + count * cost_model().single_apply_s +
+                powers * cost_model().mode_power_s};
   }
 
   std::string build() override {

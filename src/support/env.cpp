@@ -11,6 +11,7 @@
 
 #include <fmt/format.h>
 
+#include "support/cost_model.hpp"
 #include "support/debug.hpp"
 #include "support/devices.hpp"
 #include "tinyphys/error.hpp"
@@ -23,6 +24,7 @@ enum Id {
   kDebug,
   kDebugDir,
   kDevice,
+  kCostModel,
   kOpt,
   kThreads,
   kVerify,
@@ -61,10 +63,14 @@ std::string_view word(std::string_view list, std::int64_t n) {
   for (; n > 0 && !list.empty(); --n) list.remove_prefix(std::min(list.find(' '), list.size() - 1) + 1);
   return list.substr(0, list.find(' '));
 }
-std::optional<std::int64_t> parse_device(std::string_view text) {
-  for (std::int64_t n = 0; !word(kDeviceNames, n).empty(); ++n)
-    if (word(kDeviceNames, n) == text) return n;
+std::optional<std::int64_t> parse_name(std::string_view list, std::string_view text) {
+  for (std::int64_t n = 0; !word(list, n).empty(); ++n)
+    if (word(list, n) == text) return n;
   return {};
+}
+std::optional<std::int64_t> parse_device(std::string_view text) { return parse_name(kDeviceNames, text); }
+std::optional<std::int64_t> parse_cost_model(std::string_view text) {
+  return parse_name(kCostModelNames, text);
 }
 std::optional<std::int64_t> parse_flag(std::string_view text) { return parse_int(text, 0, 1); }
 std::optional<std::int64_t> parse_threads(std::string_view text) { return parse_int(text, 1, kMaxThreads); }
@@ -79,6 +85,8 @@ constexpr std::array<Variable, kCount> kVariables{{
     {"TINYPHYS_DEBUG", "0 1 2 3 4 5", "0", "how much to tell on stderr"},
     {"TINYPHYS_DEBUG_DIR", "a folder", "none", "where each stage of a new plan is written as text and DOT"},
     {"TINYPHYS_DEVICE", kDeviceNames, "cpu", "the device that runs what names no device"},
+    {"TINYPHYS_COST_MODEL", kCostModelNames, "auto",
+     "the kind of machine whose costs decide between a loop and a jump"},
     {"TINYPHYS_OPT", "0 1", "1", "0 turns off physics passes and fusion"},
     {"TINYPHYS_THREADS", "1 to 1024", "the number of CPUs available to the process",
      "threads of a computation"},
@@ -100,6 +108,7 @@ constexpr std::array<Rule, kCount> kRules{{
     {parse_debug, [] { return std::int64_t{0}; }},
     {parse_folder, [] { return std::int64_t{0}; }},
     {parse_device, [] { return std::int64_t{0}; }},
+    {parse_cost_model, [] { return std::int64_t{0}; }},
     {parse_flag, [] { return std::int64_t{1}; }},
     {parse_threads, [] { return std::int64_t{available_cpus()}; }},
     {parse_flag, [] { return std::int64_t{0}; }},
@@ -184,6 +193,7 @@ std::string debug_dir() {
   return s.debug_dir;
 }
 bool dumping() { return value(kDebugDir) != 0; }
+std::string_view cost_model() { return word(kCostModelNames, value(kCostModel)); }
 std::string_view device() { return word(kDeviceNames, value(kDevice)); }
 bool optimize() { return value(kOpt) != 0; }
 int threads() { return static_cast<int>(value(kThreads)); }

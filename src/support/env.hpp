@@ -16,7 +16,8 @@ int debug_level();
 /// The folder of dumps; empty where none are wanted. dumping() is the cheap question.
 std::string debug_dir();
 bool dumping();
-std::string_view device();  ///< its name
+std::string_view device();      ///< its name
+std::string_view cost_model();  ///< the kind it names
 bool optimize();
 int threads();
 bool verify();

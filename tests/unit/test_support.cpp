@@ -18,6 +18,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include "support/cost_model.hpp"
 #include "support/debug.hpp"
 #include "support/env.hpp"
 #include "support/function_ref.hpp"
@@ -141,6 +142,26 @@ TEST_CASE("env: docs/environment.md has the table, row by row") {
     CHECK(contains(page, row));
   }
   CHECK(count(page, "\n| `TINYPHYS_") == static_cast<long>(env::variables().size()));
+}
+
+TEST_CASE("support: a cost model for each kind of machine, and a way to name it") {
+  std::string names = "auto";
+  for (const CostModel& m : cost_models()) {
+    names += " " + std::string(m.kind);
+    for (const double cost :
+         {m.op_s, m.call_s, m.multiply_add_s, m.dd_multiply_add_s, m.kernel_compile_s, m.node_compile_s,
+          m.loop_pass_s, m.scan_step_s, m.extraction_s, m.modes_build_cubic_s, m.mode_power_s,
+          m.single_build_s, m.single_apply_s, m.lattice_probe_s, m.lattice_mode_s, m.fft_point_s}) {
+      CHECK(cost > 0);
+      CHECK(cost < 0.1);
+    }
+    const env::ScopedOverride kind("TINYPHYS_COST_MODEL", m.kind);
+    CHECK(cost_model().kind == m.kind);
+    CHECK(&cost_model() == &m);
+  }
+  CHECK(names == kCostModelNames);
+  const env::ScopedOverride here("TINYPHYS_COST_MODEL", "auto");
+  CHECK(names.find(cost_model().kind) != std::string::npos);
 }
 
 TEST_CASE("env: no source reads a variable that is not in the table") {

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "bench.hpp"
+#include "calibrate.hpp"
 #include "report.hpp"
 #include "support/env.hpp"
 
@@ -29,6 +30,7 @@ constexpr const char* kHelp = R"(tinyphys-bench: measures tinyphys beside refere
   --list           the rows, their references and goals; measures nothing
   --json FILE      writes an array with an object a row
   --enforce        exit code 1 when a stated goal is missed, or a row is wrong or fails; says which
+  --calibrate      measures the constants of the cost model and prints them beside those in use; no rows
   --help           this text
 
 median     of the samples, in seconds a run, or a unit where the work says so ("a node")
@@ -46,7 +48,7 @@ struct Options {
   std::string filter;
   std::string json;
   std::string child;
-  bool list = false, enforce = false, help = false;
+  bool list = false, enforce = false, calibrate = false, help = false;
 };
 
 // The message says what is wrong with the command line.
@@ -79,6 +81,8 @@ Options parse(int argc, char** argv) {
       o.list = flag();
     else if (option == "--enforce")
       o.enforce = flag();
+    else if (option == "--calibrate")
+      o.calibrate = flag();
     else if (option == "--help" || option == "-h")
       o.help = flag();
     else
@@ -164,6 +168,10 @@ int main(int argc, char** argv) {
     const Options options = parse(argc, argv);
     if (options.help) {
       fmt::print("{}", kHelp);
+      return 0;
+    }
+    if (options.calibrate) {
+      calibrate();
       return 0;
     }
     return options.child.empty() ? run(options) : run_as_child(options.child, main_start);
