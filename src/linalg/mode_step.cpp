@@ -112,19 +112,30 @@ ModeCoefficients exact_flow(DD lambda, double h, std::int64_t steps) {
 
 StepMap step_map(const IntegratorRow& row, DD z) {
   StepMap m;
+  // d/dz of a, b, c and d: good enough in double.
+  struct Slopes {
+    double a = 0.0, b = 0.0, c = 0.0, d = 0.0;
+  } slope;
+  const double zh = z.hi;
+  const auto diagonal = [&](DD x) { return x.hi == 0.0 ? DD(1.0) : 1.0 + z * x; };
   for (const Substep& s : row.substeps) {
     const double c = s.coefficient;
     const StepMap old = m;
+    const Slopes was = slope;
     switch (s.part) {
       case Part::kKick:  // [[1, 0], [-lambda h c, 1]]
-        m.c = c * (1.0 + z * old.a) + old.c;
+        m.c = c * diagonal(old.a) + old.c;
         m.d = old.d - c * old.b;
         m.c2 = c * old.a + old.c2;
         m.weight = old.weight + c;
+        slope.c = c * (old.a.hi + zh * was.a) + was.c;
+        slope.d = was.d - c * was.b;
         break;
       case Part::kDrift:  // [[1, h c], [0, 1]]
         m.a = old.a - c * old.c;
-        m.b = old.b + c * (1.0 + z * old.d);
+        m.b = old.b + c * diagonal(old.d);
+        slope.a = was.a - c * was.c;
+        slope.b = was.b + c * (old.d.hi + zh * was.d);
         break;
       case Part::kSolve: {  // [[1 + z sa, h sb], [-lambda h sb, 1 + z sa]], and sb = c + z sc2
         const DD c2 = from_product(c, c), x = ldexp(z * c2, -2), denominator = 1.0 + x;
@@ -139,6 +150,14 @@ StepMap step_map(const IntegratorRow& row, DD z) {
         m.d = sa + old.d + z * sa * old.d - sb * old.b;
         m.c2 = sc2 + sb * old.a + old.c2 + sa * old.c;
         m.weight = old.weight + c;
+        const double d_sb = -0.25 * c * c * sb.hi / denominator.hi, d_sa = -0.5 * c * d_sb;
+        const double flow = 1.0 + zh * sa.hi, d_flow = sa.hi + zh * d_sa;
+        slope.a = d_sa + d_flow * old.a.hi + flow * was.a - d_sb * old.c.hi - sb.hi * was.c;
+        slope.b =
+            d_flow * old.b.hi + flow * was.b + d_sb * (1.0 + zh * old.d.hi) + sb.hi * (old.d.hi + zh * was.d);
+        slope.c =
+            d_sb * (1.0 + zh * old.a.hi) + sb.hi * (old.a.hi + zh * was.a) + d_flow * old.c.hi + flow * was.c;
+        slope.d = d_sa + d_flow * old.d.hi + flow * was.d - d_sb * old.b.hi - sb.hi * was.b;
         break;
       }
       case Part::kFlow: throw std::logic_error("a flow has no step map");
@@ -146,6 +165,7 @@ StepMap step_map(const IntegratorRow& row, DD z) {
   }
   m.s = -ldexp(m.a + m.d, -2);
   m.sigma = z * m.s;
+  m.slope = m.s.hi - 0.25 * zh * (slope.a + slope.d);
   m.co_sigma = 1.0 - m.sigma;
   // One solve by itself: without the cancellation, for any stiffness.
   if (row.substeps.size() == 1 && row.substeps[0].part == Part::kSolve)
@@ -156,6 +176,12 @@ StepMap step_map(const IntegratorRow& row, DD z) {
 
 ModeCoefficients mode_coefficients(DD lambda, double h, std::int64_t steps, const IntegratorRow& row,
                                    std::string* reason) {
+  return mode_coefficients(lambda, h, steps, row,
+                           row.has(Part::kFlow) ? StepMap{} : step_map(row, lambda * h * h), reason);
+}
+
+ModeCoefficients mode_coefficients(DD lambda, double h, std::int64_t steps, const IntegratorRow& row,
+                                   const StepMap& m, std::string* reason) {
   const auto undefined = [&](const char* why) {
     if (reason != nullptr) *reason = why;
     return ModeCoefficients{};
@@ -171,7 +197,6 @@ ModeCoefficients mode_coefficients(DD lambda, double h, std::int64_t steps, cons
 
   const DD z = lambda * h * h;
   if (!isfinite(z)) return undefined("lambda h^2 exceeds the range of doubles");
-  const StepMap m = step_map(row, z);
   if (m.singular) return undefined("the implicit midpoint step is singular: 1 + lambda h^2 / 4 = 0");
   if (!isfinite(m.sigma) || !isfinite(m.b) || !isfinite(m.c) || !isfinite(m.c2))
     return undefined("lambda h^2 exceeds the range of doubles");

@@ -303,7 +303,7 @@ struct ModeAngle {
   bool unstable = false;
 };
 
-ModeAngle mode_angle(const IntegratorRow& row, DD z) {
+ModeAngle mode_angle(const IntegratorRow& row, DD z, const StepMap& m) {
   ModeAngle angle;
   if (row.has(Part::kFlow)) {
     angle.sine = 0.5 * std::sqrt(std::fabs(z.hi));
@@ -314,7 +314,6 @@ ModeAngle mode_angle(const IntegratorRow& row, DD z) {
   double sum = 0.0;
   for (const Substep& s : row.substeps) sum += std::fabs(s.coefficient);
   angle.rounding *= std::max(1.0, 0.5 * sum);
-  const StepMap m = step_map(row, z);
   if (m.singular || !isfinite(m.sigma)) return angle;
   angle.sine = std::sqrt(std::fabs(m.sigma.hi));
   angle.co_sine = std::sqrt(std::fabs(m.co_sigma.hi));
@@ -322,11 +321,7 @@ ModeAngle mode_angle(const IntegratorRow& row, DD z) {
   angle.reach = std::max(std::fabs(m.b.hi), std::fabs(m.c.hi));
   angle.skew = 0.5 * std::fabs((m.a - m.d).hi);
   angle.curve = std::fabs(m.s.hi);
-  // A difference quotient; where z vanishes the slope is s itself.
-  constexpr double kStep = 0x1p-20;
-  angle.gain = std::fabs(m.s.hi);
-  if (const DD d = z * kStep; d.hi != 0.0)
-    angle.gain = std::max(angle.gain, std::fabs(((step_map(row, z + d).sigma - m.sigma) / d).hi));
+  angle.gain = std::max(std::fabs(m.s.hi), std::fabs(m.slope));
   return angle;
 }
 
@@ -373,7 +368,7 @@ struct NormalModes::Impl {
   Norms apply_singles(const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out) const;
   Norms apply_component(const Component& c, const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out,
                         const ParallelFor& parallel) const;
-  void report(Jump& jump) const;  // and the bounds of all modes
+  void report(Jump& jump, std::span<const ModeAngle> angles) const;
   ModeBound bound(const Jump& jump, long j, const ModeAngle& angle) const;
 
   // Direct-mapped: finds equal neighbours and small alphabets of lambdas in O(1).
@@ -676,19 +671,25 @@ std::shared_ptr<const Jump> NormalModes::jump(double h, std::int64_t steps, Inte
     made->reason = "negative number of steps";
   } else {
     made->coefficients.resize(u(count));
+    made->bounds.resize(u(count));
+    std::vector<ModeAngle> angles(u(count));
+    const IntegratorRow& row = row_of(integrator);
     constexpr long kBlock = 64;
     const long blocks = (count + kBlock - 1) / kBlock;
     std::vector<std::string> reasons(u(blocks));
     run_blocks(impl_->pool, blocks, [&](long block) {
       for (long j = block * kBlock; j < std::min(count, (block + 1) * kBlock); ++j) {
-        made->coefficients[u(j)] =
-            mode_coefficients(impl_->lambda[u(j)], h, steps, row_of(integrator), &reasons[u(block)]);
+        const DD lambda = impl_->lambda[u(j)], z = lambda * h * h;
+        const StepMap step = row.has(Part::kFlow) || !isfinite(z) ? StepMap{} : step_map(row, z);
+        made->coefficients[u(j)] = mode_coefficients(lambda, h, steps, row, step, &reasons[u(block)]);
+        angles[u(j)] = mode_angle(row, z, step);
+        made->bounds[u(j)] = impl_->bound(*made, j, angles[u(j)]);
       }
     });
     for (const std::string& r : reasons) {
       if (made->reason.empty()) made->reason = r;
     }
-    impl_->report(*made);
+    impl_->report(*made, angles);
   }
   const std::lock_guard lock(impl_->mutex);
   impl_->kept.push_front(made);
@@ -702,15 +703,13 @@ std::shared_ptr<const Jump> NormalModes::jump(double h, std::int64_t steps, Inte
   return made;
 }
 
-void NormalModes::Impl::report(Jump& jump) const {
+void NormalModes::Impl::report(Jump& jump, std::span<const ModeAngle> angles) const {
   JumpReport& r = jump.report;
-  jump.bounds.resize(lambda.size());
   const double count = static_cast<double>(jump.steps), h = std::fabs(jump.h);
   if (!lambda.empty()) {
     r.lambda_min = std::numeric_limits<double>::infinity();
     r.lambda_max = -r.lambda_min;
   }
-  const IntegratorRow& row = row_of(jump.integrator);
   double phase = 0.0;
   const auto visit = [&](long j, double d_lambda) {
     const double l = lambda[u(j)].hi;
@@ -718,8 +717,7 @@ void NormalModes::Impl::report(Jump& jump) const {
     r.lambda_max = std::max(r.lambda_max, l);
     const double omega = std::sqrt(std::fabs(l));
     if (l > 0.0) r.max_h_omega = std::max(r.max_h_omega, h * omega);
-    const ModeAngle angle = mode_angle(row, lambda[u(j)] * h * h);
-    jump.bounds[u(j)] = bound(jump, j, angle);
+    const ModeAngle& angle = angles[u(j)];
     if (angle.unstable) {
       r.unstable_modes += multiplicity[u(j)];
       const ModeCoefficients& m = jump.coefficients[u(j)];

@@ -36,6 +36,7 @@ struct StepMap {
   DD weight = 0.0;  // sum of the weights of the forces: 1 up to the rounding of the coefficients
   DD c2 = 0.0;      // c = weight + z c2
   DD s = 0.0, sigma = 0.0, co_sigma = 1.0;  // sigma = z s = sin^2(theta / 2), 1 - sigma
+  double slope = 0.0;                       // d sigma / dz
   bool singular = false;                    // an implicit substep has no solution
 };
 // Of an integrator without a flow.
@@ -51,8 +52,10 @@ struct ModeCoefficients {
   std::int64_t exponent = 0;
 };
 
-// One mode's N-th power. `reason` is set where the step itself is undefined (implicit midpoint at 1 + lambda
+// One mode's N-th power, from the map of its step (unused by a flow). `reason` is set where the step itself is undefined (implicit midpoint at 1 + lambda
 // h^2/4 = 0, lambda h^2 beyond the range of doubles).
+ModeCoefficients mode_coefficients(DD lambda, double h, std::int64_t steps, const IntegratorRow& row,
+                                   const StepMap& step, std::string* reason = nullptr);
 ModeCoefficients mode_coefficients(DD lambda, double h, std::int64_t steps, const IntegratorRow& row,
                                    std::string* reason = nullptr);
 

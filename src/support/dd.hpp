@@ -10,6 +10,7 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
@@ -115,7 +116,7 @@ inline constexpr bool operator>=(DD a, DD b) { return b <= a; }
 inline constexpr DD operator+(DD a) { return a; }
 inline constexpr DD operator-(DD a) { return {-a.hi, -a.lo}; }
 
-inline DD operator+(DD a, DD b) {
+[[gnu::always_inline]] inline DD operator+(DD a, DD b) {
   double e, f;
   const double s = two_sum(a.hi, b.hi, e);
   if (!dd_detail::finite(s)) return s;
@@ -137,7 +138,7 @@ inline DD operator-(DD a, DD b) { return a + (-b); }
 inline DD operator-(DD a, double b) { return a + (-b); }
 inline DD operator-(double a, DD b) { return (-b) + a; }
 
-inline DD operator*(DD a, DD b) {
+[[gnu::always_inline]] inline DD operator*(DD a, DD b) {
   double e;
   const double p = two_prod(a.hi, b.hi, e);
   if (!dd_detail::finite(p)) return p;
@@ -196,6 +197,12 @@ inline DD fmin(DD a, DD b) { return isnan(a) || b < a ? b : a; }
 
 // Exact unless the result leaves the range of doubles.
 inline DD ldexp(DD a, int e) {
+  // A normal power of two rounds as ldexp does, and is no call.
+  if (e >= -1022 && e <= 1023) {
+    const auto factor = std::bit_cast<double>(static_cast<std::uint64_t>(1023 + e) << 52);
+    const double scaled = a.hi * factor;
+    return dd_detail::finite(scaled) ? dd_normalise(scaled, a.lo * factor) : DD(scaled);
+  }
   const double h = std::ldexp(a.hi, e);
   return dd_detail::finite(h) ? dd_normalise(h, std::ldexp(a.lo, e)) : DD(h);
 }
