@@ -186,8 +186,8 @@ std::vector<UOp> lower_evolve_vjp(const Node* evolve_vjp, const std::vector<bool
   if (const IntegratorRow& row = EvolveView(evolve_vjp).row(); !row.has_loop()) {
     const auto where = locations(evolve_vjp);
     throw Error("gradient",
-                "there is no gradient through Integrator::" + std::string(row.name) +
-                    ", which has no loop of steps to walk back; " +
+                "there is no gradient by dt or by numbers of H through Integrator::" + std::string(row.name) +
+                    ", which has no loop of steps to walk back (there is one by the state); " +
                     integrator_names([](const IntegratorRow& r) { return r.has_loop(); }) +
                     " have one, and jvp goes through all",
                 where.empty() ? "" : where[0].file.c_str(), where.empty() ? 0 : where[0].line);

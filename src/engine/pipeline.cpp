@@ -22,8 +22,8 @@
 namespace tinyphys {
 namespace {
 
-// The program with the outputs f(n) in place of GETs of each n of this op, where f gives some; f sees nodes whose sources
-// are replaced.
+// The program with the outputs f(now, n) in place of GETs of each n of this op, where f gives some; `now` is n with its
+// sources replaced.
 template <class F> UOp replace_gets(const UOp& program, Op op, F&& f) {
   NodeMap<std::vector<UOp>> made;
   return rebuild(program, {.ready = [&](Node* n) -> UOp {
@@ -32,7 +32,7 @@ template <class F> UOp replace_gets(const UOp& program, Op op, F&& f) {
                            },
                            .after = [&](Node* n, const UOp& now) -> UOp {
                              if (n->op != op) return {};
-                             if (std::vector<UOp> outputs = f(now.get()); !outputs.empty())
+                             if (std::vector<UOp> outputs = f(now.get(), n); !outputs.empty())
                                made.insert(n, std::move(outputs));
                              return {};
                            }});
@@ -68,9 +68,24 @@ bool is_short(const Node* scan) {
          static_cast<double>(const_int(s.steps())) * estimate_seconds(s.body()) < kJump_s;
 }
 
-// Gradients of evolutions and scans, by a tape of the carries.
-UOp lower_derivatives(const UOp& program) {
-  return with_outputs(program.get(), lower_vjps(outputs_of(program.get())));
+// Gradients of evolutions and scans: where only the state's is wanted of a quadratic H, an evolution backward; else a tape
+// of the carries.
+UOp lower_derivatives(const UOp& program, const PipelineOptions& options) {
+  constexpr std::int64_t kOfQ = 2, kOfP = 3;
+  NodeMap<char> of_others;
+  for (Node* n : toposort(program))
+    if (n->op == Op::GET && n->src(0)->op == Op::EVOLVE_VJP && n->arg(0) != kOfQ && n->arg(0) != kOfP)
+      of_others.insert(n->src(0), 1);
+  const UOp p = replace_gets(program, Op::EVOLVE_VJP, [&](Node* now, Node* n) -> std::vector<UOp> {
+    if (of_others.contains(n) || (!options.physics && EvolveVjpView(now).row().has_loop())) return {};
+    std::vector<UOp> state = lift_state_gradient(now);
+    if (state.empty()) return {};
+    std::vector<UOp> outputs(static_cast<std::size_t>(kOfP) + 1);
+    outputs[kOfQ] = state[0];
+    outputs[kOfP] = state[1];
+    return outputs;
+  });
+  return with_outputs(p.get(), lower_vjps(outputs_of(p.get())));
 }
 
 bool contains_evolution(const UOp& program) {
@@ -82,7 +97,7 @@ bool contains_evolution(const UOp& program) {
 // Before scans are lifted: the way back through an affine step is affine too.
 UOp pass_derivatives(const UOp& program, const PipelineOptions& options) {
   if (!contains_evolution(program)) return program;
-  return lower_derivatives(options.body ? program : check_steps(program));
+  return lower_derivatives(options.body ? program : check_steps(program), options);
 }
 
 // An energy may itself hold scans and evolutions, whose derivatives appear when the outer evolution is lowered: again
@@ -91,7 +106,7 @@ UOp pass_evolve(const UOp& program, const PipelineOptions& options) {
   if (!contains_evolution(program)) return program;
   UOp p = program;
   while (contains_evolution(p))
-    p = replace_gets(lower_derivatives(p), Op::EVOLVE, [&](Node* n) -> std::vector<UOp> {
+    p = replace_gets(lower_derivatives(p, options), Op::EVOLVE, [&](Node* n, Node*) -> std::vector<UOp> {
       if (options.physics || !EvolveView(n).row().has_loop())
         if (const UOp jump = lift_evolve(n)) return {get(jump, 0), get(jump, 1)};
       return lower_evolve(n);
@@ -102,7 +117,7 @@ UOp pass_evolve(const UOp& program, const PipelineOptions& options) {
 // Before evolutions become scans: what those may be was decided from H.
 UOp pass_scans(const UOp& program, const PipelineOptions& options) {
   if (!options.physics || !options.lift_scans) return program;
-  return replace_gets(program, Op::SCAN, [&](Node* n) -> std::vector<UOp> {
+  return replace_gets(program, Op::SCAN, [&](Node* n, Node*) -> std::vector<UOp> {
     if (options.step && is_short(n)) return {};
     const UOp jump = lift_scan(n);
     std::vector<UOp> outputs;

@@ -59,6 +59,7 @@ EvolveNotes::EvolveNotes(Node* node, std::shared_ptr<const Notes> run, std::stri
     const bool time = record_.timed && names_.size() == 2;
     names_.push_back(time ? "t" : is_const(c) ? to_infix(c) : "x" + std::to_string(names_.size()));
   }
+  symmetric_ = e.row().symmetric();
   energy_ = UOp::share(e.energy());
   proof_ = prove_energy(evolve.get());
 }
@@ -115,9 +116,16 @@ void EvolveNotes::report(Records& to) const {
   if (row.has_loop() && !env::optimize()) return loop("TINYPHYS_OPT=0");
   if (run_) return run_->report(to);
   if (back_) {
-    to.push_back({Finding::kFound, "the step is affine, and so is the way back: it reads no state"});
-    to.push_back({Finding::kOffers,
-                  "powered step matrix (class exact); jump or loop is decided by cost when it runs"});
+    to.push_back(
+        {Finding::kFound,
+         symmetric_
+             ? "the gradient by the state is an evolution by -dt; by dt or numbers of H it goes over a "
+               "tape of the states"
+             : "the step is affine, and so is the way back: it reads no state"});
+    to.push_back(
+        {Finding::kOffers, fmt::format("{} (class exact); jump or loop is decided by cost when it runs",
+                                       symmetric_ && proof_->separable.separable ? "normal-mode jump"
+                                                                                 : "powered step matrix")});
     return;
   }
   const bool separable = proof_->separable.separable;

@@ -28,7 +28,7 @@ class EvolveNotes final : public Notes {
   std::optional<double> dt_;
   std::string state_;
   std::int64_t members_ = 0;  // of an ensemble
-  bool back_ = false;
+  bool back_ = false, symmetric_ = false;
   std::size_t tape_bytes_ = 0;      // of a step
   std::vector<std::string> names_;  // of H's params
   UOp energy_;

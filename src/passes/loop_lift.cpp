@@ -1,10 +1,12 @@
 #include "passes/loop_lift.hpp"
 
+#include "derive/gradient_rules.hpp"
 #include "derive/lower_evolve.hpp"
 #include "passes/proof_cache.hpp"
 #include "passes/propagate_parts.hpp"
 #include "rewrite/rewrite.hpp"
 #include "tinyphys/error.hpp"
+#include "uop/build.hpp"
 #include "uop/graph.hpp"
 #include "uop/scan_layout.hpp"
 
@@ -109,7 +111,57 @@ std::int64_t value_verdict(const Node* evolve) {
          (proof->separable.separable ? EvolveRecord::kSeparable : 0);
 }
 
-UOp lift_evolve(const Node* evolve) {
+namespace {
+
+// Of real numbers: 0 x is 0.
+bool is_zero(Node* root) {
+  NodeMap<char> zero;
+  for (Node* n : toposort(std::span<Node* const>(&root, 1))) {
+    const auto of = [&](std::size_t i) { return zero.contains(n->src(i)); };
+    bool is = false;
+    switch (n->op) {
+      case Op::CONST: is = is_float(n->dtype) && const_double(n) == 0.0; break;
+      case Op::MUL:
+      case Op::MATMUL: is = of(0) || of(1); break;
+      case Op::ADD:
+      case Op::SUB: is = of(0) && of(1); break;
+      case Op::WHERE: is = of(1) && of(2); break;
+      case Op::PAD: is = of(0) && n->arg(0) == 0; break;
+      case Op::POWI: is = of(0) && n->arg(0) > 0; break;
+      case Op::NEG:
+      case Op::DIV:
+      case Op::CAST:
+      case Op::CUMSUM:
+      case Op::GATHER: is = of(0); break;
+      case Op::REDUCE: is = of(0) && static_cast<Reduction>(n->arg(0)) == Reduction::kSum; break;
+      case Op::SCATTER_ADD: is = of(0) && of(2); break;
+      case Op::CAT:
+        is = true;
+        for (std::size_t i = 0; i < n->n_src; ++i) is = is && of(i);
+        break;
+      default: is = is_movement(n->op) && of(0); break;
+    }
+    if (is) zero.insert(n, 1);
+  }
+  return zero.contains(root);
+}
+
+// grad H, or its linear part grad H(z) - grad H(0).
+UOp forces_of(const Node* energy, const EvolveView& e, bool linear_part) {
+  const UOp forces = force_lambda(energy, e.q(), e.p());
+  if (!linear_part) return forces;
+  std::vector<UOp> out;
+  for (Node* part : forces->src()) {
+    const UOp at_rest = substitute(UOp::share(part), [](Node* n) {
+      return n->op == Op::PARAM && n->arg(0) < 2 ? zeros_like(UOp::share(n)) : UOp();
+    });
+    out.push_back(is_zero(at_rest.get()) ? UOp::share(part) : sub(UOp::share(part), at_rest));
+  }
+  return with_outputs(forces.get(), out);
+}
+
+// The evolution from another state by another step, of H or of its quadratic part.
+UOp propagate(const Node* evolve, const UOp& dt, const UOp& q, const UOp& p, bool linear_part) {
   const EvolveView e(evolve);
   const EvolveRecord record = e.record();
   if (record.timed || (record.method == Method::Loop && e.row().has_loop())) return {};
@@ -121,8 +173,7 @@ UOp lift_evolve(const Node* evolve) {
   if (!quadratic) return {};
   LocationScope at(evolve->location.load(std::memory_order_relaxed));
   // The state and what is captured, dt first among it; the loop is a closed program over [steps, state, captured...].
-  std::vector<UOp> src{
-      UOp(), UOp(), UOp::share(e.steps()), UOp::share(e.q()), UOp::share(e.p()), UOp::share(e.dt())};
+  std::vector<UOp> src{UOp(), UOp(), UOp::share(e.steps()), q, p, dt};
   for (Node* c : e.captured()) src.push_back(UOp::share(c));
   const std::size_t n_loop_params = src.size() - 2;
   // What was taken out of the energy is computed by the runtime, once, and comes in as data.
@@ -131,23 +182,44 @@ UOp lift_evolve(const Node* evolve) {
   for (const UOp& v : proof->taken_out) src.push_back(over(v, arguments));
   const std::vector<UOp> params = loop_params(src);
   std::vector<UOp> outputs;
-  if (e.row().has_loop()) {
-    std::vector<UOp> inner{UOp::share(e.energy()), params[3], params[0], params[1], params[2]};
-    inner.insert(inner.end(), params.begin() + 4,
-                 params.begin() + static_cast<std::ptrdiff_t>(n_loop_params));
-    outputs = lower_evolve(make(Op::EVOLVE, std::span<const UOp>(inner), evolve->arg()).get());
-  }
+  if (e.row().has_loop())
+    outputs = loop_of_steps(
+        {.record = record,
+         .forces = forces_of(e.energy(), e, linear_part),
+         .dt = params[3],
+         .steps = params[0],
+         .q = params[1],
+         .p = params[2],
+         .captured = {params.begin() + 4, params.begin() + static_cast<std::ptrdiff_t>(n_loop_params)}});
   src[0] = lambda_of(outputs, params.size());
   std::vector<UOp> forces_at;
   for (std::size_t i = 3; i < src.size(); ++i) {
     if (i == 5) continue;  // the forces do not take dt
     forces_at.push_back(param(static_cast<std::int64_t>(i) - 3, src[i]->dtype, src[i]->shape()));
   }
-  src[1] = lambda_of(tinyphys::apply(force_lambda(proof->energy.get(), e.q(), e.p()).get(), forces_at),
+  src[1] = lambda_of(tinyphys::apply(forces_of(proof->energy.get(), e, linear_part).get(), forces_at),
                      src.size() - 3);
   const std::vector<std::int64_t> arg{static_cast<std::int64_t>(PropagateKind::kHamiltonian), 2,
                                       static_cast<std::int64_t>(record.integrator), separable};
   return make(Op::PROPAGATE, std::span<const UOp>(src), arg);
+}
+
+}  // namespace
+
+UOp lift_evolve(const Node* evolve) {
+  const EvolveView e(evolve);
+  return propagate(evolve, UOp::share(e.dt()), UOp::share(e.q()), UOp::share(e.p()), false);
+}
+
+std::vector<UOp> lift_state_gradient(const Node* evolve_vjp) {
+  const UOp evolve = primal_of(const_cast<Node*>(evolve_vjp));
+  const EvolveView e(evolve.get());
+  if (!e.row().symmetric()) return {};
+  const auto cotangents = EvolveVjpView(evolve_vjp).cotangents();
+  const UOp back = propagate(evolve.get(), neg(UOp::share(e.dt())), neg(UOp::share(cotangents[1])),
+                             UOp::share(cotangents[0]), true);
+  if (!back) return {};
+  return {get(back, 1), neg(get(back, 0))};
 }
 
 namespace {

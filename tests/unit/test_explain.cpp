@@ -263,9 +263,10 @@ TEST_CASE("a gradient tells of the loop that it goes back through" * tp::testing
       [](const Tensor& x, const Tensor& y) { return 0.5 * (y * y).sum() + 0.5 * (x * x).sum(); });
   const auto [offered, jumped] = report_of(linear, 100'000);
   CHECK(contains(offered, "evolve   the gradient through 100,000 steps, LeapfrogKDK"));
-  CHECK(contains(offered, "offers   powered step matrix"));
+  CHECK(contains(offered, "found    the gradient by the state is an evolution by -dt"));
+  CHECK(contains(offered, "offers   normal-mode jump"));
   CHECK(contains(jumped, "evolve   the gradient through 100,000 steps"));
-  CHECK(contains(jumped, "chose    powered step matrix (class exact)"));
+  CHECK(contains(jumped, "chose    normal-mode jump (class exact)"));
   const tp::System quartic(
       [](const Tensor& x, const Tensor& y) { return 0.5 * (y * y).sum() + 0.25 * (x * x * x * x).sum(); });
   for (const std::string& text : {report_of(quartic, 1000).first, report_of(quartic, 1001).second}) {

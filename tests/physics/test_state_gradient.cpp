@@ -1,0 +1,186 @@
+// The gradient of a jump by the state at its start: an evolution backward.
+#include <cmath>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "lift_helpers.hpp"
+#include "needs_passes.hpp"
+#include "support/env.hpp"
+#include "support/integrators.hpp"
+#include "tinyphys/tinyphys.hpp"
+
+namespace tp = tinyphys;
+using tp::Tensor;
+using namespace tp::testing;
+
+namespace {
+
+struct Draws {
+  std::mt19937_64 engine;
+  std::vector<double> operator()(long n) {
+    std::vector<double> v(static_cast<std::size_t>(n));
+    for (double& x : v) x = static_cast<double>(engine() >> 11) * 0x1p-52 - 1.0;
+    return v;
+  }
+  Tensor tensor(const tp::Shape& shape) {
+    long n = 1;
+    for (const auto s : shape) n *= static_cast<long>(s);
+    return Tensor::from((*this)(n)).reshape(shape);
+  }
+};
+
+struct Result {
+  double duality;  // | w . M dz - (M^T w) . dz |, relative to the terms of the first sum
+  std::string report;
+};
+
+// The map z -> M z + c of the evolution is affine: differences of it are exact, whatever dz is.
+Result duality(const tp::System& system, const tp::Shape& shape, tp::EvolveOptions options,
+               unsigned seed = 1) {
+  Draws draw{std::mt19937_64(seed)};
+  const Tensor q = draw.tensor(shape), p = draw.tensor(shape), dq = draw.tensor(shape),
+               dp = draw.tensor(shape);
+  const Tensor a = draw.tensor(shape), b = draw.tensor(shape);
+  const tp::State z = system.evolve({q, p}, options), moved = system.evolve({q + dq, p + dp}, options);
+  const auto g = tp::gradient((a * z.q).sum() + (b * z.p).sum(), std::vector<Tensor>{q, p});
+  const Tensor tq = a * (moved.q - z.q), tpp = b * (moved.p - z.p);
+  const double forward = (tq.sum() + tpp.sum()).item<double>(),
+               size = (tp::abs(tq).sum() + tp::abs(tpp).sum()).item<double>();
+  const double back = ((g[0] * dq).sum() + (g[1] * dp).sum()).item<double>();
+  return {std::fabs(forward - back) / size, tp::explain(g[0]).text};
+}
+
+std::string chosen(const std::string& report) {
+  const auto at = report.find("chose ");
+  return report.substr(at, report.find('\n', at) - at);
+}
+
+tp::System springs(double force) {
+  Draws draw{std::mt19937_64(7)};
+  const Tensor k = draw.tensor({40}) + 2.0, m = draw.tensor({40}) + 2.0;
+  return tp::System([=](const Tensor& q, const Tensor& p) {
+    return 0.5 * (p * p / m).sum() + 0.5 * (k * q * q).sum() + force * (q.sum() + 0.1 * p.sum());
+  });
+}
+
+}  // namespace
+
+TEST_CASE("the gradient by the state at the start is a jump, for every method" * needs_passes()) {
+  for (const tp::Integrator method :
+       {tp::Integrator::LeapfrogKDK, tp::Integrator::LeapfrogDKD, tp::Integrator::Yoshida4,
+        tp::Integrator::Yoshida8, tp::Integrator::BlanesMoan4, tp::Integrator::ImplicitMidpoint,
+        tp::Integrator::Exact})
+    for (const double force : {0.0, 1.0}) {
+      const std::string name(tp::row_of(method).name);
+      CAPTURE(name);
+      CAPTURE(force);
+      const Result r =
+          duality(springs(force), {40}, {.dt = 0.01, .steps = 1'000'000'000, .integrator = method});
+      CHECK(r.duality <= 1e-14);
+      CHECK(contains(chosen(r.report), "normal-mode jump"));
+    }
+}
+
+TEST_CASE("the gradient by the state: lattices, dense couplings, q joined with p, members of an ensemble" *
+          needs_passes()) {
+  const tp::System lattice([](const Tensor& q, const Tensor& p) {
+    const Tensor x = q.roll(1, 0) - q, y = q.roll(1, 1) - q;
+    return 0.5 * (p * p).sum() + 0.5 * (x * x).sum() + 0.7 * (y * y).sum() + 0.1 * (q * q).sum();
+  });
+  const Result l = duality(lattice, {64, 96}, {.dt = 0.01, .steps = 1'000'000});
+  CHECK(l.duality <= 1e-13);
+  CHECK(contains(chosen(l.report), "Fourier-mode jump"));
+
+  Draws draw{std::mt19937_64(3)};
+  const Tensor root = draw.tensor({150, 150});
+  const Tensor k = (tp::matmul(root, root.permute({1, 0})) * (1.0 / 150)).realize();
+  const tp::System dense([=](const Tensor& q, const Tensor& p) {
+    return 0.5 * (p * p).sum() + 0.5 * (q * tp::matmul(k, q)).sum();
+  });
+  const Result d = duality(dense, {150}, {.dt = 0.01, .steps = 1'000'000'000});
+  CHECK(d.duality <= 1e-14);
+  CHECK(contains(chosen(d.report), "normal-mode jump"));
+  // The way back has the same modes: they are there.
+  CHECK(contains(chosen(d.report), "modes were ready"));
+
+  const tp::System magnetic([](const Tensor& q, const Tensor& p) {
+    const Tensor vx = p.slice(0, 0, 1) + 0.5 * q.slice(0, 1, 2),
+                 vy = p.slice(0, 1, 2) - 0.5 * q.slice(0, 0, 1);
+    return 0.5 * (vx * vx + vy * vy).sum() + 0.1 * (q * q).sum();
+  });
+  for (const tp::Integrator method : {tp::Integrator::Exact, tp::Integrator::ImplicitMidpoint}) {
+    const Result m = duality(magnetic, {2}, {.dt = 0.01, .steps = 1'000'000'000, .integrator = method});
+    CHECK(m.duality <= 1e-13);
+    CHECK(contains(chosen(m.report), "powered step matrix"));
+  }
+
+  const tp::System members(
+      [](const Tensor& q, const Tensor& p) {
+        return 0.5 * (p * p + 2.0 * q * q).sum(std::vector<std::int64_t>{1});
+      },
+      {.batch_axes = 1});
+  CHECK(duality(members, {5, 3}, {.dt = 0.01, .steps = 1'000'000'000}).duality <= 1e-14);
+}
+
+TEST_CASE("the gradient by the state: near misses go the way of the tape, with the same result") {
+  const auto compare = [](const tp::System& system, tp::EvolveOptions options, const char* way) {
+    Draws draw{std::mt19937_64(5)};
+    const Tensor q = draw.tensor({40}), p = draw.tensor({40}), a = draw.tensor({40});
+    const auto gradient = [&](tp::EvolveOptions o, std::string* report) {
+      const tp::State z = system.evolve({q, p}, o);
+      const auto g = tp::gradient((a * z.q).sum() + (z.q * z.p).sum(), std::vector<Tensor>{q, p});
+      std::vector<double> v = g[0].to_vector<double>();
+      const auto w = g[1].to_vector<double>();
+      v.insert(v.end(), w.begin(), w.end());
+      if (report) *report = tp::explain(g[0]).text;
+      return v;
+    };
+    std::string report;
+    const auto got = gradient(options, &report);
+    options.method = tp::Method::Loop;
+    const auto want = gradient(options, nullptr);
+    for (std::size_t i = 0; i < want.size(); ++i)
+      CHECK(std::fabs(got[i] - want[i]) <= 1e-12 * (1 + std::fabs(want[i])));
+    if (tp::env::optimize()) CHECK(contains(chosen(report), way));
+  };
+  // Not symmetric: M^{-1} is no step of -dt.
+  const tp::Integrator euler =
+      tp::add_integrator({"Euler of the state's gradient", 1, {{tp::Part::kKick, 1}, {tp::Part::kDrift, 1}}});
+  compare(springs(1.0), {.dt = 0.01, .steps = 3000, .integrator = euler}, "powered step matrix");
+  compare(springs(1.0), {.dt = 0.01, .steps = 3000}, "normal-mode jump");
+  // Not quadratic.
+  const tp::System quartic([](const Tensor& q, const Tensor& p) {
+    return 0.5 * (p * p).sum() + 0.5 * (q * q).sum() + 1e-3 * (q * q * q * q).sum();
+  });
+  compare(quartic, {.dt = 0.01, .steps = 300}, "over a tape");
+  // H of the time.
+  const tp::System driven([](const Tensor& q, const Tensor& p, const Tensor& t) {
+    return 0.5 * (p * p).sum() + 0.5 * (1.0 + 0.1 * tp::sin(t)) * (q * q).sum();
+  });
+  compare(driven, {.dt = 0.01, .steps = 300}, "over a tape");
+}
+
+TEST_CASE("the gradient by the state and by numbers of H at once are those of the tape") {
+  Draws draw{std::mt19937_64(5)};
+  const Tensor q = draw.tensor({6}), p = draw.tensor({6}), k = (draw.tensor({6}) + 2.0).realize();
+  const tp::System system(
+      [=](const Tensor& x, const Tensor& y) { return 0.5 * (y * y).sum() + 0.5 * (k * x * x).sum(); });
+  const auto gradient = [&](tp::Method method, bool numbers) {
+    const tp::State z = system.evolve({q, p}, {.dt = 0.01, .steps = 2000, .method = method});
+    std::vector<Tensor> by{q};
+    if (numbers) by.push_back(k);
+    const auto g = tp::gradient((z.q * z.q).sum(), by);
+    std::vector<double> all;
+    for (const Tensor& x : g)
+      for (const double v : x.to_vector<double>()) all.push_back(v);
+    return all;
+  };
+  const auto both = gradient(tp::Method::Default, true), loop = gradient(tp::Method::Loop, true),
+             state = gradient(tp::Method::Default, false);
+  for (std::size_t i = 0; i < both.size(); ++i) CHECK(both[i] == doctest::Approx(loop[i]).epsilon(1e-12));
+  for (std::size_t i = 0; i < state.size(); ++i) CHECK(state[i] == doctest::Approx(loop[i]).epsilon(1e-12));
+}
