@@ -449,18 +449,22 @@ TEST_CASE("an energy may hold a scan or an evolution of its own") {
   }
 }
 
-TEST_CASE("Exact: jvp is right, reverse mode says that it has none") {
-  const tp::System system(
-      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 2.0 * (q * q).sum(); });
-  const auto end = [&](const Tensor& x) {
+TEST_CASE(
+    "Exact: jvp is right, and the gradient by the state; by numbers of H reverse mode says that it has "
+    "none") {
+  const auto end = [&](const Tensor& x, const Tensor& k) {
+    const tp::System system(
+        [&](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + k * (q * q).sum(); });
     return system.evolve({x, tp::zeros_like(x)}, {.dt = 0.5, .steps = 3, .integrator = tp::Integrator::Exact})
-        .q;
+        .q.sum();
   };
-  const auto [value, tangent] = tp::jvp(end, {Tensor::from({1.0})}, {Tensor::from({1.0})});
+  const Tensor two = Tensor::from({2.0}).sum().realize(), one = Tensor::from({1.0});
+  const auto by_state = [&](const Tensor& x) { return end(x, two); };
+  const auto [value, tangent] = tp::jvp(by_state, {one}, {Tensor::from({1.0})});
   CHECK(tangent.item<double>() == doctest::Approx(std::cos(3.0)).epsilon(1e-13));
-  CHECK_THROWS_WITH_AS(
-      (void)tp::grad([&](const Tensor& x) { return end(x).sum(); })(Tensor::from({1.0})).item<double>(),
-      doctest::Contains("Integrator::Exact"), tp::Error);
+  CHECK(tp::grad(by_state)(one).item<double>() == doctest::Approx(std::cos(3.0)).epsilon(1e-13));
+  CHECK_THROWS_WITH_AS((void)tp::grad([&](const Tensor& k) { return end(one, k); })(two).item<double>(),
+                       doctest::Contains("Integrator::Exact"), tp::Error);
 }
 
 TEST_CASE("gradients go through ImplicitMidpoint") {
