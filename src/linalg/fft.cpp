@@ -28,6 +28,7 @@ enum class Kind { kForward, kInverse, kReal, kRealInverse };
 struct Planner {
   std::mutex mutex;
   std::map<std::tuple<Kind, std::vector<std::int64_t>, bool>, fftw_plan> plans;
+  std::map<std::tuple<std::vector<fftw_r2r_kind>, std::vector<std::int64_t>, bool>, fftw_plan> by_ends;
 };
 Planner& planner() {
   // Leaked on purpose: a transform may run in the destructor of a static object.
@@ -128,6 +129,59 @@ void fft_real_inverse(std::span<const std::int64_t> shape, const std::complex<do
   for (std::int64_t i = 0; i < n * batch; ++i) out[i] /= static_cast<double>(n);
 }
 
+void transform_by_ends(std::span<const std::int64_t> shape, std::span<const End> ends, FftDirection direction,
+                       const double* in, double* out) {
+  check(shape, 1);
+  const bool inverse = direction == FftDirection::kInverse;
+  std::vector<fftw_r2r_kind> kinds;
+  double scale = 1;
+  for (std::size_t a = 0; a < shape.size(); ++a) {
+    const auto n = static_cast<double>(shape[a]);
+    switch (ends[a]) {
+      case End::kPeriodic:
+        kinds.push_back(inverse ? FFTW_HC2R : FFTW_R2HC);
+        scale *= n;
+        break;
+      case End::kFixed:
+        kinds.push_back(FFTW_RODFT00);
+        scale *= 2 * (n + 1);
+        break;
+      case End::kFree:
+        kinds.push_back(inverse ? FFTW_REDFT01 : FFTW_REDFT10);
+        scale *= 2 * n;
+        break;
+    }
+  }
+  fftw_plan made;
+  {
+    Planner& p = planner();
+    std::lock_guard lock(p.mutex);
+    auto [it, fresh] = p.by_ends.try_emplace({kinds, {shape.begin(), shape.end()}, in == out}, nullptr);
+    if (fresh) {
+      const std::vector<int> n(shape.begin(), shape.end());
+      const auto count = static_cast<std::size_t>(points(shape));
+      std::vector<double> a(count), b(in == out ? 0 : count);
+      // An inverse of several axes destroys its input even where it is told not to, so that none is asked to.
+      it->second =
+          fftw_plan_r2r(static_cast<int>(n.size()), n.data(), a.data(), in == out ? a.data() : b.data(),
+                        kinds.data(), FFTW_ESTIMATE | FFTW_UNALIGNED);
+      if (!it->second) {
+        p.by_ends.erase(it);
+        throw Error("fft", "FFTW made no plan", "", 0);
+      }
+    }
+    made = it->second;
+  }
+  if (in == out) {
+    fftw_execute_r2r(made, out, out);
+  } else {
+    std::vector<double> copy(in, in + points(shape));
+    fftw_execute_r2r(made, copy.data(), out);
+  }
+  if (inverse)
+    for (std::int64_t i = 0; i < points(shape); ++i) out[i] /= scale;
+}
+
 bool load_fft_wisdom(const std::string& path) {
   std::lock_guard lock(planner().mutex);
   return fftw_import_wisdom_from_filename(path.c_str()) != 0;
@@ -154,6 +208,10 @@ void fft_real(std::span<const std::int64_t>, const double*, std::complex<double>
   missing();
 }
 void fft_real_inverse(std::span<const std::int64_t>, const std::complex<double>*, double*, std::int64_t) {
+  missing();
+}
+void transform_by_ends(std::span<const std::int64_t>, std::span<const End>, FftDirection, const double*,
+                       double*) {
   missing();
 }
 bool load_fft_wisdom(const std::string&) { missing(); }

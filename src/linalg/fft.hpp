@@ -27,6 +27,15 @@ void fft_real(std::span<const std::int64_t> shape, const double* in, std::comple
 void fft_real_inverse(std::span<const std::int64_t> shape, const std::complex<double>* in, double* out,
                       std::int64_t batch = 1);
 
+// Transforms of real data by the ends that each axis has, in tensor products:
+//   kPeriodic  cos and sin of 2 pi j k / n, FFTW's halfcomplex: k and n - k hold the two of one wave number
+//   kFixed     sin of pi (j + 1) (k + 1) / (n + 1): odd about -1 and n (DST-I)
+//   kFree      cos of pi (j + 1/2) k / n: even about -1/2 and n - 1/2 (DCT-II)
+// Forward is not scaled, inverse undoes it. in == out is allowed.
+enum class End { kPeriodic, kFixed, kFree };
+void transform_by_ends(std::span<const std::int64_t> shape, std::span<const End> ends, FftDirection direction,
+                       const double* in, double* out);
+
 // Plans measured earlier, as FFTW writes them. load: false when there is no such file or it is not
 // understood.
 bool load_fft_wisdom(const std::string& path);

@@ -108,6 +108,7 @@ void add_propagator(const PropagatorRow& row);
 // Each from its own file.
 std::unique_ptr<Propagator> make_normal_modes(std::shared_ptr<const JumpSystem> system);
 std::unique_ptr<Propagator> make_lattice(std::shared_ptr<const JumpSystem> system);
+std::unique_ptr<Propagator> make_uniform(std::shared_ptr<const JumpSystem> system);
 std::unique_ptr<Propagator> make_powering(std::shared_ptr<const JumpSystem> system);
 
 }  // namespace tinyphys

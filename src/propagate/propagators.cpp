@@ -6,6 +6,7 @@ namespace {
 std::vector<PropagatorRow>& rows() {
   static auto* r = new std::vector<PropagatorRow>{
       {"Fourier-mode jump", false, make_lattice},
+      {"sine- and cosine-mode jump", true, make_uniform},
       {"normal-mode jump", true, make_normal_modes},
       {"powered step matrix", true, make_powering},
   };
