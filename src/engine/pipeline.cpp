@@ -68,22 +68,18 @@ bool is_short(const Node* scan) {
          static_cast<double>(const_int(s.steps())) * estimate_seconds(s.body()) < kJump_s;
 }
 
-// Gradients of evolutions and scans: where only the state's is wanted of a quadratic H, an evolution backward; else a tape
-// of the carries.
+// Gradients of evolutions and scans: of a quadratic H without a tape where the pass can; else by a tape of the carries.
 UOp lower_derivatives(const UOp& program, const PipelineOptions& options) {
-  constexpr std::int64_t kOfQ = 2, kOfP = 3;
-  NodeMap<char> of_others;
+  NodeMap<std::vector<bool>> wanted;
   for (Node* n : toposort(program))
-    if (n->op == Op::GET && n->src(0)->op == Op::EVOLVE_VJP && n->arg(0) != kOfQ && n->arg(0) != kOfP)
-      of_others.insert(n->src(0), 1);
+    if (n->op == Op::GET && n->src(0)->op == Op::EVOLVE_VJP) {
+      auto& w = wanted[n->src(0)];
+      w.resize(n->src(0)->n_src);
+      w[static_cast<std::size_t>(n->arg(0))] = true;
+    }
   const UOp p = replace_gets(program, Op::EVOLVE_VJP, [&](Node* now, Node* n) -> std::vector<UOp> {
-    if (of_others.contains(n) || (!options.physics && EvolveVjpView(now).row().has_loop())) return {};
-    std::vector<UOp> state = lift_state_gradient(now);
-    if (state.empty()) return {};
-    std::vector<UOp> outputs(static_cast<std::size_t>(kOfP) + 1);
-    outputs[kOfQ] = state[0];
-    outputs[kOfP] = state[1];
-    return outputs;
+    if (!options.physics && EvolveVjpView(now).row().has_loop()) return {};
+    return lift_gradient(now, wanted[n]);
   });
   return with_outputs(p.get(), lower_vjps(outputs_of(p.get())));
 }

@@ -1,6 +1,7 @@
 #include "passes/loop_lift.hpp"
 
 #include "derive/gradient_rules.hpp"
+#include "derive/jvp.hpp"
 #include "derive/lower_evolve.hpp"
 #include "passes/proof_cache.hpp"
 #include "passes/propagate_parts.hpp"
@@ -15,6 +16,8 @@ namespace {
 
 // An identity test beyond this work is run only where the degree bound alone does not decide.
 constexpr double kCheapWork = 3e5;
+// By how many numbers a gradient goes forward, one evolution for each.
+constexpr std::size_t kMostNumbers = 4;
 
 std::vector<StateGroup> groups_of(const Node* energy) {
   std::vector<StateGroup> g(static_cast<std::size_t>(energy->arg(0)), StateGroup::kNone);
@@ -211,15 +214,45 @@ UOp lift_evolve(const Node* evolve) {
   return propagate(evolve, UOp::share(e.dt()), UOp::share(e.q()), UOp::share(e.p()), false);
 }
 
-std::vector<UOp> lift_state_gradient(const Node* evolve_vjp) {
-  const UOp evolve = primal_of(const_cast<Node*>(evolve_vjp));
+std::vector<UOp> lift_gradient(const Node* evolve_vjp, const std::vector<bool>& wanted) {
+  constexpr std::size_t kOfQ = 2, kOfP = 3;
+  const VjpCall call(const_cast<Node*>(evolve_vjp));
+  const UOp evolve = call.primal(call.inputs);
   const EvolveView e(evolve.get());
   if (!e.row().symmetric()) return {};
-  const auto cotangents = EvolveVjpView(evolve_vjp).cotangents();
-  const UOp back = propagate(evolve.get(), neg(UOp::share(e.dt())), neg(UOp::share(cotangents[1])),
-                             UOp::share(cotangents[0]), true);
+  std::vector<std::size_t> numbers;
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    if (!wanted[i] || i == kOfQ || i == kOfP) continue;
+    if (!is_float(call.inputs[i]->dtype) || call.inputs[i]->size() != 1) return {};
+    numbers.push_back(i);
+  }
+  // Forward mode takes an evolution of the state and its tangent for each. What was decided from the values of numbers
+  // does not speak of that one.
+  if (numbers.size() > kMostNumbers || (!numbers.empty() && e.record().verdict != 0)) return {};
+  LocationScope at(evolve_vjp->location.load(std::memory_order_relaxed));
+  const UOp &of_q = call.cotangents[0], &of_p = call.cotangents[1];
+  std::vector<UOp> out(call.inputs.size());
+  const UOp back = propagate(evolve.get(), neg(UOp::share(e.dt())), neg(of_p), of_q, true);
   if (!back) return {};
-  return {get(back, 1), neg(get(back, 0))};
+  out[kOfQ] = get(back, 1);
+  out[kOfP] = neg(get(back, 0));
+  const auto dot = [](const UOp& a, const UOp& b) {
+    const UOp product = reshape(mul(a, b), Dims{a->size()});
+    return reduce(Reduction::kSum, product, Dims{0});
+  };
+  for (const std::size_t i : numbers) {
+    // A fresh symbol: two inputs may be one node.
+    std::vector<UOp> inputs = call.inputs;
+    inputs[i] = symbol_like(call.inputs[i].get());
+    const UOp along = ones_like(call.inputs[i]);
+    const auto moved = jvp(outputs_of(call.primal(inputs)), std::span(&inputs[i], 1), std::span(&along, 1));
+    UOp sum = constant(0.0);
+    if (moved[0]) sum = add(sum, dot(of_q, moved[0]));
+    if (moved[1]) sum = add(sum, dot(of_p, moved[1]));
+    out[i] = reshape(substitute(sum, [&](Node* n) { return n == inputs[i].get() ? call.inputs[i] : UOp(); }),
+                     call.inputs[i]->shape());
+  }
+  return out;
 }
 
 namespace {

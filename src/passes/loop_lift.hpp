@@ -35,10 +35,11 @@ std::int64_t value_verdict(const Node* evolve);
 // The PROPAGATE in place of an EVOLVE, or nothing when it stays a loop.
 UOp lift_evolve(const Node* evolve);
 
-// The cotangents of q and p of an EVOLVE_VJP as a PROPAGATE backward, or nothing where H is not quadratic or the method
-// not symmetric. A step M of a quadratic H is symplectic, so that M^T = J M^{-1} J^{-1} with J = [[0, 1], [-1, 0]]; and M^{-1}
-// is the step of -dt.
-std::vector<UOp> lift_state_gradient(const Node* evolve_vjp);
+// The cotangents of the inputs of an EVOLVE_VJP (those wanted, the others null) without a tape, or nothing where H is not
+// quadratic, the method not symmetric, or more is wanted than the state and a few numbers (dt, a mass, a coupling).
+// The state: a step M of a quadratic H is symplectic, so that M^T = J M^{-1} J^{-1} with J = [[0, 1], [-1, 0]], and M^{-1}
+// is the step of -dt: a PROPAGATE backward. A number: forward, an EVOLVE of the state and its tangent.
+std::vector<UOp> lift_gradient(const Node* evolve_vjp, const std::vector<bool>& wanted);
 
 // Throws when the integrator asked for is not defined for this H: leapfrog with q-p cross terms, Exact beyond degree
 // 2. `file` and `line` are the user's call.

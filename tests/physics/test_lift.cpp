@@ -454,7 +454,7 @@ TEST_CASE(
     "none") {
   const auto end = [&](const Tensor& x, const Tensor& k) {
     const tp::System system(
-        [&](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + k * (q * q).sum(); });
+        [&](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + (k * q * q).sum(); });
     return system.evolve({x, tp::zeros_like(x)}, {.dt = 0.5, .steps = 3, .integrator = tp::Integrator::Exact})
         .q.sum();
   };
@@ -463,7 +463,11 @@ TEST_CASE(
   const auto [value, tangent] = tp::jvp(by_state, {one}, {Tensor::from({1.0})});
   CHECK(tangent.item<double>() == doctest::Approx(std::cos(3.0)).epsilon(1e-13));
   CHECK(tp::grad(by_state)(one).item<double>() == doctest::Approx(std::cos(3.0)).epsilon(1e-13));
-  CHECK_THROWS_WITH_AS((void)tp::grad([&](const Tensor& k) { return end(one, k); })(two).item<double>(),
+  // q = cos(sqrt(2 k) t), t = 1.5.
+  CHECK(tp::grad([&](const Tensor& k) { return end(one, k); })(two).item<double>() ==
+        doctest::Approx(-std::sin(3.0) * 1.5 / 2).epsilon(1e-13));
+  const Tensor ones = Tensor::from({1.0, 1.0}), ks = Tensor::from({2.0, 2.0});
+  CHECK_THROWS_WITH_AS((void)tp::grad([&](const Tensor& k) { return end(ones, k); })(ks).to_vector<double>(),
                        doctest::Contains("Integrator::Exact"), tp::Error);
 }
 

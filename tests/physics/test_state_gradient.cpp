@@ -1,4 +1,4 @@
-// The gradient of a jump by the state at its start: an evolution backward.
+// The gradient of a jump by the state at its start, an evolution backward, and by numbers, forward.
 #include <cmath>
 #include <functional>
 #include <random>
@@ -11,6 +11,7 @@
 #include "needs_passes.hpp"
 #include "support/env.hpp"
 #include "support/integrators.hpp"
+#include "support/quad.hpp"
 #include "tinyphys/tinyphys.hpp"
 
 namespace tp = tinyphys;
@@ -183,4 +184,69 @@ TEST_CASE("the gradient by the state and by numbers of H at once are those of th
              state = gradient(tp::Method::Default, false);
   for (std::size_t i = 0; i < both.size(); ++i) CHECK(both[i] == doctest::Approx(loop[i]).epsilon(1e-12));
   for (std::size_t i = 0; i < state.size(); ++i) CHECK(state[i] == doctest::Approx(loop[i]).epsilon(1e-12));
+}
+
+namespace {
+
+// One oscillator of mass m and spring k, N steps of leapfrog from (q0, 0), in quad precision:
+// q = q0 cos(N theta), p = -q0 sin(N theta) m sin(theta) / h with cos(theta) = 1 - h^2 k / (2 m).
+struct Truth {
+  tp::Quad q, p;
+};
+Truth oscillator(tp::Quad h, tp::Quad k, tp::Quad m, std::int64_t steps) {
+  // The power of the step map by squaring.
+  struct Map {
+    tp::Quad a, b, c, d;
+  };
+  const auto times = [](const Map& x, const Map& y) {
+    return Map{x.a * y.a + x.b * y.c, x.a * y.b + x.b * y.d, x.c * y.a + x.d * y.c, x.c * y.b + x.d * y.d};
+  };
+  const tp::Quad z = h * h * k / m;
+  Map step{1 - z / 2, h / m, -h * k * (1 - z / 4), 1 - z / 2}, power{1, 0, 0, 1};
+  for (std::int64_t n = steps; n > 0; n /= 2, step = times(step, step))
+    if (n % 2 == 1) power = times(power, step);
+  return {power.a, power.c};
+}
+
+}  // namespace
+
+TEST_CASE("the gradient of a jump by dt, by a mass and by a coupling, against differences in quad" *
+          needs_passes()) {
+  constexpr std::int64_t kSteps = 1'000'000;
+  const double h = 0.01, k = 2.3, m = 1.7;
+  const auto loss = [&](const Tensor& dt, const Tensor& spring, const Tensor& mass) {
+    const tp::System system([&](const Tensor& q, const Tensor& p) {
+      return 0.5 * (p * p / mass).sum() + 0.5 * spring * (q * q).sum();
+    });
+    const tp::State z =
+        system.evolve({Tensor::from({1.0, 2.0}), Tensor::zeros({2})}, {.dt = dt, .steps = kSteps});
+    return (z.q * Tensor::from({1.0, 0.0})).sum() +
+           (z.p * Tensor::from({0.0, 0.25})).sum();  // q + p / 2 of one of 1
+  };
+  const auto number = [](double x) { return Tensor::full({}, x).clone(); };
+  const Tensor dt = number(h), spring = number(k), mass = number(m);
+  const auto g = tp::gradient(loss(dt, spring, mass), std::vector<Tensor>{dt, spring, mass});
+  const auto truth = [&](tp::Quad th, tp::Quad tk, tp::Quad tm) {
+    const Truth t = oscillator(th, tk, tm, kSteps);
+    return t.q + t.p / 2;
+  };
+  const tp::Quad e = 1e-13;
+  const tp::Quad want[] = {(truth(h + e, k, m) - truth(h - e, k, m)) / (2 * e),
+                           (truth(h, k + e, m) - truth(h, k - e, m)) / (2 * e),
+                           (truth(h, k, m + e) - truth(h, k, m - e)) / (2 * e)};
+  for (std::size_t i = 0; i < 3; ++i) {
+    CAPTURE(i);
+    CHECK(g[i].item<double>() == doctest::Approx(static_cast<double>(want[i])).epsilon(1e-9));
+    CHECK(contains(chosen(tp::explain(g[i]).text), "powered step matrix"));
+  }
+  // Equal oscillators, degenerate modes: each by itself is half of both.
+  const auto both = [&](const Tensor& s) {
+    const tp::System pair([&](const Tensor& q, const Tensor& p) {
+      const Tensor d = q.slice(0, 1) - q.slice(0, 0, -1);
+      return 0.5 * (p * p).sum() + 0.5 * s * (q * q).sum() + 0.0 * (d * d).sum();
+    });
+    return pair.evolve({Tensor::from({1.0, 1.0}), Tensor::zeros({2})}, {.dt = h, .steps = kSteps}).q.sum();
+  };
+  const tp::Quad one = (oscillator(h, k + e, 1, kSteps).q - oscillator(h, k - e, 1, kSteps).q) / (2 * e);
+  CHECK(tp::grad(both)(spring).item<double>() == doctest::Approx(2 * static_cast<double>(one)).epsilon(1e-9));
 }
