@@ -121,7 +121,8 @@ class Reverse {
     Node* x = n->src(0);
     switch (n->op) {
       case Op::RESHAPE: return give(x, reshape(ct, x->shape()));
-      case Op::CHECK: return give(x, ct);  // the value itself; what it checks is no function of it to vary
+      // The value itself, where it holds: what it checks is no function of it to vary, but the way back must not outlive it.
+      case Op::CHECK: return give(x, make(Op::CHECK, {ct, UOp::share(n->src(1))}, n->arg()));
       case Op::EXPAND: return give(x, sum_to_shape(ct, x->shape()));
       case Op::SLICE: return give(x, unslice(n, ct));
       case Op::PERMUTE: {

@@ -39,13 +39,13 @@ bool holds_vjp(Node* lambda) {
 
 // The same SCAN or EVOLVE with a body that holds no derivative call. Numbers that the lowering brings in are
 // captured, as in any body.
-UOp with_lowered_body(const UOp& whole) {
+UOp with_lowered_body(const UOp& whole, const LiftVjp& lift) {
   if (whole->op == Op::SCAN) {
     ScanParts s = open_scan(whole.get());
     std::vector<UOp> outputs = s.next;
     append(outputs, s.outs);
     if (s.until) outputs.push_back(s.until);
-    outputs = lower_vjps(outputs);
+    outputs = lower_vjps(outputs, lift);
     if (s.until) s.until = outputs.back();
     const auto outs = outputs.begin() + static_cast<std::ptrdiff_t>(s.next.size());
     std::copy(outs, outs + static_cast<std::ptrdiff_t>(s.outs.size()), s.outs.begin());
@@ -55,7 +55,7 @@ UOp with_lowered_body(const UOp& whole) {
   Node* energy = whole->src(0);
   std::vector<UOp> params(static_cast<std::size_t>(energy->arg(0))), extra, src;
   for (std::size_t i = 0; i < params.size(); ++i) params[i] = symbol_like(whole->src(i + 3));
-  src.push_back(close_lambda(lower_vjps(tinyphys::apply(energy, params)), params, extra));
+  src.push_back(close_lambda(lower_vjps(tinyphys::apply(energy, params), lift), params, extra));
   append(src, whole->src().subspan(1));
   append(src, extra);
   return make(Op::EVOLVE, std::span<const UOp>(src), whole->arg());
@@ -66,8 +66,8 @@ UOp reversed(const UOp& x) { return flip(x, 0); }
 
 class Tape {
  public:
-  Tape(const Node* n, const std::vector<bool>& wanted)
-      : scan_(n), step_(open_scan(n)), results_(output_count(n)), wanted_(wanted) {
+  Tape(const Node* n, const std::vector<bool>& wanted, const LiftVjp& lift)
+      : scan_(n), step_(open_scan(n)), results_(output_count(n)), wanted_(wanted), lift_(lift) {
     if (wanted_.empty()) wanted_.assign(results_.size(), true);
   }
 
@@ -101,7 +101,7 @@ class Tape {
     forward.outs = step_.carry_params;
     std::vector<UOp> body = forward.next;
     append(body, forward.outs);
-    body = lower_vjps(body);
+    body = lower_vjps(body, lift_);
     const auto outs = body.begin() + static_cast<std::ptrdiff_t>(scan_.n_carry);
     forward.next.assign(body.begin(), outs);
     forward.outs.assign(outs, body.end());
@@ -140,7 +140,7 @@ class Tape {
     const UOp own_index = sub(offset(step_.steps, -1), back.index);
     for (UOp& b : body)
       b = substitute(b, [&](Node* n) { return n == step_.index.get() ? own_index : UOp(); });
-    body = lower_vjps(body);
+    body = lower_vjps(body, lift_);
     // Rows that the way back reads: of an affine step it reads none, and is affine itself.
     NodeMap<char> read;
     std::vector<Node*> roots;
@@ -173,16 +173,12 @@ class Tape {
   ScanParts step_;
   std::vector<UOp> results_;
   std::vector<bool> wanted_;
+  const LiftVjp& lift_;
   std::vector<UOp> outputs_, cotangents_, pulled_;
 };
 
-}  // namespace
-
-std::vector<UOp> lower_scan_vjp(const Node* scan_vjp, const std::vector<bool>& wanted) {
-  return Tape(scan_vjp, wanted).run();
-}
-
-std::vector<UOp> lower_evolve_vjp(const Node* evolve_vjp, const std::vector<bool>& wanted) {
+std::vector<UOp> lower_evolve_vjp(const Node* evolve_vjp, const std::vector<bool>& wanted,
+                                  const LiftVjp& lift) {
   if (const IntegratorRow& row = EvolveView(evolve_vjp).row(); !row.has_loop()) {
     const auto where = locations(evolve_vjp);
     throw Error("gradient",
@@ -220,14 +216,16 @@ std::vector<UOp> lower_evolve_vjp(const Node* evolve_vjp, const std::vector<bool
   std::vector<UOp> present;
   for (const UOp& o : out)
     if (o) present.push_back(o);
-  present = lower_vjps(present);
+  present = lower_vjps(present, lift);
   std::size_t next = 0;
   for (UOp& o : out)
     if (o) o = present[next++];
   return out;
 }
 
-std::vector<UOp> lower_vjps(std::span<const UOp> roots) {
+}  // namespace
+
+std::vector<UOp> lower_vjps(std::span<const UOp> roots, const LiftVjp& lift) {
   std::vector<Node*> starts;
   for (const UOp& r : roots) starts.push_back(r.get());
   const auto order = toposort(starts);
@@ -244,11 +242,15 @@ std::vector<UOp> lower_vjps(std::span<const UOp> roots) {
                            return values ? (*values)[static_cast<std::size_t>(n->arg(0))] : UOp();
                          },
                          .after = [&](Node* n, const UOp& now) -> UOp {
-                           if (n->op == Op::SCAN_VJP) lowered.insert(n, Tape(now.get(), wanted[n]).run());
-                           if (n->op == Op::EVOLVE_VJP)
-                             lowered.insert(n, lower_evolve_vjp(now.get(), wanted[n]));
+                           if (n->op == Op::SCAN_VJP)
+                             lowered.insert(n, Tape(now.get(), wanted[n], lift).run());
+                           if (n->op == Op::EVOLVE_VJP) {
+                             std::vector<UOp> lifted = lift ? lift(now.get(), wanted[n]) : std::vector<UOp>();
+                             lowered.insert(n, lifted.empty() ? lower_evolve_vjp(now.get(), wanted[n], lift)
+                                                              : std::move(lifted));
+                           }
                            const bool primal = n->op == Op::SCAN || n->op == Op::EVOLVE;
-                           return primal && holds_vjp(now->src(0)) ? with_lowered_body(now) : UOp();
+                           return primal && holds_vjp(now->src(0)) ? with_lowered_body(now, lift) : UOp();
                          }});
 }
 

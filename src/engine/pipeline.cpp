@@ -22,8 +22,8 @@
 namespace tinyphys {
 namespace {
 
-// The program with the outputs f(now, n) in place of GETs of each n of this op, where f gives some; `now` is n with its
-// sources replaced.
+// The program with the outputs f(n) in place of GETs of each n of this op, where f gives some; f sees nodes whose sources
+// are replaced.
 template <class F> UOp replace_gets(const UOp& program, Op op, F&& f) {
   NodeMap<std::vector<UOp>> made;
   return rebuild(program, {.ready = [&](Node* n) -> UOp {
@@ -32,7 +32,7 @@ template <class F> UOp replace_gets(const UOp& program, Op op, F&& f) {
                            },
                            .after = [&](Node* n, const UOp& now) -> UOp {
                              if (n->op != op) return {};
-                             if (std::vector<UOp> outputs = f(now.get(), n); !outputs.empty())
+                             if (std::vector<UOp> outputs = f(now.get()); !outputs.empty())
                                made.insert(n, std::move(outputs));
                              return {};
                            }});
@@ -70,18 +70,11 @@ bool is_short(const Node* scan) {
 
 // Gradients of evolutions and scans: of a quadratic H without a tape where the pass can; else by a tape of the carries.
 UOp lower_derivatives(const UOp& program, const PipelineOptions& options) {
-  NodeMap<std::vector<bool>> wanted;
-  for (Node* n : toposort(program))
-    if (n->op == Op::GET && n->src(0)->op == Op::EVOLVE_VJP) {
-      auto& w = wanted[n->src(0)];
-      w.resize(n->src(0)->n_src);
-      w[static_cast<std::size_t>(n->arg(0))] = true;
-    }
-  const UOp p = replace_gets(program, Op::EVOLVE_VJP, [&](Node* now, Node* n) -> std::vector<UOp> {
-    if (!options.physics && EvolveVjpView(now).row().has_loop()) return {};
-    return lift_gradient(now, wanted[n]);
-  });
-  return with_outputs(p.get(), lower_vjps(outputs_of(p.get())));
+  const auto lift = [&](const Node* vjp, const std::vector<bool>& wanted) -> std::vector<UOp> {
+    if (!options.physics && EvolveVjpView(vjp).row().has_loop()) return {};
+    return lift_gradient(vjp, wanted);
+  };
+  return with_outputs(program.get(), lower_vjps(outputs_of(program.get()), lift));
 }
 
 bool contains_evolution(const UOp& program) {
@@ -102,7 +95,7 @@ UOp pass_evolve(const UOp& program, const PipelineOptions& options) {
   if (!contains_evolution(program)) return program;
   UOp p = program;
   while (contains_evolution(p))
-    p = replace_gets(lower_derivatives(p, options), Op::EVOLVE, [&](Node* n, Node*) -> std::vector<UOp> {
+    p = replace_gets(lower_derivatives(p, options), Op::EVOLVE, [&](Node* n) -> std::vector<UOp> {
       if (options.physics || !EvolveView(n).row().has_loop())
         if (const UOp jump = lift_evolve(n)) return {get(jump, 0), get(jump, 1)};
       return lower_evolve(n);
@@ -113,7 +106,7 @@ UOp pass_evolve(const UOp& program, const PipelineOptions& options) {
 // Before evolutions become scans: what those may be was decided from H.
 UOp pass_scans(const UOp& program, const PipelineOptions& options) {
   if (!options.physics || !options.lift_scans) return program;
-  return replace_gets(program, Op::SCAN, [&](Node* n, Node*) -> std::vector<UOp> {
+  return replace_gets(program, Op::SCAN, [&](Node* n) -> std::vector<UOp> {
     if (options.step && is_short(n)) return {};
     const UOp jump = lift_scan(n);
     std::vector<UOp> outputs;

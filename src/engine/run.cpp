@@ -330,7 +330,7 @@ void ReadyPlan::run_loop(std::size_t i, RunContext& context) {
   }
   for (std::size_t c = 0; c < step.n_carry; ++c)
     if (step.outputs[c] >= 0) slot(step.outputs[c]) = std::move(arguments[1 + c].data);
-  if (plan_->has_guard && body.plan().has_guard)  // what its last step has to say
+  if (steps > 0 && plan_->has_guard && body.plan().has_guard)  // what its last step has to say
     for (std::size_t o = 0; o < step.outputs.size(); ++o)
       if (step.outputs[o] >= 0) state_->notes[static_cast<std::size_t>(step.outputs[o])] = body.notes(o);
   if (!keeps_) body.release();
@@ -403,6 +403,8 @@ void ReadyPlan::run_check(std::size_t i) {
                     file, line);
       case CheckKind::kIndexInRange:
         index_out_of_range(static_cast<Op>(step.code->arg(2)), scalar, step.code->arg(1), step.code.get());
+      case CheckKind::kMassUsable:
+        throw Error("from_force", "an element of the mass is 0 or not finite", file, line);
       case CheckKind::kStepFinite: {
         const double h = from_bits(number_bits(DType::kFloat64, argument(step.inputs[0])));
         throw Error("evolve", "dt is " + std::to_string(h) + ", it must be finite", file, line);

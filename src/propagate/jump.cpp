@@ -38,7 +38,7 @@ struct Prepared {
   UOp checked_loop;
   std::vector<double> checked_sizes;
   double checked_h = 0;
-  std::vector<double> step_error, step_error_at;  // what a step rounds, of a state of what size
+  std::vector<double> step_error;  // what a step rounds, of the size of what its formula gives
 
   double kept_doubles() const {
     double n = system->kept_doubles();
@@ -125,10 +125,22 @@ std::vector<double> largest(const JumpSystem& system, std::span<const double* co
 // Half of the digits of a double: a step that loses more computes something else than its formula.
 constexpr double kHalfTheDigits = 0x1p-26;
 
+using Reach = std::function<std::vector<double>(std::span<const double>)>;
+
+// What a step can give each part of a state whose parts have at most these sizes.
+std::vector<double> size_of_step(const PropagateView& view, double h, std::span<const double> sizes,
+                                 const Reach& reach) {
+  std::vector<double> size = reach(sizes);
+  if (view.kind() != PropagateKind::kHamiltonian) return size;
+  std::swap(size[0], size[1]);  // [dH/dq, dH/dp] move p and q
+  for (std::size_t i = 0; i < 2; ++i) size[i] = sizes[i] + h * size[i];
+  return size;
+}
+
 // Why the loop is not what its formula says, at this state; empty where it is but for rounding. `reach`: of the map.
 std::string check_rounding(const PropagateView& view, Prepared& p, const JumpTask& task,
                            std::span<const double* const> state, std::span<const HostValue> captured,
-                           const std::function<std::vector<double>(std::span<const double>)>& reach) {
+                           const Reach& reach) {
   const std::vector<double> sizes = largest(*p.system, state);
   for (const double s : sizes)
     if (!std::isfinite(s)) return "the state is not finite";
@@ -143,7 +155,8 @@ std::string check_rounding(const PropagateView& view, Prepared& p, const JumpTas
   if (known) return {};
   // One step of the loop, a LAMBDA over [steps, state..., captured...].
   const auto is_state = [&](std::int64_t i) { return i > 0 && static_cast<std::size_t>(i) <= view.n_state; };
-  const std::vector<double> error = rounding_of(view.loop(), is_state, [&](std::int64_t i, const Node* n) {
+  std::vector<double> error;
+  const auto value_at = [&](std::int64_t i, const Node* n) {
     const auto k = static_cast<std::size_t>(i);
     if (k == 0) return Value<double>{n->dtype, shape_of(n), {}, {1}};
     if (k <= view.n_state) {
@@ -151,12 +164,16 @@ std::string check_rounding(const PropagateView& view, Prepared& p, const JumpTas
       return Value<double>{n->dtype, shape_of(n), std::vector<double>(x, x + n->size()), {}};
     }
     return value_of(n, captured[k - 1 - view.n_state]);
-  });
-  std::vector<double> size = reach(sizes);
-  if (view.kind() == PropagateKind::kHamiltonian) {  // [dH/dq, dH/dp] move p and q
-    std::swap(size[0], size[1]);
-    for (std::size_t i = 0; i < 2; ++i) size[i] = sizes[i] + h * size[i];
+  };
+  try {
+    error = rounding_of(view.loop(), is_state, value_at);
+  } catch (const Error&) {
+    // A step whose equation the loop cannot solve: there is no answer of the loop's to differ from.
+    if (view.kind() != PropagateKind::kHamiltonian || !row_of(view.integrator()).has(Part::kSolve)) throw;
+    p.step_error.clear();
+    return {};
   }
+  const std::vector<double> size = size_of_step(view, h, sizes, reach);
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     if (std::isnan(error[i])) return "a step of the loop gives NaN";
     if (error[i] > kHalfTheDigits * size[i])
@@ -165,26 +182,22 @@ std::string check_rounding(const PropagateView& view, Prepared& p, const JumpTas
           error[i], size[i]);
   }
   for (std::size_t i = 0; i < sizes.size(); ++i) p.checked_sizes[i] = std::min(p.checked_sizes[i], sizes[i]);
-  p.step_error = error;
-  p.step_error_at.clear();
-  for (std::size_t i = 0; i < sizes.size(); ++i)  // a part at rest is soon as large as a step makes it
-    p.step_error_at.push_back(sizes[i] > 0 ? sizes[i] : size[i]);
+  p.step_error.clear();
+  for (std::size_t i = 0; i < sizes.size(); ++i) p.step_error.push_back(size[i] > 0 ? error[i] / size[i] : 0);
   p.checked_h = std::max(p.checked_h, h);
   return {};
 }
 
-// Of so many steps from this state, relative to its parts: the running error bound of a step, which grows with the state,
-// as a random walk.
-std::vector<double> loop_rounding(const Prepared& p, const JumpTask& task) {
-  const std::vector<double> sizes = largest(*p.system, task.state);
-  double larger = 0;
-  for (std::size_t i = 0; i < sizes.size(); ++i)
-    if (p.step_error_at[i] > 0) larger = std::max(larger, sizes[i] / p.step_error_at[i]);
+// Of so many steps, relative to the parts of a state of the sizes that it has on the way: the running error bound of a step,
+// which grows as what the step gives, as a random walk.
+std::vector<double> loop_rounding(const PropagateView& view, const Prepared& p, const JumpTask& task,
+                                  std::span<const double> sizes, const Reach& reach) {
+  if (p.step_error.empty()) return {};
+  const std::vector<double> size = size_of_step(view, std::fabs(task.h), sizes, reach);
   std::vector<double> out;
   for (std::size_t i = 0; i < sizes.size(); ++i) {
-    const double is =
-        std::max(sizes[i] > 0 ? sizes[i] : larger * p.step_error_at[i], std::numeric_limits<double>::min());
-    out.push_back(larger * p.step_error[i] / is * std::sqrt(static_cast<double>(task.steps)));
+    const double is = std::max(sizes[i] > 0 ? sizes[i] : size[i], std::numeric_limits<double>::min());
+    out.push_back(p.step_error[i] * size[i] / is * std::sqrt(static_cast<double>(task.steps)));
   }
   return out;
 }
@@ -301,7 +314,6 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
           return result;
         }
       if (reason.empty()) {
-        if (notes.has_loop) notes.loop_rounding = loop_rounding(*prepared, task);
         start = std::chrono::steady_clock::now();
         notes.findings = way.jump(task);
         notes.apply_s = seconds_since(start);
@@ -317,6 +329,11 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
         if (const std::string meant = finite ? rounding(end) : ""; !meant.empty()) {
           notes.refused.push_back("jump: at its end " + meant);
           return result;
+        }
+        if (notes.has_loop) {
+          std::vector<double> most = largest(*prepared->system, task.state);
+          for (std::size_t s = 0; s < most.size(); ++s) most[s] = std::max(most[s], finite ? sizes[s] : 0.0);
+          notes.loop_rounding = loop_rounding(view, *prepared, task, most, reach);
         }
         notes.jumped = true;
         notes.propagator = rows[i].name;
@@ -386,9 +403,9 @@ void JumpNotes::report(Records& to) const {
     }
     to.push_back(std::move(error));
   } else if (!findings.error.empty()) {
-    to.push_back(
-        {Finding::kError,
-         "no bound: the state leaves the range of doubles, or a part of it is zero but for rounding"});
+    to.push_back({Finding::kError,
+                  "no bound: the state leaves the range of doubles or its square does, or a part of it is "
+                  "zero but for rounding"});
   }
   if (findings.largest_h_omega > 0)
     to.push_back({Finding::kSpectrum,

@@ -276,7 +276,15 @@ System::System(Force force, const Arg& mass) : force_(std::move(force)) {
   if (mass.is_number() && (!std::isfinite(mass.as_double()) || mass.as_double() == 0))
     fail(kCall, "the mass is " + front::number_text(mass.as_double()) + ", it must be finite and not 0",
          where);
-  mass_ = tensor(cast(m, DType::kFloat64));
+  LocationScope scope(where);
+  UOp usable = cast(m, DType::kFloat64);
+  if (!mass.is_number() && usable->size() > 0) {
+    const UOp one = div(usable, usable);  // NaN where it is none
+    const UOp zero = reduce(Reduction::kSum, reshape(sub(one, one), Dims{usable->size()}), Dims{0});
+    usable = make(Op::CHECK, {usable, compare(Op::EQ, zero, constant(0.0))},
+                  {static_cast<std::int64_t>(CheckKind::kMassUsable)});
+  }
+  mass_ = tensor(usable);
 }
 
 std::vector<Tensor> System::terms_at(const Tensor& q, const Tensor& p, const Tensor& t) const {

@@ -142,7 +142,8 @@ inline constexpr std::int64_t kSequentialSum = 8;
 enum class CheckKind : std::int64_t {
   kMidpointConverged,  // bool: true
   kIndexInRange,       // int64: in [-n, n); further args: n, the Op that takes the index
-  kStepFinite          // bool: true
+  kStepFinite,         // bool: true
+  kMassUsable          // bool: true
 };
 
 constexpr std::string_view name(Reduction r) {

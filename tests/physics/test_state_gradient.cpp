@@ -1,5 +1,6 @@
 // The gradient of a jump by the state at its start, an evolution backward, and by numbers, forward.
 #include <cmath>
+#include <cstdio>
 #include <functional>
 #include <random>
 #include <string>
@@ -249,4 +250,93 @@ TEST_CASE("the gradient of a jump by dt, by a mass and by a coupling, against di
   };
   const tp::Quad one = (oscillator(h, k + e, 1, kSteps).q - oscillator(h, k - e, 1, kSteps).q) / (2 * e);
   CHECK(tp::grad(both)(spring).item<double>() == doctest::Approx(2 * static_cast<double>(one)).epsilon(1e-9));
+}
+
+TEST_CASE("the gradient by the state through states on the way, of a method without a loop" *
+          needs_passes()) {
+  const tp::System system(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.5 * (q * q).sum(); });
+  const Tensor q = Tensor::from({1.0, 2.0}).clone();
+  const tp::EvolveOptions options{
+      .dt = 0.1, .steps = 100, .integrator = tp::Integrator::Exact, .save_every = 10};
+  const tp::State z = system.evolve({q, Tensor::from({0.1, 0.2})}, options);
+  const auto g = tp::gradient(z.q.sum(), std::vector<Tensor>{q})[0].to_vector<double>();
+  double want = 0;
+  for (std::int64_t row = 0; row < z.q.shape()[0]; ++row)
+    want += std::cos(0.1 * static_cast<double>(10 * (row + (z.q.shape()[0] == 10 ? 1 : 0))));
+  for (const double x : g) CHECK(x == doctest::Approx(want).epsilon(1e-12));
+  const Tensor end = tp::scan(
+      [&](const Tensor& x) {
+        return system
+            .evolve({x, tp::zeros_like(x)}, {.dt = 0.1, .steps = 5, .integrator = tp::Integrator::Exact})
+            .q;
+      },
+      q, 4);
+  CHECK(tp::gradient(end.sum(), std::vector<Tensor>{q})[0].to_vector<double>()[1] ==
+        doctest::Approx(std::pow(std::cos(0.5), 4)).epsilon(1e-12));
+}
+
+TEST_CASE("a gradient through a midpoint loop that did not converge throws as the loop does") {
+  const tp::System pendulum(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() - tp::cos(q).sum(); });
+  const tp::System spring(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.5 * (q * q).sum(); });
+  for (const tp::System* system : {&pendulum, &spring}) {
+    const Tensor q = Tensor::from({1.0, 0.5}).clone(), p = Tensor::from({0.2, 0.1}).clone();
+    const tp::State z = system->evolve({q, p}, {.dt = 50.0,
+                                                .steps = 10,
+                                                .integrator = tp::Integrator::ImplicitMidpoint,
+                                                .method = tp::Method::Loop});
+    const auto g = tp::gradient(z.q.sum(), std::vector<Tensor>{q, p});
+    CHECK_THROWS_WITH_AS((void)g[0].to_vector<double>(), doctest::Contains("did not converge"), tp::Error);
+    CHECK_THROWS_WITH_AS((void)z.q.to_vector<double>(), doctest::Contains("did not converge"), tp::Error);
+  }
+}
+
+TEST_CASE("ImplicitMidpoint jumps where its loop cannot solve a step, and rests for no steps" *
+          needs_passes()) {
+  const tp::System spring(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.5 * (q * q).sum(); });
+  for (const double h : {0.5, 1.5, 1.9, 2.1, 5.0, 50.0}) {
+    const tp::State z =
+        spring.evolve({Tensor::from({1.0, 2.0}), Tensor::zeros({2})},
+                      {.dt = h, .steps = 1000, .integrator = tp::Integrator::ImplicitMidpoint});
+    CAPTURE(h);
+    const double q = std::cos(2 * std::atan(h / 2) * 1000);
+    CHECK(z.q.to_vector<double>()[0] == doctest::Approx(q).epsilon(1e-11));
+    CHECK(z.q.to_vector<double>()[1] == doctest::Approx(2 * q).epsilon(1e-11));
+  }
+  const Tensor many = Tensor::arange(5000.0).clone();
+  const tp::State still = spring.evolve(
+      {many, many},
+      {.dt = 0.03, .steps = 0, .integrator = tp::Integrator::ImplicitMidpoint, .method = tp::Method::Loop});
+  CHECK(still.q.to_vector<double>() == many.to_vector<double>());
+}
+
+TEST_CASE("the loop's own rounding is told of the sizes that the state comes to" * needs_passes()) {
+  const tp::System spring(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.5 * (q * q).sum(); });
+  const tp::State z =
+      spring.evolve({Tensor::from({1e20}), Tensor::from({1.0})}, {.dt = 0.1, .steps = 1'000'000});
+  (void)z.q.to_vector<double>();
+  const std::string report = tp::explain(z.q).text;
+  const auto at = report.find("the loop's own rounding: ");
+  REQUIRE(at != std::string::npos);
+  double q = 0, p = 0;
+  REQUIRE(std::sscanf(report.c_str() + at, "the loop's own rounding: q ~ %lf, p ~ %lf", &q, &p) == 2);
+  CHECK(q < 1e-11);
+  CHECK(p < 1e-11);
+}
+
+TEST_CASE("a mass with an element that is none is an error when it is used") {
+  const auto motion = [](std::vector<double> mass) {
+    const tp::System s = tp::System::from_force([](const Tensor& q) { return -q; }, Tensor::from(mass));
+    return s.evolve({Tensor::from({1.0, 2.0}), Tensor::from({1.0, 2.0})}, {.dt = 0.1, .steps = 100})
+        .q.to_vector<double>();
+  };
+  CHECK(std::isfinite(motion({1.0, 2.0})[1]));
+  CHECK(std::isfinite(motion({1.0, -2.0})[0]));
+  for (const double bad : {0.0, -0.0, std::nan(""), HUGE_VAL})
+    CHECK_THROWS_WITH_AS((void)motion({1.0, bad}),
+                         doctest::Contains("an element of the mass is 0 or not finite"), tp::Error);
 }

@@ -19,6 +19,7 @@
 #include "linalg/fft.hpp"
 #include "machine.hpp"
 #include "propagate/propagator.hpp"
+#include "schedule/plan.hpp"
 #include "support/cost_model.hpp"
 #include "support/env.hpp"
 #include "tinyphys/tinyphys.hpp"
@@ -100,13 +101,12 @@ Tensor nonlinear(Tensor x, int stages) {
 }
 
 void measure_loops(CostModel& m) {
-  constexpr int kStages = 8, kOps = 3;  // a stage has three operations
+  constexpr int kStages = 8;
   constexpr std::int64_t kSmall = 1 << 9,
                          kLarge = 1 << 11;  // in the first cache, too large for a scan kernel
   const auto a_call = [](const std::function<Tensor(const Tensor&)>& body) {
     return line(kSmall, step_seconds(kSmall, body), kLarge, step_seconds(kLarge, body)).slope / kStages;
   };
-  m.op_s = a_call([](const Tensor& x) { return nonlinear(x, kStages); }) / kOps;
   m.call_s = a_call([](Tensor x) {
     for (int i = 0; i < kStages; ++i) x = sin(x);
     return x;
@@ -117,7 +117,6 @@ void measure_loops(CostModel& m) {
     for (int i = 0; i < 3; ++i) x = x - 1e-3 * x * (x * x).sum();
     return x;
   });
-  m.loop_pass_s -= 3 * 5 * static_cast<double>(kSmall) * m.op_s;
 
   const long order = 256;
   const std::vector<double> a = Random(1).vector(order * order, -1, 1);
@@ -305,6 +304,43 @@ void measure_powering(CostModel& m) {
   m.dd_multiply_add_s = fastest(5, [&] { return j.jump(*way, dt *= 1.01); }) / multiply_adds;
 }
 
+// Springs to `reach` neighbours along both axes.
+std::function<Tensor(const Tensor&, const Tensor&)> lattice_energy(int reach) {
+  return [=](const Tensor& q, const Tensor& p) {
+    Tensor h = 0.5 * (p * p).sum() + 0.5 * (q * q).sum();
+    for (int r = 1; r <= reach; ++r)
+      for (int axis = 0; axis < 2; ++axis) {
+        const Tensor d = q.roll(r, axis) - q;
+        h = h + (0.5 / r) * (d * d).sum();
+      }
+    return h;
+  };
+}
+
+// An operation as the loops of systems do it: some fused kernels a step, each reading and writing arrays.
+void measure_operations(CostModel& m) {
+  struct Step {
+    double seconds, operations;
+  };
+  const auto step = [](std::int64_t side) {
+    const Jumper j(lattice_energy(1), {side, side});
+    const System system(lattice_energy(1));
+    const auto loop = [&](std::int64_t steps) {
+      const State z{Tensor::full({side, side}, 0.01).clone(), Tensor::full({side, side}, 0.02).clone()};
+      return seconds([&] {
+        consume(system.evolve(z, {.dt = 1e-3, .steps = steps, .method = Method::Loop}).q.to_vector<double>());
+      });
+    };
+    loop(1);
+    const double t = fastest(9, [&] { return (loop(400) - loop(200)) / 200; });
+    // The forces once, and what a kick, a drift and a kick add.
+    return Step{t, estimate_seconds(j.system->map.get()) / cost_model().op_s +
+                       6.0 * static_cast<double>(side * side)};
+  };
+  const Step a = step(48), b = step(96);
+  m.op_s = line(a.operations, a.seconds, b.operations, b.seconds).slope;
+}
+
 void measure_lattices(CostModel& m) {
   if (!fft_available()) return;
   const std::int64_t side = 256;
@@ -312,19 +348,8 @@ void measure_lattices(CostModel& m) {
   struct Lattice {
     double probe, first, again;
   };
-  // Each site tied to `reach` neighbours along both axes.
   const auto lattice = [&](int reach) {
-    Jumper j(
-        [&](const Tensor& q, const Tensor& p) {
-          Tensor h = 0.5 * (p * p).sum() + 0.5 * (q * q).sum();
-          for (int r = 1; r <= reach; ++r)
-            for (int axis = 0; axis < 2; ++axis) {
-              const Tensor d = q.roll(r, axis) - q;
-              h = h + (0.5 / r) * (d * d).sum();
-            }
-          return h;
-        },
-        {side, side});
+    Jumper j(lattice_energy(reach), {side, side});
     Lattice l{};
     const auto way = make_lattice(j.system);
     l.probe = build(*way) / evaluation_work(j.system->map.get());
@@ -366,6 +391,7 @@ void calibrate() {
   measure_compiling(measured);
   measure_modes(measured);
   measure_powering(measured);
+  measure_operations(measured);
   measure_lattices(measured);
   fmt::print("// {}; beside each the constant in use, of {}\n", this_machine().cpu, used.kind);
   for (const Constant& c : kConstants) {
