@@ -38,6 +38,7 @@ struct Prepared {
   UOp checked_loop;
   std::vector<double> checked_sizes;
   double checked_h = 0;
+  std::vector<std::vector<double>> reach_of_part;  // by each part of size 1 alone, and last by none
   std::vector<double> step_error;  // what a step rounds, of the size of what its formula gives
 
   double kept_doubles() const {
@@ -129,11 +130,19 @@ using Reach = std::function<std::vector<double>(std::span<const double>)>;
 
 // What a step can give each part of a state whose parts have at most these sizes.
 std::vector<double> size_of_step(const PropagateView& view, double h, std::span<const double> sizes,
-                                 const Reach& reach) {
-  std::vector<double> size = reach(sizes);
+                                 std::vector<double> size) {
   if (view.kind() != PropagateKind::kHamiltonian) return size;
   std::swap(size[0], size[1]);  // [dH/dq, dH/dp] move p and q
   for (std::size_t i = 0; i < 2; ++i) size[i] = sizes[i] + h * size[i];
+  return size;
+}
+
+// The same for reports, from how far each part reaches by itself: an upper bound that need not read the map again.
+std::vector<double> roughly(const Prepared& p, std::span<const double> sizes) {
+  std::vector<double> size(sizes.size(), 0.0);
+  for (std::size_t c = 0; c < sizes.size(); ++c)
+    for (std::size_t r = 0; r < size.size(); ++r) size[r] += p.reach_of_part[c][r] * sizes[c];
+  for (std::size_t r = 0; r < size.size(); ++r) size[r] += p.reach_of_part.back()[r];
   return size;
 }
 
@@ -173,7 +182,13 @@ std::string check_rounding(const PropagateView& view, Prepared& p, const JumpTas
     p.step_error.clear();
     return {};
   }
-  const std::vector<double> size = size_of_step(view, h, sizes, reach);
+  const std::vector<double> size = size_of_step(view, h, sizes, reach(sizes));
+  if (p.reach_of_part.empty())
+    for (std::size_t c = 0; c <= sizes.size(); ++c) {
+      std::vector<double> unit(sizes.size(), 0.0);
+      if (c < sizes.size()) unit[c] = 1;
+      p.reach_of_part.push_back(reach(unit));
+    }
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     if (std::isnan(error[i])) return "a step of the loop gives NaN";
     if (error[i] > kHalfTheDigits * size[i])
@@ -183,7 +198,9 @@ std::string check_rounding(const PropagateView& view, Prepared& p, const JumpTas
   }
   for (std::size_t i = 0; i < sizes.size(); ++i) p.checked_sizes[i] = std::min(p.checked_sizes[i], sizes[i]);
   p.step_error.clear();
-  for (std::size_t i = 0; i < sizes.size(); ++i) p.step_error.push_back(size[i] > 0 ? error[i] / size[i] : 0);
+  const std::vector<double> rough = size_of_step(view, h, sizes, roughly(p, sizes));
+  for (std::size_t i = 0; i < sizes.size(); ++i)
+    p.step_error.push_back(rough[i] > 0 ? error[i] / rough[i] : 0);
   p.checked_h = std::max(p.checked_h, h);
   return {};
 }
@@ -191,9 +208,9 @@ std::string check_rounding(const PropagateView& view, Prepared& p, const JumpTas
 // Of so many steps, relative to the parts of a state of the sizes that it has on the way: the running error bound of a step,
 // which grows as what the step gives, as a random walk.
 std::vector<double> loop_rounding(const PropagateView& view, const Prepared& p, const JumpTask& task,
-                                  std::span<const double> sizes, const Reach& reach) {
+                                  std::span<const double> sizes) {
   if (p.step_error.empty()) return {};
-  const std::vector<double> size = size_of_step(view, std::fabs(task.h), sizes, reach);
+  const std::vector<double> size = size_of_step(view, std::fabs(task.h), sizes, roughly(p, sizes));
   std::vector<double> out;
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     const double is = std::max(sizes[i] > 0 ? sizes[i] : size[i], std::numeric_limits<double>::min());
@@ -333,7 +350,7 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
         if (notes.has_loop) {
           std::vector<double> most = largest(*prepared->system, task.state);
           for (std::size_t s = 0; s < most.size(); ++s) most[s] = std::max(most[s], finite ? sizes[s] : 0.0);
-          notes.loop_rounding = loop_rounding(view, *prepared, task, most, reach);
+          notes.loop_rounding = loop_rounding(view, *prepared, task, most);
         }
         notes.jumped = true;
         notes.propagator = rows[i].name;
