@@ -124,6 +124,10 @@ StepMap step_map(const IntegratorRow& row, DD z) {
     const Slopes was = slope;
     switch (s.part) {
       case Part::kKick:  // [[1, 0], [-lambda h c, 1]]
+        if (&s == row.substeps.data()) {
+          m.c = m.weight = c;
+          break;
+        }
         m.c = c * diagonal(old.a) + old.c;
         m.d = old.d - c * old.b;
         m.c2 = c * old.a + old.c2;

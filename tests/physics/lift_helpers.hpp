@@ -45,4 +45,14 @@ inline double relative_error(const std::vector<double>& x, const std::vector<Qua
   return std::sqrt(error / std::max(norm, 1e-300));
 }
 
+// Deterministic and without symmetry.
+inline Tensor bumpy(const std::vector<std::int64_t>& shape, double seed) {
+  std::int64_t n = 1;
+  for (const std::int64_t d : shape) n *= d;
+  std::vector<double> v;
+  for (std::int64_t i = 0; i < n; ++i)
+    v.push_back(std::sin(seed * static_cast<double>(i * i % 1009)) + 0.3 * std::cos(static_cast<double>(i)));
+  return Tensor::from(v, shape);
+}
+
 }  // namespace tinyphys::testing

@@ -16,15 +16,6 @@ using namespace tp::testing;
 
 namespace {
 
-// Deterministic and without symmetry.
-Tensor bumpy(const std::vector<std::int64_t>& shape, double seed) {
-  std::int64_t n = 1;
-  for (const std::int64_t d : shape) n *= d;
-  std::vector<double> v;
-  for (std::int64_t i = 0; i < n; ++i)
-    v.push_back(std::sin(seed * static_cast<double>(i * i % 1009)) + 0.3 * std::cos(static_cast<double>(i)));
-  return Tensor::from(v, shape);
-}
 Tensor springs(const Tensor& q, std::int64_t axis, std::int64_t far = 1) {
   const Tensor d = q.roll(far, axis) - q;
   return 0.5 * (d * d).sum();

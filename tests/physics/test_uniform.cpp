@@ -22,14 +22,6 @@ namespace {
 using Energy = std::function<Tensor(const Tensor&, const Tensor&)>;
 constexpr const char* kChosen = "chose    sine- and cosine-mode jump (class exact)";
 
-Tensor bumpy(const std::vector<std::int64_t>& shape, double seed) {
-  std::int64_t n = 1;
-  for (const std::int64_t d : shape) n *= d;
-  std::vector<double> v;
-  for (std::int64_t i = 0; i < n; ++i)
-    v.push_back(std::sin(seed * static_cast<double>(i * i % 1009)) + 0.3 * std::cos(static_cast<double>(i)));
-  return Tensor::from(v, shape);
-}
 Tensor squares(const Tensor& x) { return 0.5 * (x * x).sum(); }
 Tensor steps_along(const Tensor& q, std::int64_t axis) { return q.slice(axis, 1) - q.slice(axis, 0, -1); }
 Tensor walled(const Tensor& q, std::int64_t axis) {
