@@ -43,7 +43,10 @@ struct Pool {
   StorageRef take(DType dtype, std::span<const std::int64_t> shape, Memory& memory) {
     const std::size_t bytes = bytes_of(dtype, shape);
     for (const StorageRef& s : all)
-      if (s->refs.load(std::memory_order_acquire) == 1 && s->bytes == bytes) return s;
+      if (s->refs.load(std::memory_order_acquire) == 1 && s->bytes == bytes) {
+        s->rewrite();
+        return s;
+      }
     all.push_back(allocate(dtype, shape, memory));
     return all.back();
   }
@@ -115,6 +118,7 @@ const Storage* ReadyPlan::output(int i, const RunContext& context, int overwritt
                                   [&](const StorageRef& s) { return s.get() == old.get(); });
     if (ours && old->refs.load(std::memory_order_acquire) == 2) {  // the slot and the pool
       out = std::move(old);
+      out->rewrite();
       return out.get();
     }
   }
@@ -346,8 +350,8 @@ void ReadyPlan::run_guard(std::size_t i, RunContext& context) {
   for (const Operand& o : step.inputs) {
     arguments.push_back(argument(o));
     if (const Storage* s = data(o)) maps.emplace_back(*s);
-    values.push_back(
-        {data(o) ? maps.back().data() : nullptr, data(o) ? data(o)->bytes : 0, arguments.back().scalar});
+    values.push_back({data(o) ? maps.back().data() : nullptr, data(o) ? data(o)->bytes : 0,
+                      arguments.back().scalar, data(o)});
   }
   const GuardInputs inputs{values};
   Attempt last;

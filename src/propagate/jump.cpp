@@ -52,7 +52,7 @@ struct Prepared {
 Hash128 hash_values(std::span<const HostValue> captured) {
   std::vector<Hash128> parts;
   for (const HostValue& a : captured)
-    parts.push_back(a.data ? content_hash(a.data, a.bytes) : content_hash(&a.scalar, sizeof a.scalar));
+    parts.push_back(a.storage ? a.storage->content() : content_hash(&a.scalar, sizeof a.scalar));
   return content_hash(parts.data(), parts.size() * sizeof(Hash128));
 }
 

@@ -12,6 +12,7 @@
 #include "analysis/jacobian.hpp"
 #include "support/records.hpp"
 #include "uop/scan_layout.hpp"
+#include "uop/storage.hpp"
 
 namespace tinyphys {
 
@@ -20,6 +21,7 @@ struct HostValue {
   const void* data = nullptr;
   std::size_t bytes = 0;
   std::int64_t scalar = 0;
+  const Storage* storage = nullptr;  // of the array
 };
 
 // For the evaluator; `n` says dtype and shape.

@@ -55,6 +55,14 @@ Storage::~Storage() {
   memory_.free(address_, bytes);
   bytes_alive.fetch_sub(static_cast<std::int64_t>(bytes), std::memory_order_relaxed);
 }
+const Hash128& Storage::content() const {
+  if (!content_) content_ = content_hash(HostRead(*this).data(), bytes);
+  return *content_;
+}
+void Storage::rewrite() {
+  const StorageRef copy = StorageRef::adopt(std::exchange(elsewhere_, nullptr));
+  content_.reset();
+}
 std::int64_t live_bytes() { return bytes_alive.load(std::memory_order_relaxed); }
 std::int64_t peak_bytes() { return most_bytes_alive.load(std::memory_order_relaxed); }
 void reset_peak_bytes() { most_bytes_alive.store(live_bytes(), std::memory_order_relaxed); }

@@ -7,7 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
+
+#include "support/hash.hpp"
 
 namespace tinyphys {
 
@@ -58,6 +61,11 @@ class Storage {
 
   Memory& memory() const { return memory_; }
 
+  // Of the bytes; read once. Under the ComputeLock.
+  const Hash128& content() const;
+  // Its bytes are about to be others: what was known of them is forgotten. Whoever writes to one again says so first.
+  void rewrite();
+
   std::atomic<std::uint32_t> refs{1};
   const std::size_t bytes;
   std::shared_ptr<const Origin> origin;  // for explain(); null where there is nothing to tell
@@ -68,6 +76,7 @@ class Storage {
   Memory& memory_;
   void* address_;
   Storage* elsewhere_ = nullptr;  // the same bytes in another memory, once a device has asked for them
+  mutable std::optional<Hash128> content_;
 };
 
 // In the whole process, of all values in any memory: bytes now, the most of them since the last reset, and how often memory

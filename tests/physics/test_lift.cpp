@@ -519,3 +519,31 @@ TEST_CASE("lift: the price of compiling the loop counts, by its nodes" * needs_p
   REQUIRE(at != std::string::npos);
   CHECK(std::stod(json.substr(at + key.size())) > 0.1);  // predicted: ten times what one kernel takes
 }
+
+TEST_CASE("spring constants that a scan writes anew into the same memory make a jump of their own each time" *
+          needs_passes()) {
+  const Tensor q0 = Tensor::from({1.0, 2.0, 3.0, 4.0});
+  const auto jump = [](const Tensor& k, const tp::State& s) {
+    return tp::System([=](const Tensor& q, const Tensor& p) {
+             return 0.5 * (p * p).sum() + 0.5 * (k * q * q).sum();
+           })
+        .evolve(s, {.dt = 0.01, .steps = 100000});
+  };
+  const auto grown = [](const Tensor& k) { return 0.3 * k * k + 1.0; };
+  constexpr int kTimes = 5;
+  const auto [k, q, p] = tp::scan(
+      [&](const Tensor& kn, const Tensor& qn, const Tensor& pn) {
+        const tp::State s = jump(kn, {qn, pn});
+        return std::tuple{grown(kn), s.q, s.p};
+      },
+      std::tuple{q0, q0, tp::zeros_like(q0)}, kTimes);
+  tp::State one_by_one{q0, tp::zeros_like(q0)};
+  Tensor stiffness = q0;
+  for (int i = 0; i < kTimes; ++i) {
+    one_by_one = jump(stiffness, one_by_one);
+    stiffness = grown(stiffness);
+    tp::realize({one_by_one.q, one_by_one.p, stiffness});
+  }
+  CHECK(contains(tp::explain(q).text, "normal-mode jump"));
+  CHECK(q.to_vector<double>() == one_by_one.q.to_vector<double>());
+}
