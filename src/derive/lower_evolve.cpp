@@ -241,7 +241,9 @@ UOp by_unit_steps(const Node* n) {
   for (UOp& term : terms) term = mul(h, term);
   src[0] = close_lambda(terms, params, extra);
   src.insert(src.end(), extra.begin(), extra.end());
-  return make(Op::EVOLVE, std::span<const UOp>(src), n->arg());
+  EvolveRecord record = evolve.record();
+  record.dt_in_energy = true;
+  return make(Op::EVOLVE, std::span<const UOp>(src), record.encode());
 }
 
 }  // namespace tinyphys

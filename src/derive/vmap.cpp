@@ -327,6 +327,7 @@ class Batch {
                          values[1]};
     src.insert(src.end(), captured.begin(), captured.end());
     EvolveRecord record = view.record();
+    if (s[1]) record.dt_in_energy = true;
     if (record.batch_axes > 0) ++record.batch_axes;  // the examples are an axis of members, too
     const UOp all = make(Op::EVOLVE, std::span<const UOp>(src), record.encode());
     return {get(all, 0), get(all, 1)};

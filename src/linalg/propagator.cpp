@@ -159,7 +159,7 @@ struct Component {
   double mass_ratio = 1.0;
   // Minv diagonal and positive: y = V^T (q / l), pi = V^T (l p) + nu; rows of `basis` are eigenvectors.
   bool full_diagonal = false;
-  std::vector<DD> l;
+  std::vector<DD> l, over_l;  // over_l = 1 / l
   // Otherwise: rows of `basis` are those of W^T, W = L V (n x rank); q = q0 + W y, and the momentum follows
   // from the sum of the forces, so no inverse of L is needed.
   DDMatrix basis;
@@ -345,6 +345,7 @@ double stretched_time(const Jump& jump) {
 // Inputs near the end of the range are brought down first, so that no two products overflow to opposite
 // infinities.
 int headroom(DD a, DD b) { return std::fmax(std::fabs(a.hi), std::fabs(b.hi)) > 0x1p400 ? 620 : 0; }
+DD lowered(DD value, int down) { return down == 0 ? value : ldexp(value, -down); }
 
 }  // namespace
 
@@ -525,6 +526,7 @@ std::string NormalModes::Impl::build_component(Component& c, const Rows& k, cons
   }
   if (c.full_diagonal) {
     c.l = std::move(root);
+    for (const DD& l : c.l) c.over_l.push_back(DD(1.0) / l);
     c.v_over_l = std::move(v_l);
     std::vector<DD> lg(u(size));
     for (long i = 0; i < size; ++i) lg[u(i)] = -(c.l[u(i)] * c.g[u(i)]);
@@ -774,10 +776,9 @@ Norms NormalModes::Impl::apply_singles(const Jump& jump, const DD* q, const DD* 
       const long i = singles.index[u(s)];
       const ModeCoefficients& c = jump.coefficients[u(singles.mode[u(s)])];
       const int down = headroom(q[i], p[i]);
-      const auto lowered = [down](DD value) { return down == 0 ? value : ldexp(value, -down); };
-      const DD k = singles.k[u(s)], m = singles.m[u(s)], g = lowered(singles.g[u(s)]),
-               v = lowered(singles.v[u(s)]);
-      const DD x = lowered(q[i]), y = lowered(p[i]);
+      const DD k = singles.k[u(s)], m = singles.m[u(s)], g = lowered(singles.g[u(s)], down),
+               v = lowered(singles.v[u(s)], down);
+      const DD x = lowered(q[i], down), y = lowered(p[i], down);
       const double q0 = q[i].hi, p0 = p[i].hi;
       DD a = guarded(c.t, x) + guarded(c.b, m * y + v);
       DD b = guarded(c.t_p, y) - guarded(c.a1, k * x);
@@ -858,7 +859,7 @@ Norms NormalModes::Impl::apply_component(const Component& c, const Jump& jump, c
   WideBuilder next(modes);
   if (c.full_diagonal) {
     for (long i = 0; i < size; ++i) {
-      state[u(i)] = q[c.index[u(i)]] / c.l[u(i)];
+      state[u(i)] = q[c.index[u(i)]] * c.over_l[u(i)];
       state[u(size + i)] = p[c.index[u(i)]] * c.l[u(i)] + c.v_over_l[u(i)];
     }
     matvec(c.basis.view(), state.data(), 2, in_modes.data(), parallel);
@@ -871,8 +872,8 @@ Norms NormalModes::Impl::apply_component(const Component& c, const Jump& jump, c
     for (long j = 0; j < modes; ++j) {
       const ModeCoefficients& m = jump.coefficients[u(c.first_mode + j)];
       const int down = headroom(in_modes[u(j)], in_modes[u(modes + j)]);
-      const DD y = ldexp(in_modes[u(j)], -down), pi = ldexp(in_modes[u(modes + j)], -down),
-               f = ldexp(c.force[u(j)], -down);
+      const DD y = lowered(in_modes[u(j)], down), pi = lowered(in_modes[u(modes + j)], down),
+               f = lowered(c.force[u(j)], down);
       const DD pull = f - lambda[u(c.first_mode + j)] * y;
       DD a = guarded(m.t, y) + guarded(m.b, pi), b = guarded(m.t_p, pi) + guarded(m.a1, pull);
       if (f.hi != 0.0) a += guarded(m.a2, f);
@@ -896,7 +897,7 @@ Norms NormalModes::Impl::apply_component(const Component& c, const Jump& jump, c
     const WidePair out = next.transform(c.basis, parallel);
     for (long i = 0; i < size; ++i) {
       q_out[c.index[u(i)]] = out.at(0, i) * c.l[u(i)];
-      p_out[c.index[u(i)]] = (out.at(1, i) - c.v_over_l[u(i)]) / c.l[u(i)];
+      p_out[c.index[u(i)]] = (out.at(1, i) - c.v_over_l[u(i)]) * c.over_l[u(i)];
       if (c.v_over_l[u(i)].hi != 0.0) dp += kUnit * std::fabs(c.v_over_l[u(i)].hi) / c.l[u(i)].hi;
     }
     // S is off by `spread`: a kick of h spread |y| in each step.
@@ -938,8 +939,8 @@ Norms NormalModes::Impl::apply_component(const Component& c, const Jump& jump, c
     moved += c.to_q[u(j)] * largest;
     reach += c.to_q[u(j)] * bound.lever * c.to_q[u(j)] * bound.lever;
     const int down = headroom(pi, f);
-    pi = ldexp(pi, -down);
-    f = ldexp(f, -down);
+    pi = lowered(pi, down);
+    f = lowered(f, down);
     next.set(0, j, guarded(m.b, pi) + guarded(m.a2, f), m.exponent + down);
     next.set(1, j, guarded(m.a2_p, pi) + guarded(m.a3, f), m.exponent + down);
   }

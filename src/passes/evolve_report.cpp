@@ -50,7 +50,7 @@ EvolveNotes::EvolveNotes(Node* node, std::shared_ptr<const Notes> run, std::stri
   tape_bytes_ = bytes_of(e.q()->dtype, e.q()->shape()) + bytes_of(e.p()->dtype, e.p()->shape());
   record_ = e.record();
   if (is_const(e.steps())) steps_ = const_int(e.steps());
-  if (is_const(e.dt())) dt_ = const_double(e.dt());
+  if (is_const(e.dt()) && !record_.dt_in_energy) dt_ = const_double(e.dt());
   for (std::int64_t a = 0; a < record_.batch_axes; ++a)
     members_ = std::max<std::int64_t>(members_, 1) * e.q()->shape()[static_cast<std::size_t>(a)];
   state_ = std::string(tinyphys::name(e.q()->dtype)) + shape_text(e.q()->shape());
@@ -71,7 +71,10 @@ void EvolveNotes::report(Records& to) const {
   Record evolve{Finding::kEvolve,
                 fmt::format("{}{}, {}, dt {},{} q and p {}", back_ ? "the gradient through " : "",
                             steps_ ? with_commas(*steps_) + " steps" : "steps given as a tensor", row.name,
-                            dt_ ? fmt::format("{}", *dt_) : "given as a tensor", tolerance, state_),
+                            dt_                    ? fmt::format("{}", *dt_)
+                            : record_.dt_in_energy ? "a factor of H"
+                                                   : "given as a tensor",
+                            tolerance, state_),
                 where_};
   evolve.numbers = {{"integrator", std::string(row.name)}};
   if (steps_) evolve.numbers.emplace_back("steps", *steps_);

@@ -114,12 +114,13 @@ std::vector<double> largest(const JumpSystem& system, std::span<const double* co
   std::vector<double> out;
   for (std::size_t i = 0; i < state.size(); ++i) {
     double most = 0;
+    bool all_numbers = true;
     for (std::int64_t k = 0; k < system.sizes[i]; ++k) {
       const double x = std::fabs(state[i][k]);
-      if (!(x <= most)) most = x;  // NaN stays
-      if (std::isnan(most)) break;
+      most = x > most ? x : most;
+      all_numbers &= x == x;
     }
-    out.push_back(most);
+    out.push_back(all_numbers ? most : std::numeric_limits<double>::quiet_NaN());
   }
   return out;
 }
@@ -147,11 +148,11 @@ std::vector<double> roughly(const Prepared& p, std::span<const double> sizes) {
   return size;
 }
 
-// Why the loop is not what its formula says, at this state; empty where it is but for rounding. `reach`: of the map.
+// Why the loop is not what its formula says, at this state of these sizes; empty where it is but for rounding. `reach`: of
+// the map.
 std::string check_rounding(const PropagateView& view, Prepared& p, const JumpTask& task,
-                           std::span<const double* const> state, std::span<const HostValue> captured,
-                           const Reach& reach) {
-  const std::vector<double> sizes = largest(*p.system, state);
+                           std::span<const double* const> state, std::span<const double> sizes,
+                           std::span<const HostValue> captured, const Reach& reach) {
   for (const double s : sizes)
     if (!std::isfinite(s)) return "the state is not finite";
   const double h = std::fabs(task.h);
@@ -281,6 +282,7 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
   // The cheapest first; one that turns out not to hold makes place for the next. Those that need not read the map entry by
   // entry come before the others.
   const std::vector<PropagatorRow> rows = propagators();
+  std::vector<double> start_sizes;
   for (const bool reads_form : {false, true}) {
     if (reads_form) {
       const JumpSystem& system = *prepared->system;
@@ -329,11 +331,13 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
       const auto reach = [&](std::span<const double> sizes) {
         return reads_form ? prepared->system->reach(sizes) : way.reach(sizes);
       };
-      const auto rounding = [&](std::span<const double* const> at) {
-        return notes.has_loop ? check_rounding(view, *prepared, task, at, captured, reach) : std::string();
+      const auto rounding = [&](std::span<const double* const> at, std::span<const double> sizes) {
+        return notes.has_loop ? check_rounding(view, *prepared, task, at, sizes, captured, reach)
+                              : std::string();
       };
+      if (reason.empty() && start_sizes.empty()) start_sizes = largest(*prepared->system, task.state);
       if (reason.empty())
-        if (const std::string meant = rounding(task.state); !meant.empty()) {
+        if (const std::string meant = rounding(task.state, start_sizes); !meant.empty()) {
           notes.refused.push_back("jump: " + meant);
           return result;
         }
@@ -350,12 +354,12 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
         const auto sizes = largest(*prepared->system, end);
         const bool finite =
             std::all_of(sizes.begin(), sizes.end(), [](double s) { return std::isfinite(s); });
-        if (const std::string meant = finite ? rounding(end) : ""; !meant.empty()) {
+        if (const std::string meant = finite ? rounding(end, sizes) : ""; !meant.empty()) {
           notes.refused.push_back("jump: at its end " + meant);
           return result;
         }
         if (notes.has_loop) {
-          std::vector<double> most = largest(*prepared->system, task.state);
+          std::vector<double> most = start_sizes;
           for (std::size_t s = 0; s < most.size(); ++s) most[s] = std::max(most[s], finite ? sizes[s] : 0.0);
           notes.loop_rounding = loop_rounding(view, *prepared, task, most);
         }

@@ -17,6 +17,7 @@ Dims EvolveRecord::encode() const {
   arg.push_back(static_cast<std::int64_t>(conserve.size()));
   arg.insert(arg.end(), conserve.begin(), conserve.end());
   arg.push_back(batch_axes);
+  arg.push_back(dt_in_energy);
   while (arg.size() > 2 && arg.back() == 0) arg.pop_back();
   return arg;
 }
@@ -37,6 +38,7 @@ EvolveRecord EvolveRecord::decode(std::span<const std::int64_t> arg) {
     for (std::int64_t& x : *list) x = take();
   }
   r.batch_axes = take();
+  r.dt_in_energy = take() != 0;
   return r;
 }
 

@@ -76,6 +76,7 @@ struct EvolveRecord {
   std::vector<std::int64_t> levels;    // inner steps of each term of H
   std::vector<std::int64_t> conserve;  // invariants to project on
   std::int64_t batch_axes = 0;  // the first axes of the state are of members that H was proven not to join
+  bool dt_in_energy = false;    // dt is 1, and what the user gave is a factor of H
 
   static constexpr std::int64_t kDecided = 1, kQuadratic = 2, kSeparable = 4;  // of verdict
 

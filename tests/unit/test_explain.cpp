@@ -378,3 +378,17 @@ TEST_CASE("a state that is refused between two that are not leaves the report of
   CHECK(contains(report(1e-6), "its rounding may be meant"));
   CHECK(contains(report(1e6), "the loop's own rounding: q ~"));
 }
+
+TEST_CASE("time steps that differ from member to member are no step of 1" * tp::testing::needs_passes()) {
+  const tp::System system(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.5 * (q * q).sum(); });
+  const auto end = [&](const Tensor& q, const Tensor& dt) {
+    return system.evolve({q, tp::zeros_like(q)}, {.dt = dt, .steps = 1000}).q;
+  };
+  const Tensor q = tp::vmap(end)(Tensor::ones({2, 3}), Tensor::from({0.1, 0.2}));
+  q.realize();
+  const std::string text = tp::explain(q).text;
+  INFO(text);
+  CHECK(contains(text, "dt a factor of H"));
+  CHECK_FALSE(contains(text, "dt 1,"));
+}
