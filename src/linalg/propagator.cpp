@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "linalg/eigen_refine.hpp"
+#include "linalg/mode_moments.hpp"
 #include "support/cost_model.hpp"
 
 namespace tinyphys {
@@ -1021,6 +1022,99 @@ StateError NormalModes::apply(const Jump& jump, const double* q, const double* p
   error.q += 0x1p-53;
   error.p += 0x1p-53;
   return error;
+}
+
+std::string NormalModes::moments(double h, std::int64_t steps, Integrator integrator, const double* q,
+                                 const double* p, const double* of_q, const double* of_p, long rows,
+                                 const Moments& out) const {
+  const IntegratorRow& row = row_of(integrator);
+  const long n = impl_->n;
+  std::fill_n(out.of_k, rows * n, 0.0);
+  std::fill_n(out.of_minv, rows * n, 0.0);
+  const Singles& s = impl_->singles;
+  const long count = static_cast<long>(s.index.size()), blocks = (count + kSingleBlock - 1) / kSingleBlock;
+  std::vector<std::string> reasons(u(blocks));
+  run_blocks(impl_->pool, blocks, [&](long at) {
+    const long first = at * kSingleBlock, here = std::min(count - first, kSingleBlock);
+    std::vector<ModeLine> modes;
+    for (long e = first; e < first + here; ++e) {
+      const std::size_t i = u(s.index[u(e)]);
+      modes.push_back({s.k[u(e)], s.m[u(e)], s.g[u(e)], s.v[u(e)], q[i], p[i], of_q[i], of_p[i]});
+    }
+    const ModeMoments sums(modes, h, steps, row);
+    reasons[u(at)] = sums.reason();
+    if (!sums.reason().empty()) return;
+    std::vector<double> of_k(u(here)), of_minv(u(here)), of_g(u(here)), of_v(u(here));
+    sums.diagonal(of_k.data(), of_minv.data(), of_g.data(), of_v.data());
+    for (long e = 0; e < here; ++e) {
+      const long i = s.index[u(first + e)], to = i % rows * n + i;
+      out.of_k[to] = of_k[u(e)];
+      out.of_minv[to] = of_minv[u(e)];
+      out.of_g[i] = of_g[u(e)];
+      out.of_v[i] = of_v[u(e)];
+    }
+  });
+  for (const std::string& r : reasons)
+    if (!r.empty()) return r;
+  for (const Component& c : impl_->components) {
+    const long size = c.size();
+    for (const long i : c.index)
+      if (i / rows != c.index[0] / rows) return "coordinates of different members are coupled";
+    if (!c.full_diagonal) return "the masses of coupled coordinates are no positive diagonal";
+    // Into modes: q = l V y, p = V pi / l, and the cotangents the other way round.
+    std::vector<DD> state(u(5 * size)), in_modes(u(5 * size));
+    for (long e = 0; e < size; ++e) {
+      const long i = c.index[u(e)];
+      const DD l = c.l[u(e)];
+      state[u(e)] = q[i] * c.over_l[u(e)];
+      state[u(size + e)] = p[i] * l;
+      state[u(2 * size + e)] = of_q[i] * l;
+      state[u(3 * size + e)] = of_p[i] * c.over_l[u(e)];
+      state[u(4 * size + e)] = c.v_over_l[u(e)];
+    }
+    matvec(c.basis.view(), state.data(), 5, in_modes.data(), impl_->pool);
+    std::vector<ModeLine> modes;
+    for (long j = 0; j < size; ++j)
+      modes.push_back({impl_->lambda[u(c.first_mode + j)], 1.0, -c.force[u(j)], in_modes[u(4 * size + j)],
+                       in_modes[u(j)].hi, in_modes[u(size + j)].hi, in_modes[u(2 * size + j)].hi,
+                       in_modes[u(3 * size + j)].hi});
+    const ModeMoments sums(modes, h, steps, row);
+    if (!sums.reason().empty()) return sums.reason();
+    std::vector<double> kicks(u(size * size)), drifts(u(size * size)), half(u(size * size)),
+        constants(u(2 * size));
+    run_blocks(impl_->pool, size, [&](long a) {
+      const auto of = sums.row(a, kicks.data() + a * size, drifts.data() + a * size);
+      constants[u(a)] = of.of_g;
+      constants[u(size + a)] = of.of_v;
+    });
+    // Back: V G V^T; the rows of `basis` are the columns of V.
+    const double* basis = c.basis.hi.data();
+    const auto back = [&](std::vector<double>& g) {
+      gemm(size, size, size, basis, size, true, g.data(), size, false, half.data(), size, false, impl_->pool);
+      gemm(size, size, size, half.data(), size, false, basis, size, false, g.data(), size, false,
+           impl_->pool);
+    };
+    back(kicks);
+    back(drifts);
+    for (long e = 0; e < size; ++e) {
+      const long i = c.index[u(e)];
+      double g = 0.0, v = 0.0;
+      for (long j = 0; j < size; ++j) {
+        g += basis[j * size + e] * constants[u(j)];
+        v += basis[j * size + e] * constants[u(size + j)];
+      }
+      const double l = c.l[u(e)].hi;
+      out.of_g[i] = g * l;
+      out.of_v[i] = v / l;
+      for (long f = 0; f < size; ++f) {
+        const double other = c.l[u(f)].hi;
+        const long to = c.index[u(f)] % rows * n + i;
+        out.of_k[to] = kicks[u(e * size + f)] * l * other;
+        out.of_minv[to] = drifts[u(e * size + f)] / (l * other);
+      }
+    }
+  }
+  return {};
 }
 
 std::vector<double> NormalModes::frequencies() const {
