@@ -154,6 +154,7 @@ std::size_t output_count(const Node* whole) {
     case Op::SCAN: return ScanView(whole).n_carry + ScanView(whole).n_out;
     case Op::EVOLVE: return 2;
     case Op::PROPAGATE: return PropagateView(whole).n_state;
+    case Op::PROPAGATE_VJP: return PropagateView(whole).finish()->n_src;
     case Op::SCAN_VJP: return static_cast<std::size_t>(whole->src(0)->arg(0)) - 1;
     case Op::EVOLVE_VJP: return whole->n_src - 3;
     default: throw Error("uop", std::string(name(whole->op)) + " has no outputs to count", "", 0);

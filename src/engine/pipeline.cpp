@@ -121,13 +121,16 @@ UOp pass_bodies(const UOp& program, const PipelineOptions& options) {
   PipelineOptions inside = options;
   inside.body = true;
   return rebuild(program, {.after = [&](Node*, const UOp& now) -> UOp {
-                   if (now->op != Op::SCAN && now->op != Op::PROPAGATE) return {};
+                   const bool back = now->op == Op::PROPAGATE_VJP;
+                   if (now->op != Op::SCAN && now->op != Op::PROPAGATE && !back) return {};
                    inside.step = now->op == Op::SCAN;
                    inside.lift_scans =
                        options.lift_scans && now->op == Op::SCAN;  // the loop beside a jump stays one
                    const UOp body = run_passes(now.src(0), inside);
+                   const UOp finish = back ? run_passes(now.src(2), inside) : UOp();
                    std::vector<Node*> src(now->src().begin(), now->src().end());
                    src[0] = body.get();
+                   if (back) src[2] = finish.get();
                    return with_sources(now.get(), src);
                  }});
 }

@@ -340,6 +340,19 @@ void ReadyPlan::run_loop(std::size_t i, RunContext& context) {
   if (!keeps_) body.release();
 }
 
+// The outputs of step i, a guard, by the program of this alternative.
+void ReadyPlan::run_program(std::size_t i, std::size_t alternative, std::vector<Argument>& arguments,
+                            RunContext& context) {
+  const PlanStep& step = plan_->steps[i];
+  std::unique_ptr<ReadyPlan>& program = state_->inner[i][alternative];
+  if (!program)
+    program = std::make_unique<ReadyPlan>(
+        schedule(step.alternatives[alternative].program.get(), context.schedule), keeps_);
+  std::vector<StorageRef>& results = program->run(arguments, context);
+  for (std::size_t k = 0; k < step.outputs.size(); ++k) slot(step.outputs[k]) = std::move(results[k]);
+  if (!keeps_) program->release();
+}
+
 void ReadyPlan::run_guard(std::size_t i, RunContext& context) {
   const PlanStep& step = plan_->steps[i];
   auto& programs = state_->inner[i];
@@ -362,11 +375,23 @@ void ReadyPlan::run_guard(std::size_t i, RunContext& context) {
       for (std::size_t b = a + 1; b < step.alternatives.size(); ++b)
         if (const Alternative& other = step.alternatives[b]; other.program)
           budget = std::min(budget, (programs[b] ? 0 : other.compile_s) + other.estimate(inputs));
+      std::vector<StorageRef> between;
       {
         std::vector<HostWrite> out;
         std::vector<void*> outputs;
-        for (int o : step.outputs) outputs.push_back(out.emplace_back(*output(o, context)).data());
+        for (const Dims& shape : way.between) {
+          between.push_back(allocate(DType::kFloat64, shape, context.device.memory()));
+          outputs.push_back(out.emplace_back(*between.back()).data());
+        }
+        if (!way.program)
+          for (int o : step.outputs) outputs.push_back(out.emplace_back(*output(o, context)).data());
         last = way.attempt(inputs, outputs, budget);
+      }
+      if (last.taken && way.program) {
+        maps.clear();
+        std::vector<Argument> all = arguments;
+        for (StorageRef& b : between) all.push_back({std::move(b), 0});
+        run_program(i, a, all, context);
       }
       if (!last.taken) {
         for (int o : step.outputs) {
@@ -379,11 +404,7 @@ void ReadyPlan::run_guard(std::size_t i, RunContext& context) {
       }
     } else {
       maps.clear();
-      if (!programs[a])
-        programs[a] = std::make_unique<ReadyPlan>(schedule(way.program.get(), context.schedule), keeps_);
-      std::vector<StorageRef>& results = programs[a]->run(arguments, context);
-      for (std::size_t k = 0; k < step.outputs.size(); ++k) slot(step.outputs[k]) = std::move(results[k]);
-      if (!keeps_) programs[a]->release();
+      run_program(i, a, arguments, context);
     }
     if (debug_enabled(1)) debug_print(1, "physics", last.said);
     for (int o : step.outputs) state_->notes[static_cast<std::size_t>(o)] = last.notes;

@@ -47,6 +47,8 @@ class ReadyPlan {
   void run_call(std::size_t i, RunContext& context);
   void run_loop(std::size_t i, RunContext& context);
   void run_guard(std::size_t i, RunContext& context);
+  void run_program(std::size_t i, std::size_t alternative, std::vector<Argument>& arguments,
+                   RunContext& context);
   void run_check(std::size_t i);
   void read_inputs(const PlanStep& step);
   void pass_on_notes(const PlanStep& step);

@@ -76,7 +76,7 @@ Affine flow(const ModeLine& mode, DD tau) {
 
 ModeMoments::ModeMoments(std::span<const ModeLine> modes, double h, std::int64_t steps,
                          const IntegratorRow& row)
-    : n_(static_cast<long>(modes.size())), none_(steps == 0 || h == 0.0), modes_(modes.begin(), modes.end()) {
+    : n_(static_cast<long>(modes.size())), none_(steps == 0), modes_(modes.begin(), modes.end()) {
   if (none_) return;
   const bool flows = row.has(Part::kFlow);
   // Which powers the sums take: the leading bits of N, or a flow's pieces, 2^doublings of them.
@@ -96,6 +96,7 @@ ModeMoments::ModeMoments(std::span<const ModeLine> modes, double h, std::int64_t
     odd.assign(static_cast<std::size_t>(doublings), 0);
     piece = ldexp(time, -doublings);
     tau_ = piece.hi;
+    piece_ = std::ldexp(static_cast<double>(steps), -doublings);
     series_ = kSeriesTerms;
   } else {
     for (std::int64_t bits = steps; bits > 1; bits /= 2) odd.push_back(bits % 2 != 0);
@@ -119,7 +120,7 @@ ModeMoments::ModeMoments(std::span<const ModeLine> modes, double h, std::int64_t
     terms_.resize(2);
   } else {
     for (const Substep& s : row.substeps) {
-      const double weight = s.coefficient * h;
+      const double weight = s.coefficient;
       if (s.part != Part::kDrift) terms_.push_back({-weight, true, {}, {}, {}, {}, {}});
       if (s.part != Part::kKick) terms_.push_back({weight, false, {}, {}, {}, {}, {}});
     }
@@ -212,7 +213,7 @@ void ModeMoments::block(long a, long first, long count, double* kicks, double* d
     each([&](long i, std::size_t l, std::size_t b) {
       const double lambda[2] = {modes_[l].of_y, modes_[l].of_pi};
       double z[3] = {modes_[b].y, modes_[b].pi, 1.0}, d[2][3], sum[2][3];
-      double factor = tau_;
+      double factor = piece_;
       for (int r = 0; r < 2; ++r)
         for (int c = 0; c < 3; ++c) sum[r][c] = factor * (d[r][c] = x[r][c][i]);
       for (int k = 1; k < series_; ++k) {

@@ -1,10 +1,10 @@
 // The sums over the steps of a jump of which its gradient by K, Minv, g and v consists.
 //
 // A loss L of the state after N steps changes by
-//   dL = sum of  -c h lambda_p . (dK q + dg)      over the kicks,
-//        sum of   d h lambda_q . (dMinv p + dv)   over the drifts,
-// q and p those before the substep, lambda the cotangents after it (the adjoint method). In modes the sums of one pair follow
-// from
+//   dL = h sum of  -c lambda_p . (dK q + dg)      over the kicks,
+//        h sum of   d lambda_q . (dMinv p + dv)   over the drifts,
+// q and p those before the substep, lambda the cotangents after it (the adjoint method), and by h itself by the same sums,
+// with K, Minv, g and v in the place of their changes. In modes the sums of one pair follow from
 //   X_ab = sum_n (A_a^T)^(N-1-n) Lambda_a z_b^T (A_b^T)^n,
 // Lambda_a the cotangents of mode a at the end, z_b = (y, pi, 1) mode b at the start, A their steps. Its N terms are summed by
 // doubling, X_2m = (A_a^T)^m X_m + X_m (A_b^T)^m: no difference of frequencies divides anything, and equal ones are no case of
@@ -38,7 +38,7 @@ class ModeMoments {
   struct Constants {
     double of_g = 0.0, of_v = 0.0;
   };
-  // Of the pairs (a, b), all b: kicks[b] = -sum c h lambda_pi,a y_b, drifts[b] = sum d h lambda_y,a pi_b.
+  // Of the pairs (a, b), all b: kicks[b] = -sum c lambda_pi,a y_b, drifts[b] = sum d lambda_y,a pi_b.
   Constants row(long a, double* kicks, double* drifts) const;
   // Of the pairs (a, a) alone.
   void diagonal(double* kicks, double* drifts, double* of_g, double* of_v) const;
@@ -66,8 +66,9 @@ class ModeMoments {
   std::vector<Powers> levels_;
   Powers one_;  // of one step, after which odd levels ask
   std::vector<Term> terms_;
-  // A flow: its first piece by the series of sum_k tau^(k+1) / (k+1)! D_k, D_(k+1) = J_a^T D_k + Lambda (J_b^(k+1) z)^T.
-  double tau_ = 0.0;
+  // A flow: its first piece, tau / h steps, by the series sum_k tau^(k+1) / (k+1)! D_k / h,
+  // D_(k+1) = J_a^T D_k + Lambda (J_b^(k+1) z)^T.
+  double tau_ = 0.0, piece_ = 0.0;
   int series_ = 0;
   std::vector<double> k_, m_;
 };

@@ -143,7 +143,7 @@ class NormalModes {
   // The same in double-double.
   StateError apply(const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out) const;
 
-  // The sums of which the gradient of a loss by the entries of K and Minv, by g and v consists (mode_moments.hpp), for a
+  // The sums of which the gradient of a loss by the entries of K and Minv, by g, v and h consists (mode_moments.hpp), for a
   // jump from (q, p) whose end has the cotangents (of_q, of_p). The coordinates come in blocks of `rows`; row r of of_k and
   // of_minv (rows x size()) has beside coordinate i what goes with the entry of i and the r-th one of its block. Empty, or
   // why there are none: components without a positive diagonal Minv, a motion that grows too far.

@@ -86,7 +86,7 @@ class Bounds {
     for (Node* n : toposort(lambda->src())) {
       found |= n->op == Op::GATHER || n->op == Op::SCATTER_ADD;
       if (n->op == Op::SCAN) found |= indexes(n->src(0));
-      if (n->op == Op::PROPAGATE) found |= indexes(PropagateView(n).map());
+      if (n->op == Op::PROPAGATE || n->op == Op::PROPAGATE_VJP) found |= indexes(PropagateView(n).map());
     }
     indexes_.insert(lambda, found);
     return found;
@@ -131,10 +131,12 @@ class Bounds {
                       loops.insert(n, std::move(loop));
                       return node;
                     }
-                    case Op::PROPAGATE: {
-                      if (!indexes(PropagateView(n).map())) return {};
+                    case Op::PROPAGATE:
+                    case Op::PROPAGATE_VJP: {
+                      const PropagateView view(n);
+                      if (!indexes(view.map())) return {};
                       const Accesses before = of_map(now);
-                      if (!found) return with_checked_source(now, 3, before);
+                      if (!found) return with_checked_source(now, view.first + 1, before);
                       collect(before);
                       return {};
                     }

@@ -1,8 +1,15 @@
 #include "passes/loop_lift.hpp"
 
+#include <algorithm>
+#include <optional>
+
+#include "derive/batch.hpp"
+#include "derive/gradient.hpp"
 #include "derive/gradient_rules.hpp"
 #include "derive/jvp.hpp"
 #include "derive/lower_evolve.hpp"
+#include "derive/scan_tape.hpp"
+#include "derive/vmap.hpp"
 #include "passes/proof_cache.hpp"
 #include "passes/propagate_parts.hpp"
 #include "rewrite/rewrite.hpp"
@@ -18,6 +25,10 @@ namespace {
 constexpr double kCheapWork = 3e5;
 // By how many numbers a gradient goes forward, one evolution for each.
 constexpr std::size_t kMostNumbers = 4;
+// Up to so many coordinates coupled, the modes cost less than asking for what is cheaper.
+constexpr std::int64_t kFewCoordinates = 64;
+// Inputs of an EVOLVE, as its vjp counts them.
+constexpr std::size_t kOfDt = 0, kOfQ = 2, kOfP = 3, kFirstCaptured = 4;
 
 std::vector<StateGroup> groups_of(const Node* energy) {
   std::vector<StateGroup> g(static_cast<std::size_t>(energy->arg(0)), StateGroup::kNone);
@@ -163,8 +174,14 @@ UOp forces_of(const Node* energy, const EvolveView& e, bool linear_part) {
   return with_outputs(forces.get(), out);
 }
 
-// The evolution from another state by another step, of H or of its quadratic part.
-UOp propagate(const Node* evolve, const UOp& dt, const UOp& q, const UOp& p, bool linear_part) {
+// What a PROPAGATE says of the system: the map, and what is captured, dt first among it.
+struct Map {
+  std::vector<UOp> captured;  // of the loop, and after it what was taken out of H
+  std::size_t n_of_loop = 0;
+  UOp map;  // LAMBDA params [q, p, captured...]
+  bool separable = false;
+};
+std::optional<Map> map_of(const Node* evolve, const UOp& dt, const UOp& q, const UOp& p, bool linear_part) {
   const EvolveView e(evolve);
   const EvolveRecord record = e.record();
   if (record.timed || (record.method == Method::Loop && e.row().has_loop())) return {};
@@ -172,39 +189,165 @@ UOp propagate(const Node* evolve, const UOp& dt, const UOp& q, const UOp& p, boo
   const auto proof = prove_energy(evolve);
   const bool told = record.verdict != 0;
   const bool quadratic = told ? (record.verdict & EvolveRecord::kQuadratic) != 0 : proof->quadratic;
-  const bool separable = told ? (record.verdict & EvolveRecord::kSeparable) != 0 : proof->separable.separable;
   if (!quadratic) return {};
-  LocationScope at(evolve->location.load(std::memory_order_relaxed));
-  // The state and what is captured, dt first among it; the loop is a closed program over [steps, state, captured...].
-  std::vector<UOp> src{UOp(), UOp(), UOp::share(e.steps()), q, p, dt};
-  for (Node* c : e.captured()) src.push_back(UOp::share(c));
-  const std::size_t n_loop_params = src.size() - 2;
+  Map out;
+  out.separable = told ? (record.verdict & EvolveRecord::kSeparable) != 0 : proof->separable.separable;
+  out.captured.push_back(dt);
+  std::vector<UOp> arguments{q, p};
+  for (Node* c : e.captured()) {
+    out.captured.push_back(UOp::share(c));
+    arguments.push_back(out.captured.back());
+  }
+  out.n_of_loop = out.captured.size();
   // What was taken out of the energy is computed by the runtime, once, and comes in as data.
-  std::vector<UOp> arguments{src[3], src[4]};
-  arguments.insert(arguments.end(), src.begin() + 6, src.end());
-  for (const UOp& v : proof->taken_out) src.push_back(over(v, arguments));
-  const std::vector<UOp> params = loop_params(src);
+  for (const UOp& v : proof->taken_out) out.captured.push_back(over(v, arguments));
+  std::vector<UOp> forces_at{param(0, q->dtype, q->shape()), param(1, p->dtype, p->shape())};
+  for (std::size_t i = 1; i < out.captured.size(); ++i)  // the forces do not take dt
+    forces_at.push_back(
+        param(static_cast<std::int64_t>(i) + 2, out.captured[i]->dtype, out.captured[i]->shape()));
+  out.map = lambda_of(tinyphys::apply(forces_of(proof->energy.get(), e, linear_part).get(), forces_at),
+                      2 + out.captured.size());
+  return out;
+}
+
+// The evolution from another state by another step, of H or of its quadratic part.
+UOp propagate(const Node* evolve, const UOp& dt, const UOp& q, const UOp& p, bool linear_part) {
+  const EvolveView e(evolve);
+  LocationScope at(evolve->location.load(std::memory_order_relaxed));
+  const std::optional<Map> map = map_of(evolve, dt, q, p, linear_part);
+  if (!map) return {};
+  // The loop is a closed program over [steps, state, captured...].
+  std::vector<UOp> src{UOp(), map->map, UOp::share(e.steps()), q, p};
+  src.insert(src.end(), map->captured.begin(), map->captured.end());
+  const std::vector<UOp> params = loop_params(std::span(src).subspan(2));
   std::vector<UOp> outputs;
   if (e.row().has_loop())
     outputs = loop_of_steps(
-        {.record = record,
+        {.record = e.record(),
          .forces = forces_of(e.energy(), e, linear_part),
          .dt = params[3],
          .steps = params[0],
          .q = params[1],
          .p = params[2],
-         .captured = {params.begin() + 4, params.begin() + static_cast<std::ptrdiff_t>(n_loop_params)}});
+         .captured = {params.begin() + 4, params.begin() + 3 + static_cast<std::ptrdiff_t>(map->n_of_loop)}});
   src[0] = lambda_of(outputs, params.size());
-  std::vector<UOp> forces_at;
-  for (std::size_t i = 3; i < src.size(); ++i) {
-    if (i == 5) continue;  // the forces do not take dt
-    forces_at.push_back(param(static_cast<std::int64_t>(i) - 3, src[i]->dtype, src[i]->shape()));
-  }
-  src[1] = lambda_of(tinyphys::apply(forces_of(proof->energy.get(), e, linear_part).get(), forces_at),
-                     src.size() - 3);
   const std::vector<std::int64_t> arg{static_cast<std::int64_t>(PropagateKind::kHamiltonian), 2,
-                                      static_cast<std::int64_t>(record.integrator), separable};
+                                      static_cast<std::int64_t>(e.record().integrator), map->separable};
   return make(Op::PROPAGATE, std::span<const UOp>(src), arg);
+}
+
+// How many coordinates a member has: H is proven to join none of one with those of another, along the leading axes.
+std::int64_t size_of_member(const Node* forces, const Node* q) {
+  for (std::size_t batch = q->n_dim; batch > 0; --batch) {
+    if (prove_independent(forces, batch).culprit) continue;
+    std::int64_t size = 1;
+    for (const std::int64_t d : q->shape().subspan(batch)) size *= d;
+    return size;
+  }
+  return q->size();
+}
+
+// [rows, shape of x]: in row r the r-th coordinate of each member is 1.
+UOp unit_states(std::int64_t rows, const UOp& x) {
+  const Dims flat{x->size()}, square{rows, rows}, members{x->size() / rows, rows, rows};
+  Dims shape = shape_of(x.get());
+  shape.insert(shape.begin(), rows);
+  const UOp place = iota(rows);
+  const UOp unit =
+      cast(compare(Op::EQ, broadcast_to(reshape(place, Dims{rows, 1}), square), broadcast_to(place, square)),
+           x->dtype);
+  return reshape(move_axis(broadcast_to(unit, members), 0, 1), shape);
+}
+
+// The cotangents of inputs of the EVOLVE (numbers from 0: dt, steps, q, p, captured...) by the sums of their gradient, which
+// need no tape; nothing where they cannot be had.
+std::vector<UOp> by_sums(const UOp& evolve, const std::vector<std::size_t>& wanted, const UOp& of_q,
+                         const UOp& of_p) {
+  constexpr std::int64_t kMostSums = std::int64_t{1} << 24;
+  const EvolveView e(evolve.get());
+  const UOp q = UOp::share(e.q()), p = UOp::share(e.p());
+  const std::optional<Map> map = map_of(evolve.get(), UOp::share(e.dt()), q, p, false);
+  if (!map || !map->separable) return {};
+  const UOp forces = force_lambda(e.energy(), e.q(), e.p());
+  const std::int64_t rows = size_of_member(forces.get(), e.q());
+  if (q->size() == 0 || rows > kMostSums / q->size()) return {};
+
+  std::vector<UOp> src{UOp(), map->map, UOp(), UOp::share(e.steps()), q, p};
+  src.insert(src.end(), map->captured.begin(), map->captured.end());
+  src.push_back(of_q);
+  src.push_back(of_p);
+  std::vector<UOp> params = loop_params(std::span(src).subspan(3));
+  const std::size_t n_of_loop = params.size();
+  Dims many = shape_of(q.get());
+  many.insert(many.begin(), rows);
+  for (const Dims& shape : {many, many, shape_of(q.get()), shape_of(q.get())})
+    params.push_back(param(static_cast<std::int64_t>(params.size()), q->dtype, shape));
+  // Both programs are made over symbols.
+  std::vector<UOp> symbols;
+  NodeMap<UOp> param_of;
+  for (const UOp& x : params) {
+    symbols.push_back(symbol_like(x.get()));
+    param_of.insert(symbols.back().get(), x);
+  }
+  const auto program = [&](std::vector<UOp> outputs, std::size_t n) {
+    outputs = substitute(outputs, [&](Node* x) {
+      const UOp* known = param_of.find(x);
+      return known ? *known : UOp();
+    });
+    return lambda_of(outputs, n);
+  };
+  const auto captured_symbol = [&](std::size_t i) { return symbols[3 + i]; };  // of what H captures, from 1
+
+  std::vector<UOp> wrt;
+  for (const std::size_t i : wanted) wrt.push_back(captured_symbol(i == kOfDt ? 0 : i - kFirstCaptured + 1));
+  std::vector<UOp> outputs;
+  if (e.row().has_loop()) {
+    // A tape is as long as a number says.
+    const UOp steps = is_const(e.steps()) ? UOp::share(e.steps()) : symbols[0];
+    std::vector<UOp> at{UOp::share(e.energy()), captured_symbol(0), steps, symbols[1], symbols[2]};
+    for (std::size_t i = 1; i < map->n_of_loop; ++i) at.push_back(captured_symbol(i));
+    const UOp again = make(Op::EVOLVE, std::span<const UOp>(at), evolve->arg());
+    const UOp back = vjp_node(again, {symbols[n_of_loop - 2], symbols[n_of_loop - 1]});
+    for (const std::size_t i : wanted) outputs.push_back(get(back, static_cast<std::int64_t>(i)));
+    outputs = lower_vjps(outputs);
+  }
+  src[0] = program(outputs, n_of_loop);
+
+  // The change of H by what it captures, as sum of_k : K + of_g . g + of_minv : Minv + of_v . v: K e is dH/dq at e less dH/dq
+  // at 0, which is g.
+  const auto at = [&](const UOp& x, const UOp& y) {
+    std::vector<UOp> arguments{x, y};
+    for (std::size_t i = 1; i < map->n_of_loop; ++i) arguments.push_back(captured_symbol(i));
+    return tinyphys::apply(forces.get(), arguments);
+  };
+  const UOp zero = zeros_like(q), x = symbol_like(q.get()), units = unit_states(rows, q);
+  const std::vector<UOp> rest = at(zero, zero);
+  UOp change = constant(0.0);
+  for (const std::size_t part : {0, 1}) {
+    const UOp moved = part == 0 ? at(x, zero)[0] : at(zero, x)[1];
+    const UOp of_matrix = symbols[n_of_loop + part], of_vector = symbols[n_of_loop + 2 + part];
+    if (UOp each = vmap(std::span(&moved, 1), std::span(&x, 1), std::span(&units, 1))[0]) {
+      if (!is_zero(rest[part].get())) each = sub(each, repeat_axis(rest[part], 0, rows));
+      change = add(change, dot(of_matrix, each));
+    }
+    change = add(change, dot(of_vector, rest[part]));
+  }
+  // A loss changes by dt times that, and by dt itself as H itself does.
+  const UOp dt = captured_symbol(0);
+  outputs = vjp(std::span(&change, 1), std::span(&dt, 1), wrt);
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    if (!outputs[i]) outputs[i] = zeros_like(wrt[i]);
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    if (wanted[i] == kOfDt) outputs[i] = change;
+  src[2] = program(lower_vjps(outputs), params.size());
+
+  const UOp back =
+      make(Op::PROPAGATE_VJP, std::span<const UOp>(src),
+           std::initializer_list<std::int64_t>{static_cast<std::int64_t>(PropagateKind::kHamiltonian), 2,
+                                               static_cast<std::int64_t>(e.record().integrator), 1, rows});
+  std::vector<UOp> out;
+  for (std::size_t i = 0; i < wanted.size(); ++i) out.push_back(get(back, static_cast<std::int64_t>(i)));
+  return out;
 }
 
 }  // namespace
@@ -215,32 +358,45 @@ UOp lift_evolve(const Node* evolve) {
 }
 
 std::vector<UOp> lift_gradient(const Node* evolve_vjp, const std::vector<bool>& wanted) {
-  constexpr std::size_t kOfQ = 2, kOfP = 3;
   const VjpCall call(const_cast<Node*>(evolve_vjp));
   const UOp evolve = call.primal(call.inputs);
   const EvolveView e(evolve.get());
-  if (!e.row().symmetric()) return {};
-  std::vector<std::size_t> numbers;
+  const UOp &of_q = call.cotangents[0], &of_p = call.cotangents[1];
+  LocationScope at(evolve_vjp->location.load(std::memory_order_relaxed));
+  std::vector<std::size_t> others;  // dt, and what H is made of
+  std::vector<UOp> out(call.inputs.size());
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     if (!wanted[i] || i == kOfQ || i == kOfP) continue;
-    if (!is_float(call.inputs[i]->dtype) || call.inputs[i]->size() != 1) return {};
-    numbers.push_back(i);
+    if (is_float(call.inputs[i]->dtype))
+      others.push_back(i);
+    else
+      out[i] = zeros_like(call.inputs[i]);
   }
-  // Forward mode takes an evolution of the state and its tangent for each. What was decided from the values of numbers
+  if (wanted[kOfQ] || wanted[kOfP]) {
+    if (!e.row().symmetric()) return {};
+    const UOp back = propagate(evolve.get(), neg(UOp::share(e.dt())), neg(of_p), of_q, true);
+    if (!back) return {};
+    out[kOfQ] = get(back, 1);
+    out[kOfP] = neg(get(back, 0));
+  }
+  if (others.empty()) return out;
+  const bool numbers_alone =
+      std::ranges::all_of(others, [&](std::size_t i) { return call.inputs[i]->size() == 1; });
+  // Forward mode takes an evolution of the state and its tangent for each number. What was decided from the values of numbers
   // does not speak of that one.
-  if (numbers.size() > kMostNumbers || (!numbers.empty() && e.record().verdict != 0)) return {};
-  LocationScope at(evolve_vjp->location.load(std::memory_order_relaxed));
-  const UOp &of_q = call.cotangents[0], &of_p = call.cotangents[1];
-  std::vector<UOp> out(call.inputs.size());
-  const UOp back = propagate(evolve.get(), neg(UOp::share(e.dt())), neg(of_p), of_q, true);
-  if (!back) return {};
-  out[kOfQ] = get(back, 1);
-  out[kOfP] = neg(get(back, 0));
-  const auto dot = [](const UOp& a, const UOp& b) {
-    const UOp product = reshape(mul(a, b), Dims{a->size()});
-    return reduce(Reduction::kSum, product, Dims{0});
-  };
-  for (const std::size_t i : numbers) {
+  const bool forward = numbers_alone && others.size() <= kMostNumbers && e.record().verdict == 0 &&
+                       map_of(evolve.get(), UOp::share(e.dt()), of_q, of_p, false);
+  // Where H is made of numbers alone, it may have modes that are known without an eigen solver: those of a lattice.
+  const bool may_be_lattice =
+      e.q()->size() > kFewCoordinates &&
+      std::ranges::all_of(e.captured(), [](Node* c) { return c->size() == 1 || !is_float(c->dtype); });
+  if (!forward || !may_be_lattice)
+    if (const std::vector<UOp> sums = by_sums(evolve, others, of_q, of_p); !sums.empty()) {
+      for (std::size_t k = 0; k < others.size(); ++k) out[others[k]] = sums[k];
+      return out;
+    }
+  if (!forward) return {};
+  for (const std::size_t i : others) {
     // A fresh symbol: two inputs may be one node.
     std::vector<UOp> inputs = call.inputs;
     inputs[i] = symbol_like(call.inputs[i].get());

@@ -36,9 +36,10 @@ std::int64_t value_verdict(const Node* evolve);
 UOp lift_evolve(const Node* evolve);
 
 // The cotangents of the inputs of an EVOLVE_VJP (those wanted, the others null) without a tape, or nothing where H is not
-// quadratic, the method not symmetric, or more is wanted than the state and a few numbers (dt, a mass, a coupling).
+// quadratic, the method not symmetric, or more is wanted than can be had so.
 // The state: a step M of a quadratic H is symplectic, so that M^T = J M^{-1} J^{-1} with J = [[0, 1], [-1, 0]], and M^{-1}
-// is the step of -dt: a PROPAGATE backward. A number: forward, an EVOLVE of the state and its tangent.
+// is the step of -dt: a PROPAGATE backward. dt and what H is made of (masses, couplings, fields): of a separable H the sums
+// of linalg/mode_moments.hpp, a PROPAGATE_VJP; else, a few numbers, forward: an EVOLVE of the state and its tangent.
 std::vector<UOp> lift_gradient(const Node* evolve_vjp, const std::vector<bool>& wanted);
 
 // Throws when the integrator asked for is not defined for this H: leapfrog with q-p cross terms, Exact beyond degree

@@ -115,7 +115,7 @@ UOp lift_scan(const Node* scan) {
   arguments.insert(arguments.end(), src.begin() + 3, src.end());
   for (const UOp& v : read.taken_out) src.push_back(over(v, arguments));
 
-  const std::vector<UOp> params = loop_params(src);
+  const std::vector<UOp> params = loop_params(std::span(src).subspan(2));
   std::vector<UOp> inner{UOp::share(s.body())};
   inner.insert(inner.end(), params.begin(), params.begin() + static_cast<std::ptrdiff_t>(n_loop_params));
   const UOp loop = make(Op::SCAN, std::span<const UOp>(inner), scan->arg());

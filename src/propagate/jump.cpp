@@ -60,7 +60,7 @@ std::shared_ptr<Prepared> prepare(const PropagateView& view, std::span<const Hos
                                   const Hash128& values) {
   auto out = std::make_shared<Prepared>();
   out->map = UOp::share(view.map());
-  out->arg.assign(view.node->arg().begin(), view.node->arg().end());
+  out->arg.assign(view.system().begin(), view.system().end());
   out->values = values;
   auto system = std::make_shared<JumpSystem>();
   system->kind = view.kind();
@@ -87,13 +87,16 @@ std::shared_ptr<Prepared> prepare(const PropagateView& view, std::span<const Hos
 }
 
 using Kept = std::deque<std::shared_ptr<Prepared>>;
+Kept& kept_systems() {
+  static auto* kept = new Kept;  // outlives static handles
+  return *kept;
+}
 
 // Those used last come first. One realize runs at a time, so that no lock is needed.
 std::shared_ptr<Prepared> find(const PropagateView& view, const Hash128& values, Kept& kept) {
   for (std::size_t i = 0; i < kept.size(); ++i)
     if (kept[i]->map.get() == view.map() && kept[i]->values == values &&
-        std::equal(kept[i]->arg.begin(), kept[i]->arg.end(), view.node->arg().begin(),
-                   view.node->arg().end())) {
+        std::ranges::equal(kept[i]->arg, view.system())) {
       auto found = kept[i];
       kept.erase(kept.begin() + static_cast<std::ptrdiff_t>(i));
       kept.push_front(found);
@@ -237,7 +240,7 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
                                           std::span<const HostValue> state,
                                           std::span<const HostValue> captured, std::span<double* const> out,
                                           double loop_seconds) {
-  static auto* kept = new Kept;  // outlives static handles
+  Kept& kept = kept_systems();
   const PropagateView view(propagate);
   auto result = std::make_shared<JumpNotes>();
   JumpNotes& notes = *result;
@@ -272,12 +275,12 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
   task.out.assign(out.begin(), out.end());
 
   const Hash128 values = hash_values(shared);
-  std::shared_ptr<Prepared> prepared = find(view, values, *kept);
+  std::shared_ptr<Prepared> prepared = find(view, values, kept);
   if (!prepared) {
     if (loop_is_cheaper(evaluation_work(view.map()) * cost_model().extraction_s)) return result;
     prepared = prepare(view, captured, values);
-    kept->push_front(prepared);
-    trim(*kept);
+    kept.push_front(prepared);
+    trim(kept);
   }
   // The cheapest first; one that turns out not to hold makes place for the next. Those that need not read the map entry by
   // entry come before the others.
@@ -376,6 +379,90 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
   return result;
 }
 
+std::shared_ptr<const JumpNotes> try_gradient_sums(const Node* propagate_vjp, std::int64_t steps,
+                                                   std::span<const HostValue> state,
+                                                   std::span<const HostValue> captured,
+                                                   std::span<const HostValue> cotangents,
+                                                   std::span<double* const> out, double loop_seconds,
+                                                   double finish_seconds) {
+  Kept& kept = kept_systems();
+  const PropagateView view(propagate_vjp);
+  auto result = std::make_shared<JumpNotes>();
+  JumpNotes& notes = *result;
+  notes.steps = steps;
+  notes.loop_s = loop_seconds;
+  notes.hamiltonian = notes.of_gradient = true;
+  notes.has_loop = view.has_loop();
+  notes.integrator = name(view.integrator());
+  notes.separable = view.separable();
+  SumsTask task{.steps = steps, .h = number(captured[0]), .rows = view.rows()};
+  std::array<double, 4> numbers{};
+  for (std::size_t i = 0; i < 4; ++i) {
+    const HostValue& value = i < 2 ? state[i] : cotangents[i - 2];
+    if (!value.data) numbers[i] = from_bits(value.scalar);
+    const double* at = value.data ? static_cast<const double*>(value.data) : &numbers[i];
+    (i < 2 ? task.state[i] : task.cotangents[i - 2]) = at;
+    for (std::int64_t k = 0; k < view.state()[i % 2]->size(); ++k)
+      if (!std::isfinite(at[k])) {
+        notes.refused.push_back("jump: the state or its cotangent is not finite");
+        return result;
+      }
+  }
+  std::copy(out.begin(), out.end(), task.out.begin());
+  const auto loop_is_cheaper = [&](double jump_seconds) {
+    notes.jump_s = jump_seconds + finish_seconds;
+    if (!notes.has_loop || notes.jump_s <= loop_seconds) return false;
+    notes.refused.push_back("jump: the loop is cheaper for this many steps");
+    notes.by_cost = true;
+    return true;
+  };
+  const Hash128 values = hash_values(captured.subspan(1));
+  std::shared_ptr<Prepared> prepared = find(view, values, kept);
+  if (!prepared) {
+    if (loop_is_cheaper(evaluation_work(view.map()) * cost_model().extraction_s)) return result;
+    prepared = prepare(view, captured, values);
+    kept.push_front(prepared);
+    trim(kept);
+  }
+  auto start = std::chrono::steady_clock::now();
+  const JumpSystem& system = *prepared->system;
+  const bool read = system.has_form();
+  if (const std::string& reason = system.form().reason; !reason.empty()) {
+    notes.refused.push_back("jump: " + reason);
+    return result;
+  }
+  if (!read) notes.build_s += seconds_since(start);
+  const std::vector<PropagatorRow> rows = propagators();
+  const JumpTask jump{.steps = steps, .h = task.h, .has_loop = notes.has_loop, .state = {}, .out = {}};
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (!rows[i].has_sums) continue;
+    if (!prepared->ways[i]) prepared->ways[i] = rows[i].make(prepared->system);
+    Propagator& way = *prepared->ways[i];
+    const JumpEstimate estimate = way.estimate(jump);
+    std::string reason = estimate.refused;
+    if (reason.empty()) {
+      if (loop_is_cheaper(estimate.build_s + way.estimate_sums(task))) return result;
+      start = std::chrono::steady_clock::now();
+      reason = way.build();
+      if (estimate.build_s > 0) notes.build_s += seconds_since(start);
+    }
+    if (reason.empty()) {
+      start = std::chrono::steady_clock::now();
+      reason = way.sums(task);
+      notes.apply_s = seconds_since(start);
+    }
+    if (reason.empty()) {
+      // Each doubling is a handful of operations in double.
+      notes.sums_rounding = 0x1p-51 * (std::log2(static_cast<double>(std::max<std::int64_t>(steps, 1))) + 8);
+      notes.jumped = true;
+      notes.propagator = rows[i].name;
+      return result;
+    }
+    notes.refused.push_back(std::string(rows[i].name) + ": " + reason);
+  }
+  return result;
+}
+
 void JumpNotes::report(Records& to) const {
   std::string kind = !hamiltonian ? "the step is affine in its carry"
                      : separable  ? "separable, H = T(p) + V(q)"
@@ -396,9 +483,12 @@ void JumpNotes::report(Records& to) const {
         {Finding::kChose, hamiltonian ? fmt::format("the loop of {} steps", integrator) : "the loop"});
     return;
   }
-  Record chose{Finding::kChose, fmt::format("{} (class exact): ", propagator)};
+  Record chose{Finding::kChose,
+               fmt::format("{}{} (class exact): ",
+                           of_gradient ? "the gradient's sums over the steps, by the " : "", propagator)};
   if (build_s > 0)
-    chose.text += fmt::format("{} once, then {} a jump", duration_text(build_s), duration_text(apply_s));
+    chose.text += fmt::format("{} once, then {} {}", duration_text(build_s), duration_text(apply_s),
+                              of_gradient ? "the sums" : "a jump");
   else
     chose.text += fmt::format("{}, its modes were ready", duration_text(apply_s));
   if (has_loop) chose.text += fmt::format("; the loop would take about {}", duration_text(loop_s));
@@ -408,6 +498,11 @@ void JumpNotes::report(Records& to) const {
                    {"jump_seconds", apply_s},
                    {"loop_seconds", loop_s}};
   to.push_back(std::move(chose));
+  if (of_gradient)
+    to.push_back({Finding::kError,
+                  fmt::format("the sums ~ {:.0e} of the largest of them, each kind by itself", sums_rounding),
+                  "",
+                  {{"sums", sums_rounding}}});
 
   const std::string map = hamiltonian ? std::string(integrator) + " map" : "step, taken so many times";
   const auto part = [&](std::size_t i) {

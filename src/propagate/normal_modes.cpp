@@ -1,5 +1,6 @@
 // A separable quadratic H: its normal modes, each taken N steps ahead by its own formula (linalg/propagator.hpp).
 #include <algorithm>
+#include <cmath>
 
 #include "linalg/propagator.hpp"
 #include "propagate/propagator.hpp"
@@ -124,6 +125,26 @@ class NormalModePropagator final : public Propagator {
     r.unstable_modes = made->report.unstable_modes;
     r.growth_decades = made->report.log10_growth;
     return r;
+  }
+
+  double estimate_sums(const SumsTask& task) const override {
+    constexpr double kOperations = 100;  // of a pair of modes in a doubling
+    const CostModel& c = cost_model();
+    const double doublings = std::log2(static_cast<double>(task.steps) + 2.0) + 8;
+    double pairs = static_cast<double>(n()), products = 0;
+    for (long b : blocks_) {
+      const auto size = static_cast<double>(b);
+      pairs += size * size;
+      products += 4 * size * size * size;
+    }
+    return pairs * doublings * kOperations * c.op_s + products * c.multiply_add_s +
+           static_cast<double>(n()) * doublings * c.mode_power_s;
+  }
+
+  std::string sums(const SumsTask& task) override {
+    return modes_->moments(task.h, task.steps, system_->integrator, task.state[0], task.state[1],
+                           task.cotangents[0], task.cotangents[1], task.rows,
+                           {task.out[0], task.out[1], task.out[2], task.out[3]});
   }
 
   double kept_doubles() const override {

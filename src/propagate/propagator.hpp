@@ -2,6 +2,7 @@
 // it says what it would cost, builds what does not depend on the state, jumps, and reports.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -63,6 +64,15 @@ struct JumpTask {
   std::vector<double*> out;
 };
 
+// The sums over the steps of a jump of which its gradient by the entries of the map consists (linalg/mode_moments.hpp).
+struct SumsTask {
+  std::int64_t steps = 0;
+  double h = 0;
+  std::array<const double*, 2> state{}, cotangents{};  // q, p at the start, and at the end
+  std::int64_t rows = 0;
+  std::array<double*, 4> out{};  // of K and of Minv, rows x size; of g and of v
+};
+
 struct JumpEstimate {
   double build_s = 0, jump_s = 0;  // build_s: 0 when it is there
   std::string refused = {};        // why this way is none
@@ -88,6 +98,9 @@ class Propagator {
   virtual std::string build() = 0;
   // After build. Writes `out` unless it refuses.
   virtual JumpFindings jump(const JumpTask& task) = 0;
+  // The sums of a gradient, where this way has them; after build.
+  virtual double estimate_sums(const SumsTask&) const { return 0; }
+  virtual std::string sums(const SumsTask&) { return "has no sums of a gradient"; }
   // As JumpSystem::reach, after build; of a way that does not read the form.
   virtual std::vector<double> reach(std::span<const double>) const { return {}; }
   // After build() refused: no other way could do better, and none is tried.
@@ -100,6 +113,7 @@ struct PropagatorRow {
   std::string_view name;   // "normal-mode jump"
   bool reads_form = true;  // it wants all of JumpSystem::form(): tried after those that do not
   std::unique_ptr<Propagator> (*make)(std::shared_ptr<const JumpSystem> system);
+  bool has_sums = false;  // of a gradient by the map
 };
 
 // All ways, in the order in which equal costs are decided.

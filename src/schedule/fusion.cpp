@@ -26,6 +26,7 @@ bool is_whole(const Node* n, bool fuse) {
   switch (n->op) {
     case Op::SCAN:
     case Op::PROPAGATE:
+    case Op::PROPAGATE_VJP:
     case Op::CHECK: return true;
     default: {
       const CallRow* call = call_of(n->op);
@@ -318,7 +319,8 @@ class Fuser {
     std::vector<Level> levels(1);
     NodeMap<std::vector<Node*>> gets;
     for (Node* n : order_)
-      if (n->op == Op::GET && (n->src(0)->op == Op::SCAN || n->src(0)->op == Op::PROPAGATE))
+      if (n->op == Op::GET &&
+          (n->src(0)->op == Op::SCAN || n->src(0)->op == Op::PROPAGATE || n->src(0)->op == Op::PROPAGATE_VJP))
         gets[n->src(0)].push_back(n);
     for (int i = 0; i < static_cast<int>(order_.size()); ++i) {
       int l = 0;

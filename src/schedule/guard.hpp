@@ -28,10 +28,14 @@ struct Attempt {
   std::string refused = {};                 // the error, where nothing else can make the outputs
 };
 
-// One way to make the outputs: a program of its own, or a function. A function is tried before the programs after it.
+// One way to make the outputs: a program of its own, or a function, or a function and a program that makes the outputs of
+// what that gives. A function is tried before the programs after it.
 struct Alternative {
   std::string name;
-  UOp program = {};  // LAMBDA over the inputs of the step, always right; scheduled when first taken
+  // LAMBDA over the inputs of the step (and what the function gives), always right; scheduled when first taken.
+  UOp program = {};
+  // The shapes of what the function gives to the program, in place of the outputs: float64, the last params of that.
+  std::vector<Dims> between = {};
   // Predicted seconds of the program, without its compilation.
   std::function<double(const GuardInputs&)> estimate = {};
   double compile_s = 0;  // and of that
@@ -39,7 +43,7 @@ struct Alternative {
   std::function<Attempt(const GuardInputs&, std::span<void* const> outputs, double budget_s)> attempt = {};
 };
 
-// Those of a PROPAGATE: the jump, and the loop where there is one.
+// Those of a PROPAGATE or PROPAGATE_VJP: the jump, and the loop where there is one.
 std::vector<Alternative> alternatives_of(const Node* propagate, const ScheduleOptions& options);
 
 }  // namespace tinyphys

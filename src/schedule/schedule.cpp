@@ -135,15 +135,20 @@ class Scheduler {
   void emit_whole(Node* n, const std::vector<Node*>& gets) {
     switch (n->op) {
       case Op::SCAN: return emit_scan(n, gets);
-      case Op::PROPAGATE: {
+      case Op::PROPAGATE:
+      case Op::PROPAGATE_VJP: {
+        const PropagateView view(n);
         PlanStep step;
         step.kind = PlanOp::kGuard;
         step.code = UOp::share(n);
         step.alternatives = alternatives_of(n, options_);
-        for (std::size_t i = 2; i < n->n_src; ++i) step.inputs.push_back(operand_of(n->src(i), true));
-        place_outputs(step, gets, PropagateView(n).n_state);
+        for (std::size_t i = view.first; i < n->n_src; ++i)
+          step.inputs.push_back(operand_of(n->src(i), true));
+        const bool back = n->op == Op::PROPAGATE_VJP;
+        const auto made = back ? view.finish()->src() : view.state();
+        place_outputs(step, gets, made.size());
         for (std::size_t i = 0; i < step.outputs.size(); ++i)  // an alternative makes them all
-          if (step.outputs[i] < 0) step.outputs[i] = new_slot(PropagateView(n).state()[i]);
+          if (step.outputs[i] < 0) step.outputs[i] = new_slot(made[i]);
         plan_->has_guard = true;
         plan_->steps.push_back(std::move(step));
         return;

@@ -135,6 +135,9 @@ void derive_get(const Node* whole, std::int64_t i, Derived& out) {
     case Op::PROPAGATE:
       if (i < whole->arg(1)) return as(whole->src(3 + k));
       break;
+    case Op::PROPAGATE_VJP:
+      if (k < PropagateView(whole).finish()->n_src) return as(PropagateView(whole).finish()->src(k));
+      break;
     case Op::LAMBDA:
       if (k < whole->n_src) return as(whole->src(k));
       break;
@@ -264,6 +267,11 @@ void derive(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg
       if (src.size() < 3 || src[0]->op != Op::LAMBDA || src[1]->op != Op::LAMBDA || arg.size() < 2 ||
           arg[1] < 1 || static_cast<std::int64_t>(src.size()) < 3 + arg[1])
         malformed(op, "needs loop, map, steps, state");
+      return;
+    case Op::PROPAGATE_VJP:
+      if (src.size() < 8 || src[0]->op != Op::LAMBDA || src[1]->op != Op::LAMBDA ||
+          src[2]->op != Op::LAMBDA || arg.size() != 5)
+        malformed(op, "needs loop, map, finish, steps, q, p, captured, cotangents");
       return;
     case Op::CHECK:
       out.dtype = src[0]->dtype;

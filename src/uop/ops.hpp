@@ -86,6 +86,7 @@ enum class OpClass : std::uint8_t {
   X(EVOLVE, kWhole, -1, false)      /* see scan_layout.hpp */                                           \
   X(EVOLVE_VJP, kWhole, -1, false)  /* see scan_layout.hpp */                                           \
   X(PROPAGATE, kWhole, -1, false)   /* see scan_layout.hpp */                                           \
+  X(PROPAGATE_VJP, kWhole, -1, false) /* see scan_layout.hpp */                                         \
   X(CHECK, kWhole, 2, false)        /* value, scalar; arg: CheckKind, ...; the value, or tp::Error, see CheckKind */ \
   X(LAMBDA, kControl, -1, false)    /* src: outputs, closed over PARAMs; arg: number of params */       \
   X(GET, kControl, 1, false)        /* arg: which output of a node with several */                      \

@@ -46,7 +46,8 @@ std::string arg_text(const Node* n, std::int64_t buffer_number) {
     case Op::EVOLVE:
     case Op::EVOLVE_VJP:
       return " " + std::string(EvolveView(n).row().name) + EvolveView(n).record().tolerance_text();
-    case Op::PROPAGATE: {
+    case Op::PROPAGATE:
+    case Op::PROPAGATE_VJP: {
       const PropagateView view(n);
       return view.kind() == PropagateKind::kHamiltonian ? " " + std::string(name(view.integrator()))
                                                         : " affine";

@@ -22,8 +22,15 @@
 //             kHamiltonian  [dH/dq, dH/dp]; state q, p; captured 0 is dt; arg [kind, 2, integrator, separable]
 //             kAffine       the state after one step; arg [kind, n_state]
 //           GET i = state i. The same map as the loop's; the plan holds both behind a Guard.
+//   PROPAGATE_VJP src [loop, map, finish, steps, q, p, captured..., ct of q, ct of p]
+//                                                                    arg [kHamiltonian, 2, integrator, 1, rows]
+//           GET i = output i of loop and of finish: cotangents of dt and of what H is made of, of a PROPAGATE with this map.
+//           loop: LAMBDA params [steps, q, p, captured..., ct of q, ct of p], over a tape.
+//           finish: LAMBDA of those params and four more, the sums of the gradient (linalg/mode_moments.hpp): of K and of
+//           Minv [rows, shape of q], of g and v [shape of q]. In blocks of `rows` the coordinates are coupled to no other.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -107,20 +114,36 @@ struct EvolveVjpView : EvolveView {
 
 enum class PropagateKind : std::int64_t { kHamiltonian, kAffine };
 
+// A PROPAGATE, or the one that a PROPAGATE_VJP goes back through.
 struct PropagateView {
-  explicit PropagateView(const Node* n) : node(n), n_state(static_cast<std::size_t>(n->arg(1))) {}
+  explicit PropagateView(const Node* n)
+      : node(n),
+        n_state(static_cast<std::size_t>(n->arg(1))),
+        first(n->op == Op::PROPAGATE_VJP ? 3 : 2),
+        n_cotangents(n->op == Op::PROPAGATE_VJP ? 2 : 0) {}
   const Node* node;
-  std::size_t n_state;
+  std::size_t n_state, first, n_cotangents;  // first: source number of the steps
   PropagateKind kind() const { return static_cast<PropagateKind>(node->arg(0)); }
   Node* loop() const { return node->src(0); }
   Node* map() const { return node->src(1); }
   bool has_loop() const { return loop()->n_src > 0; }
-  Node* steps() const { return node->src(2); }
-  std::span<Node* const> state() const { return node->src().subspan(3, n_state); }
-  std::span<Node* const> captured() const { return node->src().subspan(3 + n_state); }
+  Node* steps() const { return node->src(first); }
+  std::span<Node* const> state() const { return node->src().subspan(first + 1, n_state); }
+  std::span<Node* const> captured() const {
+    const std::size_t at = first + 1 + n_state;
+    return node->src().subspan(at, node->n_src - n_cotangents - at);
+  }
+  // What says which system it is.
+  std::span<const std::int64_t> system() const {
+    return node->arg().first(std::min<std::size_t>(node->n_arg, 4));
+  }
   // kHamiltonian
   Integrator integrator() const { return static_cast<Integrator>(node->arg(2)); }
   bool separable() const { return node->arg(3) != 0; }
+  // PROPAGATE_VJP
+  Node* finish() const { return node->src(2); }
+  std::int64_t rows() const { return node->arg(4); }
+  std::span<Node* const> cotangents() const { return node->src().last(n_cotangents); }
 };
 
 }  // namespace tinyphys

@@ -78,10 +78,11 @@ bool needs_number(Op op) {
 
 bool has_several_outputs(Op op) {
   return op == Op::SCAN || op == Op::SCAN_VJP || op == Op::EVOLVE || op == Op::EVOLVE_VJP ||
-         op == Op::PROPAGATE || op == Op::LOOP;
+         op == Op::PROPAGATE || op == Op::PROPAGATE_VJP || op == Op::LOOP;
 }
 std::size_t count_bodies(Op op) {
   if (op == Op::PROPAGATE) return 2;
+  if (op == Op::PROPAGATE_VJP) return 3;
   return op != Op::LOOP && has_several_outputs(op) ? 1 : 0;
 }
 
@@ -143,6 +144,19 @@ bool propagate_holds(const Node* n) {
   return v.loop()->op == Op::LAMBDA && v.map()->op == Op::LAMBDA && is_scalar(v.steps(), DType::kInt64) &&
          (!v.has_loop() || v.loop()->n_src == v.n_state) && v.map()->n_src == v.n_state &&
          take_all(params_of(v.map()), 0, n->src().subspan(3));
+}
+
+bool propagate_vjp_holds(const Node* n) {
+  const PropagateView v(n);
+  const auto values = n->src().subspan(v.first);
+  if (!is_scalar(v.steps(), DType::kInt64) || v.map()->n_src != 2 || v.rows() < 1 ||
+      !take_all(params_of(v.map()), 0, n->src().subspan(4, n->n_src - 6)) ||
+      !take_all(params_of(v.loop()), 0, values) || !take_all(params_of(v.finish()), 0, values) ||
+      v.finish()->arg(0) != v.loop()->arg(0) + 4 || (v.has_loop() && v.finish()->n_src != v.loop()->n_src))
+    return false;
+  for (std::size_t i = 0; i < v.loop()->n_src; ++i)
+    if (!takes(v.loop()->src(i), v.finish()->src(i))) return false;
+  return true;
 }
 
 constexpr SpecRule kRules[] = {
@@ -231,6 +245,8 @@ constexpr SpecRule kRules[] = {
      }},
     {"PROPAGATE: map(state..., captured...) and loop give one value for each of the state, or loop none",
      kTensors, [](const Node* n, Place&) { return n->op != Op::PROPAGATE || propagate_holds(n); }},
+    {"PROPAGATE_VJP: map(q, p, captured...) gives two values, loop and finish the same ones", kTensors,
+     [](const Node* n, Place&) { return n->op != Op::PROPAGATE_VJP || propagate_vjp_holds(n); }},
     {"CHECK: what it checks is a bool scalar, or an int64 scalar and its bound", kTensors,
      [](const Node* n, Place&) {
        if (n->op != Op::CHECK) return true;

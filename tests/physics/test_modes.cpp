@@ -1082,6 +1082,7 @@ double moments_error(const System& s, double h, std::int64_t steps, Integrator k
       for (long i = 0; i < n; ++i)
         truth +=
             static_cast<Quad>(of_q[u(i)]) * end.q[u(n + i)] + static_cast<Quad>(of_p[u(i)]) * end.p[u(n + i)];
+      truth /= h;
       largest = std::max(largest, std::fabs(static_cast<double>(truth)));
       off = std::max(off, std::fabs(static_cast<double>(static_cast<Quad>(got[e]) - truth)));
     }

@@ -370,6 +370,7 @@ bool has_gradient_rule(Op op) {
     case Op::EVOLVE:    // a scan to the evaluator only after it is lowered; see test_system.cpp
     case Op::EVOLVE_VJP:
     case Op::PROPAGATE:  // made by passes
+    case Op::PROPAGATE_VJP:
     case Op::CHECK: return false;
     default: return true;
   }
