@@ -242,12 +242,12 @@ std::vector<UOp> lower_vjps(std::span<const UOp> roots, const LiftVjp& lift) {
                            return values ? (*values)[static_cast<std::size_t>(n->arg(0))] : UOp();
                          },
                          .after = [&](Node* n, const UOp& now) -> UOp {
-                           if (n->op == Op::SCAN_VJP)
-                             lowered.insert(n, Tape(now.get(), wanted[n], lift).run());
-                           if (n->op == Op::EVOLVE_VJP) {
-                             std::vector<UOp> lifted = lift ? lift(now.get(), wanted[n]) : std::vector<UOp>();
-                             lowered.insert(n, lifted.empty() ? lower_evolve_vjp(now.get(), wanted[n], lift)
-                                                              : std::move(lifted));
+                           if (is_vjp(n)) {
+                             std::vector<UOp> made = lift ? lift(now.get(), wanted[n]) : std::vector<UOp>();
+                             if (made.empty())
+                               made = n->op == Op::SCAN_VJP ? Tape(now.get(), wanted[n], lift).run()
+                                                            : lower_evolve_vjp(now.get(), wanted[n], lift);
+                             lowered.insert(n, std::move(made));
                            }
                            const bool primal = n->op == Op::SCAN || n->op == Op::EVOLVE;
                            return primal && holds_vjp(now->src(0)) ? with_lowered_body(now, lift) : UOp();

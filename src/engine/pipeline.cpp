@@ -68,9 +68,14 @@ bool is_short(const Node* scan) {
          static_cast<double>(const_int(s.steps())) * estimate_seconds(s.body()) < kJump_s;
 }
 
-// Gradients of evolutions and scans: of a quadratic H without a tape where the pass can; else by a tape of the carries.
+// Gradients of evolutions and scans: of a quadratic H or an affine step without a tape where a pass can; else by a tape of the
+// carries.
 UOp lower_derivatives(const UOp& program, const PipelineOptions& options) {
   const auto lift = [&](const Node* vjp, const std::vector<bool>& wanted) -> std::vector<UOp> {
+    if (vjp->op == Op::SCAN_VJP) {
+      if (!options.physics || !options.lift_scans) return {};
+      return lift_scan_gradient(vjp, wanted);
+    }
     if (!options.physics && EvolveVjpView(vjp).row().has_loop()) return {};
     return lift_gradient(vjp, wanted);
   };

@@ -1,8 +1,10 @@
 #include "linalg/affine_power.hpp"
 
 #include <algorithm>
+#include <bitset>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 namespace tinyphys {
@@ -151,21 +153,56 @@ Bounds norms(const std::vector<WideDD>& m, const std::vector<double>& scale) {
   });
 }
 
-// Units in which rows and columns are of like size (Osborne 1960): positions and velocities rarely share one.
-std::vector<double> balance(const DDMatrix& b) {
-  const long d = b.rows;
+// Units in which rows and columns are of like size (Osborne 1960): positions and velocities rarely share one. That is for
+// coordinates that depend on each other. What only follows others (a tangent its state, a filter its input) gets a unit in
+// which it follows by at most 1 / steps in a step, so that its power grows no more than theirs: entries that are 0 stay 0, and
+// the others are right to a unit of their own.
+std::vector<double> balance(const AffineMap& map, std::int64_t steps) {
+  const long d = map.d;
+  const DDMatrix& b = map.b;
   std::vector<double> scale(u(d), 0.0);
+  std::vector<std::bitset<AffinePower::kMaxOrder>> follows(u(d));
+  for (long i = 0; i < d; ++i)
+    for (long j = 0; j < d; ++j) follows[u(i)][u(j)] = b.at(i, j).hi != 0.0;
+  for (long k = 0; k < d; ++k)
+    for (long i = 0; i < d; ++i)
+      if (follows[u(i)][u(k)]) follows[u(i)] |= follows[u(k)];
+  const auto together = [&](long i, long j) {
+    return map.mixes_rows || i == j || (follows[u(i)][u(j)] && follows[u(j)][u(i)]);
+  };
+  const auto coupling = [&](long i, long j) {
+    return Log2::of(std::fabs(b.at(i, j).hi)) * Log2{scale[u(i)] - scale[u(j)]};
+  };
   for (int sweep = 0; sweep < 10; ++sweep) {
     for (long i = 0; i < d; ++i) {
       Log2 row, column;
       for (long j = 0; j < d; ++j) {
-        if (j == i) continue;
-        row = row + Log2::of(std::fabs(b.at(i, j).hi)) * Log2{scale[u(i)] - scale[u(j)]};
-        column = column + Log2::of(std::fabs(b.at(j, i).hi)) * Log2{scale[u(j)] - scale[u(i)]};
+        if (j == i || !together(i, j)) continue;
+        row = row + coupling(i, j);
+        column = column + coupling(j, i);
       }
       if (std::isfinite(row.log2) && std::isfinite(column.log2))
         scale[u(i)] += std::round((column.log2 - row.log2) / 2);
     }
+  }
+  // Those that are followed come first: they follow fewer.
+  std::vector<long> order(u(d));
+  std::iota(order.begin(), order.end(), 0L);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](long i, long j) { return follows[u(i)].count() < follows[u(j)].count(); });
+  std::vector<char> done(u(d), 0);
+  const double most = -std::log2(static_cast<double>(steps));
+  for (const long first : order) {
+    if (done[u(first)]) continue;
+    double excess = 0.0;
+    for (long i = 0; i < d; ++i)
+      for (long j = 0; j < d && together(first, i); ++j)
+        if (!together(i, j)) excess = std::max(excess, coupling(i, j).log2 - most);
+    for (long i = 0; i < d; ++i)
+      if (together(first, i)) {
+        scale[u(i)] -= std::ceil(excess);
+        done[u(i)] = 1;
+      }
   }
   return scale;
 }
@@ -312,7 +349,7 @@ AffinePower affine_power(const AffineMap& map, std::int64_t steps) {
     p.identity_ = true;
     return p;
   }
-  p.scale_ = balance(map.b);
+  p.scale_ = balance(map, steps);
   Bounds start = norms(base, p.scale_);
   start.error = Log2::of(map.relative_error) * (start.norm + Log2::of(1.0));
   start.shift_error = Log2::of(map.relative_error) * start.shift;
@@ -429,7 +466,9 @@ void AffinePower::apply(const double* z, double* out) const {
 AffineMap compose(const AffineMap& after, const AffineMap& before) {
   if (!after.reason.empty()) return after;
   if (!before.reason.empty()) return before;
-  return from_augmented(compose(augmented(after), augmented(before), true));
+  AffineMap map = from_augmented(compose(augmented(after), augmented(before), true));
+  map.mixes_rows = after.mixes_rows || before.mixes_rows;
+  return map;
 }
 
 AffineMap partial_step(const DDMatrix& g_matrix, std::span<const DD> g, double h, long first, long n) {
@@ -534,7 +573,9 @@ AffineMap midpoint_step(const DDMatrix& g_matrix, std::span<const DD> g, double 
     }
     for (long j = 0; j <= d; ++j) rhs.set(i, j, rhs.at(i, j) / a.at(i, i));
   }
-  return from_augmented(rhs);
+  map = from_augmented(rhs);
+  map.mixes_rows = true;
+  return map;
 }
 
 }  // namespace tinyphys

@@ -20,6 +20,8 @@ struct AffineMap {
   std::vector<DD> shift;  // d
   // How far entries may be from the exact ones, relative to their row of A and to the shift.
   double relative_error = 0.0;
+  // Made by an elimination: rows are off by parts of other rows, not by parts of their own entries.
+  bool mixes_rows = false;
   std::string reason;  // set where the map could not be made
 };
 

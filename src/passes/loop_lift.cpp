@@ -23,8 +23,6 @@ namespace {
 
 // An identity test beyond this work is run only where the degree bound alone does not decide.
 constexpr double kCheapWork = 3e5;
-// By how many numbers a gradient goes forward, one evolution for each.
-constexpr std::size_t kMostNumbers = 4;
 // Up to so many coordinates coupled, the modes cost less than asking for what is cheaper.
 constexpr std::int64_t kFewCoordinates = 64;
 // Inputs of an EVOLVE, as its vjp counts them.
@@ -396,18 +394,7 @@ std::vector<UOp> lift_gradient(const Node* evolve_vjp, const std::vector<bool>& 
       return out;
     }
   if (!forward) return {};
-  for (const std::size_t i : others) {
-    // A fresh symbol: two inputs may be one node.
-    std::vector<UOp> inputs = call.inputs;
-    inputs[i] = symbol_like(call.inputs[i].get());
-    const UOp along = ones_like(call.inputs[i]);
-    const auto moved = jvp(outputs_of(call.primal(inputs)), std::span(&inputs[i], 1), std::span(&along, 1));
-    UOp sum = constant(0.0);
-    if (moved[0]) sum = add(sum, dot(of_q, moved[0]));
-    if (moved[1]) sum = add(sum, dot(of_p, moved[1]));
-    out[i] = reshape(substitute(sum, [&](Node* n) { return n == inputs[i].get() ? call.inputs[i] : UOp(); }),
-                     call.inputs[i]->shape());
-  }
+  for (const std::size_t i : others) out[i] = by_number(call, i);
   return out;
 }
 

@@ -4,6 +4,9 @@
 #include <span>
 #include <vector>
 
+#include "derive/gradient_rules.hpp"
+#include "derive/jvp.hpp"
+#include "uop/build.hpp"
 #include "uop/graph.hpp"
 
 namespace tinyphys {
@@ -24,6 +27,22 @@ inline UOp over(const UOp& value, const std::vector<UOp>& arguments) {
   return substitute(value, [&](Node* n) {
     return n->op == Op::PARAM ? arguments[static_cast<std::size_t>(n->arg(0))] : UOp();
   });
+}
+
+// By how many numbers a gradient goes forward: the loop of the state and its tangent for each.
+inline constexpr std::size_t kMostNumbers = 4;
+
+// The cotangent of input i, a number, of a SCAN_VJP or EVOLVE_VJP, by that.
+inline UOp by_number(const VjpCall& call, std::size_t i) {
+  std::vector<UOp> inputs = call.inputs;
+  inputs[i] = symbol_like(call.inputs[i].get());  // a fresh symbol: two inputs may be one node
+  const UOp along = ones_like(call.inputs[i]);
+  const auto moved = jvp(outputs_of(call.primal(inputs)), std::span(&inputs[i], 1), std::span(&along, 1));
+  UOp sum = constant(0.0);
+  for (std::size_t k = 0; k < moved.size(); ++k)
+    if (moved[k]) sum = add(sum, dot(call.cotangents[k], moved[k]));
+  return reshape(substitute(sum, [&](Node* n) { return n == inputs[i].get() ? call.inputs[i] : UOp(); }),
+                 call.inputs[i]->shape());
 }
 
 }  // namespace tinyphys

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "derive/gradient_rules.hpp"
+#include "derive/scan_tape.hpp"
 #include "passes/proof_cache.hpp"
 #include "passes/propagate_parts.hpp"
 #include "rewrite/rewrite.hpp"
@@ -130,6 +131,34 @@ UOp lift_scan(const Node* scan) {
   return make(Op::PROPAGATE, std::span<const UOp>(src),
               std::initializer_list<std::int64_t>{static_cast<std::int64_t>(PropagateKind::kAffine),
                                                   static_cast<std::int64_t>(s.n_carry)});
+}
+
+std::vector<UOp> lift_scan_gradient(const Node* scan_vjp, const std::vector<bool>& wanted) {
+  const VjpCall call(const_cast<Node*>(scan_vjp));
+  const UOp scan = call.primal(call.inputs);
+  const ScanView s(scan.get());
+  std::vector<std::size_t> numbers;
+  std::vector<UOp> out(call.inputs.size()), carries;
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    if (!wanted[i]) continue;
+    if (i < s.n_carry)
+      carries.push_back(get(UOp::share(const_cast<Node*>(scan_vjp)), static_cast<std::int64_t>(i)));
+    else if (!is_float(call.inputs[i]->dtype))
+      out[i] = zeros_like(call.inputs[i]);
+    else if (call.inputs[i]->size() != 1)
+      return {};
+    else
+      numbers.push_back(i);
+  }
+  if (numbers.empty() || numbers.size() > kMostNumbers || s.method == Method::Loop) return {};
+  if (!prove_step(scan.get())->affine) return {};
+  LocationScope at(first_location(scan_vjp));
+  // By the carry alone the way back reads no state.
+  carries = lower_vjps(carries);
+  for (std::size_t i = 0, k = 0; i < s.n_carry; ++i)
+    if (wanted[i]) out[i] = carries[k++];
+  for (const std::size_t i : numbers) out[i] = by_number(call, i);
+  return out;
 }
 
 std::string tape_text(std::optional<std::int64_t> steps, std::size_t bytes_a_step) {

@@ -354,3 +354,33 @@ TEST_CASE("TINYPHYS_OPT=0 lifts nothing") {
   const tp::env::ScopedOverride plain("TINYPHYS_OPT", "0");
   check_looped(tp::scan([](const Tensor& x) { return 0.5 * x + 1.0; }, Tensor(0.1), 1000), "TINYPHYS_OPT=0");
 }
+
+TEST_CASE("the gradient by numbers of an affine step needs no tape") {
+  const auto gradients = [](std::int64_t steps, double damping, tp::Method method) {
+    const Tensors by{Tensor(1.3).clone(), Tensor(damping).clone(), Tensor(0.4).clone(),
+                     Tensor::from({1.0, 0.5}).clone()};
+    const auto [x, v] = tp::scan(
+        [&](const Tensor& xn, const Tensor& vn) {
+          const Tensor next = vn - 0.01 * (by[0] * xn + by[1] * vn - by[2]);
+          return std::tuple{xn + 0.01 * next, next};
+        },
+        std::tuple{by[3], Tensor::from({0.0, 0.3})}, steps, {.method = method});
+    return values(tp::gradient((x * x).sum() + 0.1 * v.sum(), by));
+  };
+  const auto forward = gradients(2000, 0.02, tp::Method::Default),
+             tape = gradients(2000, 0.02, tp::Method::Loop);
+  for (std::size_t i = 0; i < tape.size(); ++i) CHECK(forward[i] == doctest::Approx(tape[i]).epsilon(1e-11));
+}
+
+TEST_CASE("the gradient by numbers of an affine step after 10^9 steps" * needs_passes()) {
+  // x = (1 - a)^N + (1 - (1 - a)^N) b / a
+  constexpr std::int64_t kSteps = 1'000'000'000;
+  const Tensor a = Tensor(1e-9).clone(), b = Tensor(3e-10).clone();
+  const Tensor x = tp::scan([&](const Tensor& s) { return s - a * s + b; }, Tensor(1.0).clone(), kSteps);
+  const Tensors g = tp::gradient(x, Tensors{a, b});
+  const double n = 1e9, at = 1e-9, bt = 3e-10, power = std::exp(n * std::log1p(-at));
+  const double slope = -n * power / (1 - at);
+  CHECK(g[0].item<double>() ==
+        doctest::Approx(slope * (1 - bt / at) - (1 - power) * bt / at / at).epsilon(1e-9));
+  CHECK(g[1].item<double>() == doctest::Approx((1 - power) / at).epsilon(1e-11));
+}
