@@ -608,6 +608,71 @@ TEST_CASE("affine: a rotation to N = 1e12, its fixed point included") {
   }
 }
 
+TEST_CASE("affine: the bound holds, and is of use, where coordinates only follow others") {
+  // Rotations of 2, each of which the next ones follow by as much as 2^+-20: Jordan chains, where the angles are equal.
+  Random random(21);
+  double least = 1e300, worst = 0.0;
+  for (int trial = 0; trial < 60; ++trial) {
+    const long blocks = 1 + trial % 4, d = 2 * blocks;
+    const bool equal = trial % 3 != 0;
+    AffineMap map;
+    map.d = d;
+    map.b = DDMatrix(d, d);
+    map.shift.assign(u(d), DD(0.0));
+    map.relative_error = 0x1p-101;
+    double angle = 0.3;
+    for (long k = 0; k < blocks; ++k) {
+      if (!equal) angle += 0.1 * random.dd().hi;
+      const double units = std::ldexp(1.0, static_cast<int>(6 * random.dd().hi));
+      for (const long i : {0L, 1L}) map.b.set(2 * k + i, 2 * k + i, std::cos(angle) - 1.0);
+      map.b.set(2 * k, 2 * k + 1, -units * std::sin(angle));
+      map.b.set(2 * k + 1, 2 * k, std::sin(angle) / units);
+      const double by = std::ldexp(1.0, static_cast<int>(20 * random.dd().hi));
+      for (long i = 0; i < 2; ++i)
+        for (long j = 0; j < 2 * k; ++j) map.b.set(2 * k + i, j, by * random.dd());
+    }
+    std::vector<double> z(u(d));
+    for (double& x : z) x = random.dd().hi;
+    for (const std::int64_t steps : {7L, 100'000L, 1'000'000'000L}) {
+      const AffinePower power = affine_power(map, steps);
+      REQUIRE(power.reason() == "");
+      std::vector<Quad> a(u(d * d), Quad(0)), total(u(d * d), Quad(0));
+      for (long i = 0; i < d; ++i) {
+        total[u(i * d + i)] = 1;
+        for (long j = 0; j < d; ++j) a[u(i * d + j)] = quad(map.b.at(i, j)) + (i == j ? 1 : 0);
+      }
+      const auto product = [&](const std::vector<Quad>& x, const std::vector<Quad>& y) {
+        std::vector<Quad> out(u(d * d), Quad(0));
+        for (long i = 0; i < d; ++i)
+          for (long l = 0; l < d; ++l)
+            for (long j = 0; j < d; ++j) out[u(i * d + j)] += x[u(i * d + l)] * y[u(l * d + j)];
+        return out;
+      };
+      for (std::int64_t rest = steps; rest > 0; rest /= 2, a = product(a, a))
+        if (rest % 2 != 0) total = product(a, total);
+      const std::vector<DD> start(z.begin(), z.end());
+      std::vector<DD> end(u(d));
+      power.apply(start.data(), end.data());
+      std::vector<double> out(u(d)), bounds(u(d));
+      for (long i = 0; i < d; ++i) out[u(i)] = end[u(i)].hi;
+      const double relative = power.error_bounds(z.data(), out.data(), bounds.data());
+      CAPTURE(trial);
+      CAPTURE(steps);
+      worst = std::max(worst, relative);
+      for (long i = 0; i < d; ++i) {
+        Quad want = 0;
+        for (long j = 0; j < d; ++j) want += total[u(i * d + j)] * static_cast<Quad>(z[u(j)]);
+        const Quad off = quad(end[u(i)]) - want;
+        const double error = std::fabs(static_cast<double>(off));
+        CHECK(error <= bounds[u(i)]);
+        if (error > 0) least = std::min(least, bounds[u(i)] / error);
+      }
+    }
+  }
+  MESSAGE("bound / error at least " << least << ", relative bound at most " << worst);
+  CHECK(worst < 0x1p-53);
+}
+
 TEST_CASE("affine: growth ends in infinities, stable coordinates keep their values") {
   // Coordinate 0 doubles, 1 and 2 rotate, 3 decays and drives nothing.
   const double c1 = std::cos(0.5) - 1.0, s = std::sin(0.5);
