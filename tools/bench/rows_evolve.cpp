@@ -12,6 +12,7 @@
 #include "linalg/dense.hpp"
 #include "process.hpp"
 #include "reference/dense.hpp"
+#include "reference/passes.hpp"
 #include "runtime/device.hpp"
 #include "tinyphys/system.hpp"
 #include "tinyphys/tensor.hpp"
@@ -194,6 +195,66 @@ Bench chain_jump() {
   return b;
 }
 
+// --- lattices and ensembles ---
+
+constexpr long kLattice = 1024, kMembers = 100'000;
+
+// In turn the same number of steps again (the powers of the modes are there) or another one.
+Bench lattice_jump(bool other_steps) {
+  Random random(5);
+  const Tensor q = Tensor::from(random.vector(kLattice * kLattice, -1, 1), {kLattice, kLattice});
+  const Tensor p = Tensor::from(random.vector(kLattice * kLattice, -1, 1), {kLattice, kLattice});
+  const System system([](const Tensor& x, const Tensor& y) {
+    const Tensor a = x.roll(1, 0) - x, b = x.roll(1, 1) - x;
+    return 0.5 * (y * y).sum() + 0.5 * (a * a).sum() + 0.5 * (b * b).sum();
+  });
+  const auto count = std::make_shared<std::int64_t>(kBillion);
+  const auto motion = [=] {
+    if (other_steps) --*count;
+    const State s = system.evolve({q.clone(), p.clone()}, {.dt = 0.1, .steps = *count});
+    realize({s.q, s.p});
+    return s;
+  };
+  const State s = motion();
+  const double before = system.energy({q, p}).item<double>(), after = system.energy(s).item<double>();
+  const double swing = std::abs(after - before) / before;
+  if (!(swing <= 1e-2)) throw Wrong(fmt::format("the energy changed by {:.1e} of itself", swing));
+  const auto transforms = std::make_shared<TransformPair>(static_cast<int>(kLattice));
+  Bench b;
+  b.work = timed([=] { consume(motion()); });
+  b.reference = timed([=] { transforms->run(); });
+  b.sampling.budget_s = 6;
+  b.finish = [=] { return fmt::format("energy after 10^9 steps within {:.1e}", swing); };
+  return b;
+}
+
+Bench ensemble_jump(bool other_steps) {
+  Random random(6);
+  const auto k = random.vector(kMembers, 0.5, 4), q = random.vector(kMembers, -1, 1),
+             p = random.vector(kMembers, -1, 1);
+  const Tensor springs = Tensor::from(k), q0 = Tensor::from(q), p0 = Tensor::from(p);
+  const System system(
+      [=](const Tensor& x, const Tensor& y) { return 0.5 * (y * y).sum() + 0.5 * (springs * x * x).sum(); });
+  const auto count = std::make_shared<std::int64_t>(kBillion);
+  const auto motion = [=] {
+    if (other_steps) --*count;
+    const State s = system.evolve({q0.clone(), p0.clone()}, {.dt = 0.01, .steps = *count});
+    realize({s.q, s.p});
+    return s;
+  };
+  const State s = motion();
+  const double before = system.energy({q0, p0}).item<double>(), after = system.energy(s).item<double>();
+  if (!(std::abs(after - before) <= kEnergySwing * before)) throw Wrong("the energy changed");
+  const auto out = std::make_shared<std::pair<std::vector<double>, std::vector<double>>>(q, p);
+  Bench b;
+  b.work = timed([=] { consume(motion()); });
+  b.reference = timed([=] {
+    pass_over(q, p, k, out->first, out->second);
+    consume(*out);
+  });
+  return b;
+}
+
 }  // namespace
 
 void dense_child(Clock::time_point main_start) {
@@ -261,6 +322,27 @@ void add_evolve_rows(std::vector<Row>& rows) {
                   .n = kChain,
                   .reference = "the same with Method::Loop",
                   .set_up = chain_jump});
+  rows.push_back({.name = "lattice/jump",
+                  .work = "1024 x 1024 periodic lattice, 10^9 steps, the powers of its modes ready",
+                  .n = kLattice * kLattice,
+                  .reference = "FFTW there and back, real, FFTW_ESTIMATE, of q and of p, 1 thread",
+                  .set_up = [] { return lattice_jump(false); }});
+  rows.push_back({.name = "lattice/steps",
+                  .work = "the same, each time another number of steps",
+                  .n = kLattice * kLattice,
+                  .reference = "FFTW there and back, real, FFTW_ESTIMATE, of q and of p, 1 thread",
+                  .set_up = [] { return lattice_jump(true); }});
+  rows.push_back(
+      {.name = "ensemble/jump",
+       .work = "10^5 oscillators of their own stiffness, 10^9 steps, the powers of their modes ready",
+       .n = kMembers,
+       .reference = "one pass over the state and the springs, C++ -O3, 1 thread",
+       .set_up = [] { return ensemble_jump(false); }});
+  rows.push_back({.name = "ensemble/steps",
+                  .work = "the same, each time another number of steps",
+                  .n = kMembers,
+                  .reference = "one pass over the state and the springs, C++ -O3, 1 thread",
+                  .set_up = [] { return ensemble_jump(true); }});
 }
 
 }  // namespace tinyphys::bench

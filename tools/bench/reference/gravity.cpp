@@ -1,17 +1,17 @@
-#include "reference/three_body.hpp"
+#include "reference/gravity.hpp"
 
 #include <cmath>
 
 namespace tinyphys::bench {
 
-std::array<double, 9> ThreeBody::force(const std::array<double, 9>& q) const {
-  std::array<double, 9> f{};
-  for (int i = 0; i < 3; ++i) {
-    for (int j = i + 1; j < 3; ++j) {
+template <int N> typename Gravity<N>::Vector Gravity<N>::force(const Vector& q) const {
+  Vector f{};
+  for (int i = 0; i < N; ++i) {
+    for (int j = i + 1; j < N; ++j) {
       const double dx = q[3 * j] - q[3 * i], dy = q[3 * j + 1] - q[3 * i + 1],
                    dz = q[3 * j + 2] - q[3 * i + 2];
       const double r2 = dx * dx + dy * dy + dz * dz + softening2;
-      const double w = mass[i] * mass[j] / (r2 * std::sqrt(r2));
+      const double w = g * mass[i] * mass[j] / (r2 * std::sqrt(r2));
       f[3 * i] += w * dx;
       f[3 * i + 1] += w * dy;
       f[3 * i + 2] += w * dz;
@@ -23,18 +23,22 @@ std::array<double, 9> ThreeBody::force(const std::array<double, 9>& q) const {
   return f;
 }
 
-void ThreeBody::leapfrog(std::array<double, 9>& q, std::array<double, 9>& p, double dt, long steps) const {
+template <int N> void Gravity<N>::leapfrog(Vector& q, Vector& p, double dt, long steps) const {
   const double half = 0.5 * dt;
-  const std::array<double, 3> drift{dt / mass[0], dt / mass[1], dt / mass[2]};
-  std::array<double, 9> f = force(q);
+  std::array<double, N> drift{};
+  for (int i = 0; i < N; ++i) drift[i] = dt / mass[i];
+  Vector f = force(q);
   for (long s = 0; s < steps; ++s) {
-    for (int k = 0; k < 9; ++k) {
+    for (int k = 0; k < 3 * N; ++k) {
       p[k] += half * f[k];
       q[k] += drift[k / 3] * p[k];
     }
     f = force(q);
-    for (int k = 0; k < 9; ++k) p[k] += half * f[k];
+    for (int k = 0; k < 3 * N; ++k) p[k] += half * f[k];
   }
 }
+
+template struct Gravity<3>;
+template struct Gravity<6>;
 
 }  // namespace tinyphys::bench
