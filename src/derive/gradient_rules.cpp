@@ -25,7 +25,7 @@ UOp unary_partial(Node* n, const UOp& x, const UOp& out, const UOp& t) {
   switch (n->op) {
     case Op::NEG: return neg(t);
     case Op::ABS: return mul(t, unary(Op::SIGN, x));
-    case Op::SQRT: return mul(t, div(full_like(out, 0.5), out));
+    case Op::SQRT: return mul(t, scaled(div(ones_like(out), out), 0.5));
     case Op::EXP: return mul(t, out);
     case Op::EXPM1: return mul(t, one_plus(out));
     case Op::LOG: return div(t, x);
@@ -70,7 +70,11 @@ UOp binary_partial(Node* n, std::size_t i, const UOp& x, const UOp& y, const UOp
     case Op::ADD: return t;
     case Op::SUB: return i == 0 ? t : neg(t);
     case Op::MUL: return mul(t, i == 0 ? y : x);
-    case Op::DIV: return i == 0 ? div(t, y) : neg(div(mul(t, out), y));
+    case Op::DIV:
+      if (i == 0) return div(t, y);
+      // 1 / y of a root is in the range of the dtype, and it is what the root's own derivative takes.
+      if (y->op == Op::SQRT) return neg(mul(mul(t, out), div(ones_like(y), y)));
+      return neg(div(mul(t, out), y));
     // x mod y = x - floor(x / y) y
     case Op::MOD: return i == 0 ? t : neg(mul(t, unary(Op::FLOOR, div(x, y))));
     case Op::POW: return pow_partial(i, x, y, out, t);
