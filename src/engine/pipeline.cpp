@@ -131,11 +131,13 @@ UOp pass_bodies(const UOp& program, const PipelineOptions& options) {
                    inside.step = now->op == Op::SCAN;
                    inside.lift_scans =
                        options.lift_scans && now->op == Op::SCAN;  // the loop beside a jump stays one
-                   const UOp body = run_passes(now.src(0), inside);
-                   const UOp finish = back ? run_passes(now.src(2), inside) : UOp();
                    std::vector<Node*> src(now->src().begin(), now->src().end());
-                   src[0] = body.get();
-                   if (back) src[2] = finish.get();
+                   std::vector<UOp> bodies;
+                   for (const std::size_t i : {0, 2, 3}) {
+                     if (i > 0 && !back) break;
+                     bodies.push_back(run_passes(now.src(i), inside));
+                     src[i] = bodies.back().get();
+                   }
                    return with_sources(now.get(), src);
                  }});
 }

@@ -47,6 +47,7 @@ class ReadyPlan {
   void run_call(std::size_t i, RunContext& context);
   void run_loop(std::size_t i, RunContext& context);
   void run_guard(std::size_t i, RunContext& context);
+  std::vector<double> largest_of(std::span<const int> slots) const;
   void run_program(std::size_t i, std::size_t alternative, std::vector<Argument>& arguments,
                    RunContext& context);
   void run_check(std::size_t i);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 
 namespace tinyphys {
 namespace {
@@ -78,6 +79,26 @@ ModeMoments::ModeMoments(std::span<const ModeLine> modes, double h, std::int64_t
                          const IntegratorRow& row)
     : n_(static_cast<long>(modes.size())), none_(steps == 0), modes_(modes.begin(), modes.end()) {
   if (none_) return;
+  int largest = 0;
+  for (ModeLine& m : modes_) {
+    const auto unit = [](std::initializer_list<double> values) {
+      double size = 0.0;
+      for (const double x : values) size = std::max(size, std::fabs(x));
+      return size > 0.0 && std::isfinite(size) ? std::ilogb(size) : 0;
+    };
+    const int of_cotangents = unit({m.of_y, m.of_pi}), of_state = unit({m.y, m.pi, m.g.hi, m.v.hi});
+    for (double* x : {&m.of_y, &m.of_pi}) *x = std::ldexp(*x, -of_cotangents);
+    for (double* x : {&m.y, &m.pi}) *x = std::ldexp(*x, -of_state);
+    for (DD* x : {&m.g, &m.v}) *x = ldexp(*x, -of_state);
+    of_cotangents_.push_back(of_cotangents);
+    of_state_.push_back(of_state);
+    largest = std::max(largest, std::max(of_cotangents, 0) + std::max(of_state, 0));
+  }
+  // What is added to itself N times, and multiplied with derivatives, has to stay a double.
+  if (largest > 600) {
+    reason_ = "the state and its cotangent are too large for the sums of a gradient";
+    return;
+  }
   const bool flows = row.has(Part::kFlow);
   // Which powers the sums take: the leading bits of N, or a flow's pieces, 2^doublings of them.
   DD piece = 0.0;
@@ -273,6 +294,13 @@ void ModeMoments::block(long a, long first, long count, double* kicks, double* d
       if (i < constants) constant[i] += t.weight * c2;
     });
   }
+  each([&](long i, std::size_t l, std::size_t b) {
+    kicks[i] = std::ldexp(kicks[i], of_cotangents_[l] + of_state_[b]);
+    drifts[i] = std::ldexp(drifts[i], of_cotangents_[l] + of_state_[b]);
+    if (i >= constants) return;
+    of_g[i] = std::ldexp(of_g[i], of_cotangents_[l]);
+    of_v[i] = std::ldexp(of_v[i], of_cotangents_[l]);
+  });
 }
 
 ModeMoments::Constants ModeMoments::row(long a, double* kicks, double* drifts) const {

@@ -60,6 +60,8 @@ class ModeMoments {
   void block(long a, long first, long count, double* kicks, double* drifts, double* of_g, double* of_v) const;
 
   long n_ = 0;
+  // Of each mode the cotangents and the state are kept in units of these powers of 2: no product leaves the range on the way.
+  std::vector<int> of_cotangents_, of_state_;
   bool none_ = false;  // N = 0
   std::string reason_;
   std::vector<ModeLine> modes_;

@@ -1028,92 +1028,126 @@ std::string NormalModes::moments(double h, std::int64_t steps, Integrator integr
                                  const double* p, const double* of_q, const double* of_p, long rows,
                                  const Moments& out) const {
   const IntegratorRow& row = row_of(integrator);
-  const long n = impl_->n;
-  std::fill_n(out.of_k, rows * n, 0.0);
-  std::fill_n(out.of_minv, rows * n, 0.0);
+  const long n = impl_->n, members = n / rows;
   const Singles& s = impl_->singles;
-  const long count = static_cast<long>(s.index.size()), blocks = (count + kSingleBlock - 1) / kSingleBlock;
-  std::vector<std::string> reasons(u(blocks));
-  run_blocks(impl_->pool, blocks, [&](long at) {
-    const long first = at * kSingleBlock, here = std::min(count - first, kSingleBlock);
-    std::vector<ModeLine> modes;
-    for (long e = first; e < first + here; ++e) {
-      const std::size_t i = u(s.index[u(e)]);
-      modes.push_back({s.k[u(e)], s.m[u(e)], s.g[u(e)], s.v[u(e)], q[i], p[i], of_q[i], of_p[i]});
-    }
-    const ModeMoments sums(modes, h, steps, row);
-    reasons[u(at)] = sums.reason();
-    if (!sums.reason().empty()) return;
-    std::vector<double> of_k(u(here)), of_minv(u(here)), of_g(u(here)), of_v(u(here));
-    sums.diagonal(of_k.data(), of_minv.data(), of_g.data(), of_v.data());
-    for (long e = 0; e < here; ++e) {
-      const long i = s.index[u(first + e)], to = i % rows * n + i;
-      out.of_k[to] = of_k[u(e)];
-      out.of_minv[to] = of_minv[u(e)];
-      out.of_g[i] = of_g[u(e)];
-      out.of_v[i] = of_v[u(e)];
-    }
-  });
-  for (const std::string& r : reasons)
-    if (!r.empty()) return r;
+  // What moves by itself today would not if a coupling that is 0 were not: all pairs of a member count.
+  std::vector<std::vector<long>> singles_of(u(members));
+  std::vector<std::vector<const Component*>> components_of(u(members));
+  for (std::size_t e = 0; e < s.index.size(); ++e)
+    singles_of[u(s.index[e] / rows)].push_back(static_cast<long>(e));
   for (const Component& c : impl_->components) {
-    const long size = c.size();
     for (const long i : c.index)
       if (i / rows != c.index[0] / rows) return "coordinates of different members are coupled";
     if (!c.full_diagonal) return "the masses of coupled coordinates are no positive diagonal";
-    // Into modes: q = l V y, p = V pi / l, and the cotangents the other way round.
-    std::vector<DD> state(u(5 * size)), in_modes(u(5 * size));
-    for (long e = 0; e < size; ++e) {
-      const long i = c.index[u(e)];
-      const DD l = c.l[u(e)];
-      state[u(e)] = q[i] * c.over_l[u(e)];
-      state[u(size + e)] = p[i] * l;
-      state[u(2 * size + e)] = of_q[i] * l;
-      state[u(3 * size + e)] = of_p[i] * c.over_l[u(e)];
-      state[u(4 * size + e)] = c.v_over_l[u(e)];
-    }
-    matvec(c.basis.view(), state.data(), 5, in_modes.data(), impl_->pool);
+    components_of[u(c.index[0] / rows)].push_back(&c);
+  }
+  // A coordinate by itself, q = 2^unit y, p = 2^-unit pi, with a mass near 1.
+  const auto unit_of = [&](long e) { return s.m[u(e)].hi > 0.0 ? std::ilogb(s.m[u(e)].hi) / 2 : 0; };
+  const auto single = [&](long e) {
+    const std::size_t i = u(s.index[u(e)]);
+    const int unit = unit_of(e);
+    return ModeLine{ldexp(s.k[u(e)], 2 * unit),
+                    ldexp(s.m[u(e)], -2 * unit),
+                    ldexp(s.k[u(e)] * q[i] + s.g[u(e)], unit),
+                    ldexp(s.m[u(e)] * p[i] + s.v[u(e)], -unit),
+                    0.0,
+                    0.0,
+                    std::ldexp(of_q[i], unit),
+                    std::ldexp(of_p[i], -unit)};
+  };
+  if (rows == 1) {
+    const long blocks = (members + kSingleBlock - 1) / kSingleBlock;
+    std::vector<std::string> reasons(u(blocks));
+    run_blocks(impl_->pool, blocks, [&](long at) {
+      const long first = at * kSingleBlock, here = std::min(n - first, kSingleBlock);
+      std::vector<ModeLine> modes;
+      for (long i = first; i < first + here; ++i) modes.push_back(single(singles_of[u(i)][0]));
+      const ModeMoments sums(modes, h, steps, row);
+      reasons[u(at)] = sums.reason();
+      if (!sums.reason().empty()) return;
+      sums.diagonal(out.of_k + first, out.of_minv + first, out.of_g + first, out.of_v + first);
+      for (long i = first; i < first + here; ++i) {
+        const int unit = unit_of(singles_of[u(i)][0]);
+        out.of_k[i] = std::ldexp(out.of_k[i], 2 * unit);
+        out.of_minv[i] = std::ldexp(out.of_minv[i], -2 * unit);
+        out.of_g[i] = std::ldexp(out.of_g[i], unit);
+        out.of_v[i] = std::ldexp(out.of_v[i], -unit);
+      }
+    });
+    for (const std::string& r : reasons)
+      if (!r.empty()) return r;
+    return {};
+  }
+  const auto member = [&](long b, const ParallelFor& parallel) -> std::string {
+    // q = Q y, p = P pi; and the cotangents lambda_q = P lambda_y, lambda_p = Q lambda_pi. Row a of each is mode a.
     std::vector<ModeLine> modes;
-    for (long j = 0; j < size; ++j)
-      modes.push_back({impl_->lambda[u(c.first_mode + j)], 1.0, -c.force[u(j)], in_modes[u(4 * size + j)],
-                       in_modes[u(j)].hi, in_modes[u(size + j)].hi, in_modes[u(2 * size + j)].hi,
-                       in_modes[u(3 * size + j)].hi});
+    std::vector<double> to_q(u(rows * rows), 0.0), to_p(u(rows * rows), 0.0);
+    for (const long e : singles_of[u(b)]) {
+      const long at = static_cast<long>(modes.size()) * rows + s.index[u(e)] % rows;
+      to_q[u(at)] = std::ldexp(1.0, unit_of(e));
+      to_p[u(at)] = std::ldexp(1.0, -unit_of(e));
+      modes.push_back(single(e));
+    }
+    for (const Component* component : components_of[u(b)]) {
+      const Component& c = *component;
+      const long size = c.size();
+      std::vector<DD> state(u(5 * size)), in_modes(u(5 * size));
+      for (long e = 0; e < size; ++e) {
+        const long i = c.index[u(e)];
+        const DD l = c.l[u(e)];
+        state[u(e)] = q[i] * c.over_l[u(e)];
+        state[u(size + e)] = p[i] * l;
+        state[u(2 * size + e)] = of_q[i] * l;
+        state[u(3 * size + e)] = of_p[i] * c.over_l[u(e)];
+        state[u(4 * size + e)] = c.v_over_l[u(e)];
+      }
+      matvec(c.basis.view(), state.data(), 5, in_modes.data(), parallel);
+      for (long j = 0; j < size; ++j) {
+        const DD lambda = impl_->lambda[u(c.first_mode + j)];
+        const auto at = static_cast<long>(modes.size()) * rows;
+        for (long e = 0; e < size; ++e) {
+          const double v = c.basis.hi[u(j * size + e)], l = c.l[u(e)].hi;
+          to_q[u(at + c.index[u(e)] % rows)] = v * l;
+          to_p[u(at + c.index[u(e)] % rows)] = v / l;
+        }
+        modes.push_back({lambda, 1.0, lambda * in_modes[u(j)] - c.force[u(j)],
+                         in_modes[u(size + j)] + in_modes[u(4 * size + j)], 0.0, 0.0,
+                         in_modes[u(2 * size + j)].hi, in_modes[u(3 * size + j)].hi});
+      }
+    }
     const ModeMoments sums(modes, h, steps, row);
     if (!sums.reason().empty()) return sums.reason();
-    std::vector<double> kicks(u(size * size)), drifts(u(size * size)), half(u(size * size)),
-        constants(u(2 * size));
-    run_blocks(impl_->pool, size, [&](long a) {
-      const auto of = sums.row(a, kicks.data() + a * size, drifts.data() + a * size);
-      constants[u(a)] = of.of_g;
-      constants[u(size + a)] = of.of_v;
+    std::vector<double> kicks(u(rows * rows)), drifts(u(rows * rows)), half(u(rows * rows)), of_g(u(rows)),
+        of_v(u(rows));
+    run_blocks(parallel, rows, [&](long a) {
+      const auto of = sums.row(a, kicks.data() + a * rows, drifts.data() + a * rows);
+      of_g[u(a)] = of.of_g;
+      of_v[u(a)] = of.of_v;
     });
-    // Back: V G V^T; the rows of `basis` are the columns of V.
-    const double* basis = c.basis.hi.data();
-    const auto back = [&](std::vector<double>& g) {
-      gemm(size, size, size, basis, size, true, g.data(), size, false, half.data(), size, false, impl_->pool);
-      gemm(size, size, size, half.data(), size, false, basis, size, false, g.data(), size, false,
-           impl_->pool);
+    // Row r: beside each coordinate i what goes with (i, r), sum over modes a, b of Q_ai G_ab Q_br.
+    const auto back = [&](const std::vector<double>& to, const std::vector<double>& g, double* result) {
+      gemm(rows, rows, rows, to.data(), rows, true, g.data(), rows, true, half.data(), rows, false, parallel);
+      gemm(rows, rows, rows, half.data(), rows, false, to.data(), rows, false, result + b * rows, n, false,
+           parallel);
     };
-    back(kicks);
-    back(drifts);
-    for (long e = 0; e < size; ++e) {
-      const long i = c.index[u(e)];
+    back(to_q, kicks, out.of_k);
+    back(to_p, drifts, out.of_minv);
+    for (long i = 0; i < rows; ++i) {
       double g = 0.0, v = 0.0;
-      for (long j = 0; j < size; ++j) {
-        g += basis[j * size + e] * constants[u(j)];
-        v += basis[j * size + e] * constants[u(size + j)];
+      for (long a = 0; a < rows; ++a) {
+        g += to_q[u(a * rows + i)] * of_g[u(a)];
+        v += to_p[u(a * rows + i)] * of_v[u(a)];
       }
-      const double l = c.l[u(e)].hi;
-      out.of_g[i] = g * l;
-      out.of_v[i] = v / l;
-      for (long f = 0; f < size; ++f) {
-        const double other = c.l[u(f)].hi;
-        const long to = c.index[u(f)] % rows * n + i;
-        out.of_k[to] = kicks[u(e * size + f)] * l * other;
-        out.of_minv[to] = drifts[u(e * size + f)] / (l * other);
-      }
+      out.of_g[b * rows + i] = g;
+      out.of_v[b * rows + i] = v;
     }
-  }
+    return {};
+  };
+  if (members == 1) return member(0, impl_->pool);
+  std::vector<std::string> reasons(u(members));
+  run_blocks(impl_->pool, members, [&](long b) { reasons[u(b)] = member(b, {}); });
+  for (const std::string& r : reasons)
+    if (!r.empty()) return r;
   return {};
 }
 

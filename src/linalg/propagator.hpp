@@ -144,9 +144,11 @@ class NormalModes {
   StateError apply(const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out) const;
 
   // The sums of which the gradient of a loss by the entries of K and Minv, by g, v and h consists (mode_moments.hpp), for a
-  // jump from (q, p) whose end has the cotangents (of_q, of_p). The coordinates come in blocks of `rows`; row r of of_k and
-  // of_minv (rows x size()) has beside coordinate i what goes with the entry of i and the r-th one of its block. Empty, or
-  // why there are none: components without a positive diagonal Minv, a motion that grows too far.
+  // jump from (q, p) whose end has the cotangents (of_q, of_p). They are those of the way from there, q - q(0) and p - p(0):
+  // g stands for the force K q + g at the start, v for the velocity. The coordinates come in blocks of `rows`, coupled
+  // within them only; row r of of_k and of_minv (rows x size()) has beside coordinate i what goes with the entry of i and the
+  // r-th one of its block, be that 0 or not. Empty, or why there are none: components without a positive diagonal Minv, a
+  // motion that grows too far.
   struct Moments {
     double *of_k, *of_minv, *of_g, *of_v;
   };

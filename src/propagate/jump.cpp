@@ -153,14 +153,14 @@ std::vector<double> roughly(const Prepared& p, std::span<const double> sizes) {
 
 // Why the loop is not what its formula says, at this state of these sizes; empty where it is but for rounding. `reach`: of
 // the map.
-std::string check_rounding(const PropagateView& view, Prepared& p, const JumpTask& task,
+std::string check_rounding(const PropagateView& view, Node* loop, Prepared& p, const JumpTask& task,
                            std::span<const double* const> state, std::span<const double> sizes,
                            std::span<const HostValue> captured, const Reach& reach) {
   for (const double s : sizes)
     if (!std::isfinite(s)) return "the state is not finite";
   const double h = std::fabs(task.h);
-  if (p.checked_loop.get() != view.loop()) {
-    p.checked_loop = UOp::share(view.loop());
+  if (p.checked_loop.get() != loop) {
+    p.checked_loop = UOp::share(loop);
     p.checked_sizes.assign(sizes.size(), std::numeric_limits<double>::infinity());
     p.checked_h = h;
     p.checked_ratio = 0;
@@ -183,7 +183,7 @@ std::string check_rounding(const PropagateView& view, Prepared& p, const JumpTas
     return value_of(n, captured[k - 1 - view.n_state]);
   };
   try {
-    error = rounding_of(view.loop(), is_state, value_at);
+    error = rounding_of(loop, is_state, value_at);
   } catch (const Error&) {
     // A step whose equation the loop cannot solve: there is no answer of the loop's to differ from.
     if (view.kind() != PropagateKind::kHamiltonian || !row_of(view.integrator()).has(Part::kSolve)) throw;
@@ -335,7 +335,7 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
         return reads_form ? prepared->system->reach(sizes) : way.reach(sizes);
       };
       const auto rounding = [&](std::span<const double* const> at, std::span<const double> sizes) {
-        return notes.has_loop ? check_rounding(view, *prepared, task, at, sizes, captured, reach)
+        return notes.has_loop ? check_rounding(view, view.loop(), *prepared, task, at, sizes, captured, reach)
                               : std::string();
       };
       if (reason.empty() && start_sizes.empty()) start_sizes = largest(*prepared->system, task.state);
@@ -379,12 +379,12 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
   return result;
 }
 
-std::shared_ptr<const JumpNotes> try_gradient_sums(const Node* propagate_vjp, std::int64_t steps,
-                                                   std::span<const HostValue> state,
-                                                   std::span<const HostValue> captured,
-                                                   std::span<const HostValue> cotangents,
-                                                   std::span<double* const> out, double loop_seconds,
-                                                   double finish_seconds) {
+std::shared_ptr<JumpNotes> try_gradient_sums(const Node* propagate_vjp, std::int64_t steps,
+                                             std::span<const HostValue> state,
+                                             std::span<const HostValue> captured,
+                                             std::span<const HostValue> cotangents,
+                                             std::span<double* const> out, double loop_seconds,
+                                             double finish_seconds) {
   Kept& kept = kept_systems();
   const PropagateView view(propagate_vjp);
   auto result = std::make_shared<JumpNotes>();
@@ -446,6 +446,12 @@ std::shared_ptr<const JumpNotes> try_gradient_sums(const Node* propagate_vjp, st
       reason = way.build();
       if (estimate.build_s > 0) notes.build_s += seconds_since(start);
     }
+    if (reason.empty() && notes.has_loop) {
+      // Where the loop is another motion than its formula's, the gradient is that of the loop.
+      const std::vector<double> sizes = largest(*prepared->system, task.state);
+      reason = check_rounding(view, view.forward(), *prepared, jump, task.state, sizes, captured,
+                              [&](std::span<const double> x) { return system.reach(x); });
+    }
     if (reason.empty()) {
       start = std::chrono::steady_clock::now();
       reason = way.sums(task);
@@ -499,10 +505,13 @@ void JumpNotes::report(Records& to) const {
                    {"loop_seconds", loop_s}};
   to.push_back(std::move(chose));
   if (of_gradient)
-    to.push_back({Finding::kError,
-                  fmt::format("the sums ~ {:.0e} of the largest of them, each kind by itself", sums_rounding),
-                  "",
-                  {{"sums", sums_rounding}}});
+    to.push_back(
+        {Finding::kError,
+         fmt::format("the gradient ~ {:.0e} of its largest element, from sums that are right to {:.0e} of "
+                     "theirs",
+                     gradient_rounding, sums_rounding),
+         "",
+         {{"gradient", gradient_rounding}, {"sums", sums_rounding}}});
 
   const std::string map = hamiltonian ? std::string(integrator) + " map" : "step, taken so many times";
   const auto part = [&](std::size_t i) {

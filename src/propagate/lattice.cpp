@@ -7,6 +7,7 @@
 // in double-double, from what one site does to the others; angles are exact multiples of pi / N_axis. The state goes
 // through a double FFT there and back.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <complex>
 #include <limits>
@@ -141,7 +142,10 @@ class LatticePropagator final : public Propagator {
     return out;
   }
   bool refuses_for_all() const override { return refuses_for_all_; }
-  double kept_doubles() const override { return 2 * static_cast<double>(kernel_.size()); }
+  double kept_doubles() const override {
+    return 2 * static_cast<double>(kernel_.size() + lambda_.size()) +
+           4 * static_cast<double>(vectors_.size());
+  }
 
  private:
   bool hamiltonian() const { return system_->kind == PropagateKind::kHamiltonian; }
@@ -276,6 +280,9 @@ class LatticePropagator final : public Propagator {
     }
     for (const DD& m : inverse_mass_)
       if (!(m.hi > 0)) return "a component has no positive mass";
+    root_.clear();
+    for (const DD& m : inverse_mass_) root_.push_back(sqrt(m));
+    mass_ = DD(1.0) / inverse_mass_[0];
     for (int c = 0; c < components_; ++c)
       if (shift_[u(components_ + c)].hi != 0) return "H has a term linear in p";
     taps_ = std::move(springs);
@@ -302,7 +309,7 @@ class LatticePropagator final : public Propagator {
     return a;
   }
   // Of k = 0: the plain sums, in which rigid motions cancel exactly.
-  ComplexMatrixDD sums(int n) const {
+  ComplexMatrixDD plain_sums(int n) const {
     ComplexMatrixDD a(u(n * n));
     for (const Tap& t : taps_) a[u(t.row * n + t.col)].re = a[u(t.row * n + t.col)].re + t.value;
     return a;
@@ -349,16 +356,25 @@ class LatticePropagator final : public Propagator {
     };
     std::vector<Found> found(u(chunks));
     shift_power_.assign(u(n), 0.0);
-    const ComplexMatrixDD rigid = sums(hamiltonian() ? components_ : n);
+    const ComplexMatrixDD rigid = plain_sums(hamiltonian() ? components_ : n);
+    const bool find_modes = hamiltonian() && lambda_.empty();
+    if (find_modes) {
+      lambda_.resize(u(count * components_));
+      if (components_ > 1) vectors_.resize(u(count * components_ * components_));
+    }
     in_chunks(count, [&](std::int64_t i, long chunk) {
-      std::vector<std::int64_t> k(extent_.size());
+      std::array<std::int64_t, kMaxAxes> k_of{};
+      const std::span k = std::span(k_of).first(extent_.size());
       std::int64_t rest = i;
       for (std::size_t a = extent_.size(); a-- > 0; rest /= table_extent_[a]) k[a] = rest % table_extent_[a];
       Complex* out = kernel_.data() + i * n * n;
       Found& f = found[u(chunk)];
-      const std::string reason = hamiltonian()
-                                     ? hamiltonian_power(k, rigid, out, f.h_omega, f.decades, f.unstable)
-                                     : affine_power_of(k, rigid, out);
+      DD* lambda = hamiltonian() ? lambda_.data() + i * components_ : nullptr;
+      ComplexDD* vectors = vectors_.empty() ? nullptr : vectors_.data() + i * components_ * components_;
+      if (find_modes) modes_of(k, rigid, lambda, vectors);
+      const std::string reason =
+          hamiltonian() ? hamiltonian_power(i == 0, lambda, vectors, out, f.h_omega, f.decades, f.unstable)
+                        : affine_power_of(k, rigid, out);
       if (f.reason.empty()) f.reason = reason;
       for (int e = 0; e < n * n; ++e)
         if (!std::isfinite(out[e].real()) || !std::isfinite(out[e].imag()))
@@ -378,27 +394,32 @@ class LatticePropagator final : public Propagator {
     return {};
   }
 
-  std::string hamiltonian_power(std::span<const std::int64_t> k, const ComplexMatrixDD& rigid, Complex* out,
-                                double& h_omega, double& decades, std::int64_t& unstable) {
-    const int c = components_, n = 2 * c;
-    const bool still = std::all_of(k.begin(), k.end(), [](std::int64_t x) { return x == 0; });
+  // The modes of a wave vector, of the symmetric M^-1/2 K M^-1/2.
+  void modes_of(std::span<const std::int64_t> k, const ComplexMatrixDD& rigid, DD* lambda,
+                ComplexDD* vectors) const {
+    const int c = components_;
     ComplexMatrixDD s = symbol(c, k);
-    std::vector<DD> root(u(c));
-    for (int i = 0; i < c; ++i) root[u(i)] = sqrt(inverse_mass_[u(i)]);
     for (int i = 0; i < c; ++i)
       for (int j = 0; j < c; ++j) {
         ComplexDD& x = s[u(i * c + j)];
-        x = (i == j ? inverse_mass_[u(i)] : root[u(i)] * root[u(j)]) * (x + rigid[u(i * c + j)]);
+        x = (i == j ? inverse_mass_[u(i)] : root_[u(i)] * root_[u(j)]) * (x + rigid[u(i * c + j)]);
       }
-    HermitianEigen modes;
-    if (c == 1)
-      modes = {{s[0].re}, {{1.0, 0.0}}};
-    else
-      modes = hermitian_eigen(c, s);
+    if (c == 1) {
+      lambda[0] = s[0].re;
+      return;
+    }
+    const HermitianEigen modes = hermitian_eigen(c, s);
+    std::copy_n(modes.lambda.begin(), c, lambda);
+    std::copy_n(modes.vectors.begin(), c * c, vectors);
+  }
+
+  std::string hamiltonian_power(bool still, const DD* lambdas, const ComplexDD* vectors, Complex* out,
+                                double& h_omega, double& decades, std::int64_t& unstable) {
+    const int c = components_, n = 2 * c;
     const IntegratorRow& row = row_of(system_->integrator);
     std::string reason;
     for (int m = 0; m < c; ++m) {
-      const DD lambda = modes.lambda[u(m)];
+      const DD lambda = lambdas[m];
       ModeCoefficients f = mode_coefficients(lambda, h_, steps_, row, &reason);
       if (!reason.empty()) return reason;
       if (lambda.hi > 0) h_omega = std::max(h_omega, std::fabs(h_) * std::sqrt(lambda.hi));
@@ -409,11 +430,18 @@ class LatticePropagator final : public Propagator {
         decades = std::max(decades, std::log10(size));
       }
       const DD back = -(lambda * f.a1);
+      if (c == 1 && !still) {
+        out[0] = f.t.hi;
+        out[1] = (f.b * inverse_mass_[0]).hi;
+        out[2] = (back * mass_).hi;
+        out[3] = f.t_p.hi;
+        continue;
+      }
       for (int i = 0; i < c; ++i)
         for (int j = 0; j < c; ++j) {
           // q = D V y, p = D^-1 V pi with D = M^-1/2.
-          const ComplexDD v = modes.vectors[u(i * c + m)] * conj(modes.vectors[u(j * c + m)]);
-          const DD ratio = root[u(i)] / root[u(j)], product = root[u(i)] * root[u(j)];
+          const ComplexDD v = c == 1 ? ComplexDD{1.0, 0.0} : vectors[i * c + m] * conj(vectors[j * c + m]);
+          const DD ratio = root_[u(i)] / root_[u(j)], product = root_[u(i)] * root_[u(j)];
           const auto add = [&](int r, int col, DD factor) {
             out[r * n + col] += Complex((factor * v.re).hi, (factor * v.im).hi);
           };
@@ -545,11 +573,14 @@ class LatticePropagator final : public Propagator {
   std::vector<std::int64_t> component_offset_;
   std::vector<HalfAngles> angles_;
   std::vector<Tap> taps_;
-  std::vector<DD> shift_;  // of each coordinate, the same at all sites
-  std::vector<DD> inverse_mass_;
+  std::vector<DD> shift_;                // of each coordinate, the same at all sites
+  std::vector<DD> inverse_mass_, root_;  // of each component; root_ = M^-1/2
+  DD mass_ = 1.0;                        // of one component
   double h_ = 0;
   std::int64_t steps_ = 0;
   Dims table_extent_;
+  std::vector<DD> lambda_;           // [wave vector][mode], of a Hamiltonian
+  std::vector<ComplexDD> vectors_;   // [wave vector][component][mode], of several components
   std::vector<Complex> kernel_;      // [wave vector][row][column]
   std::vector<double> shift_power_;  // what the constant part has moved each coordinate by
   double largest_h_omega_ = 0, growth_decades_ = 0;

@@ -1,8 +1,13 @@
 #include "schedule/guard.hpp"
 
+#include <unistd.h>
+
+#include <fmt/format.h>
+
 #include "propagate/jump.hpp"
 #include "schedule/plan.hpp"
 #include "support/cost_model.hpp"
+#include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
 #include "uop/scan_layout.hpp"
 
@@ -32,6 +37,23 @@ Attempt try_to_jump(const UOp& propagate, const GuardInputs& inputs, std::span<v
   return a;
 }
 
+// Throws where what is left after the sums of a gradient, a tape, cannot be.
+void check_tape(const Node* propagate_vjp, const JumpNotes& notes) {
+  const PropagateView view(propagate_vjp);
+  const double bytes = 2.0 * static_cast<double>(bytes_of(DType::kFloat64, view.state()[0]->shape())) *
+                       static_cast<double>(notes.steps);
+  const double there =
+      static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  if (view.has_loop() && bytes < there) return;
+  std::string why = view.has_loop()
+                        ? fmt::format("a tape of {} steps takes {:.0f} GB, this machine has {:.0f}",
+                                      notes.steps, bytes * 1e-9, there * 1e-9)
+                        : std::string(name(view.integrator())) + " has no loop to go back through";
+  for (const std::string& r : notes.refused) why += "; " + r;
+  const auto where = locations(propagate_vjp);
+  throw Error("gradient", why, where.empty() ? "" : where[0].file.c_str(), where.empty() ? 0 : where[0].line);
+}
+
 // The sums of a gradient by what H is made of; what the program makes of them takes finish_s.
 Attempt try_sums(const UOp& propagate_vjp, const GuardInputs& inputs, std::span<void* const> outputs,
                  double budget_s, double finish_s) {
@@ -42,12 +64,20 @@ Attempt try_sums(const UOp& propagate_vjp, const GuardInputs& inputs, std::span<
       try_gradient_sums(propagate_vjp.get(), inputs.integer(0), inputs.values.subspan(1, view.n_state),
                         inputs.values.subspan(1 + view.n_state, view.captured().size()),
                         inputs.values.last(view.n_cotangents), out, budget_s, finish_s);
-  Attempt a{.taken = notes->jumped, .notes = notes, .said = what_came(*notes)};
-  if (!view.has_loop()) {
-    a.refused =
-        "there are no sums of a gradient, and " + std::string(name(view.integrator())) + " has no loop";
-    for (const std::string& r : notes->refused) a.refused += "; " + r;
-  }
+  if (!notes->jumped) check_tape(propagate_vjp.get(), *notes);
+  Attempt a{.taken = notes->jumped, .notes = notes, .said = what_came(*notes), .noise = notes->sums_rounding};
+  a.judge = [notes, propagate_vjp](double worst) {
+    constexpr double kMost = 1e-9;
+    notes->gradient_rounding = worst;
+    notes->jumped = worst <= kMost;
+    if (notes->jumped) return true;
+    // A chain that drifts far, and its springs.
+    notes->refused.push_back(fmt::format(
+        "jump: the sums of the gradient cancel in it, it may be off by {:.0e} of its largest element",
+        worst));
+    check_tape(propagate_vjp.get(), *notes);
+    return false;
+  };
   return a;
 }
 

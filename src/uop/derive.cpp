@@ -269,9 +269,9 @@ void derive(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg
         malformed(op, "needs loop, map, steps, state");
       return;
     case Op::PROPAGATE_VJP:
-      if (src.size() < 8 || src[0]->op != Op::LAMBDA || src[1]->op != Op::LAMBDA ||
-          src[2]->op != Op::LAMBDA || arg.size() != 5)
-        malformed(op, "needs loop, map, finish, steps, q, p, captured, cotangents");
+      if (src.size() < 9 || arg.size() != 5 ||
+          !std::all_of(src.begin(), src.begin() + 4, [](const Node* n) { return n->op == Op::LAMBDA; }))
+        malformed(op, "needs loop, map, finish, forward, steps, q, p, captured, cotangents");
       return;
     case Op::CHECK:
       out.dtype = src[0]->dtype;

@@ -22,12 +22,13 @@
 //             kHamiltonian  [dH/dq, dH/dp]; state q, p; captured 0 is dt; arg [kind, 2, integrator, separable]
 //             kAffine       the state after one step; arg [kind, n_state]
 //           GET i = state i. The same map as the loop's; the plan holds both behind a Guard.
-//   PROPAGATE_VJP src [loop, map, finish, steps, q, p, captured..., ct of q, ct of p]
+//   PROPAGATE_VJP src [loop, map, finish, forward, steps, q, p, captured..., ct of q, ct of p]
 //                                                                    arg [kHamiltonian, 2, integrator, 1, rows]
 //           GET i = output i of loop and of finish: cotangents of dt and of what H is made of, of a PROPAGATE with this map.
 //           loop: LAMBDA params [steps, q, p, captured..., ct of q, ct of p], over a tape.
 //           finish: LAMBDA of those params and four more, the sums of the gradient (linalg/mode_moments.hpp): of K and of
 //           Minv [rows, shape of q], of g and v [shape of q]. In blocks of `rows` the coordinates are coupled to no other.
+//           forward: the loop of that PROPAGATE.
 #pragma once
 
 #include <algorithm>
@@ -119,7 +120,7 @@ struct PropagateView {
   explicit PropagateView(const Node* n)
       : node(n),
         n_state(static_cast<std::size_t>(n->arg(1))),
-        first(n->op == Op::PROPAGATE_VJP ? 3 : 2),
+        first(n->op == Op::PROPAGATE_VJP ? 4 : 2),
         n_cotangents(n->op == Op::PROPAGATE_VJP ? 2 : 0) {}
   const Node* node;
   std::size_t n_state, first, n_cotangents;  // first: source number of the steps
@@ -142,6 +143,7 @@ struct PropagateView {
   bool separable() const { return node->arg(3) != 0; }
   // PROPAGATE_VJP
   Node* finish() const { return node->src(2); }
+  Node* forward() const { return node->src(3); }
   std::int64_t rows() const { return node->arg(4); }
   std::span<Node* const> cotangents() const { return node->src().last(n_cotangents); }
 };

@@ -82,7 +82,7 @@ bool has_several_outputs(Op op) {
 }
 std::size_t count_bodies(Op op) {
   if (op == Op::PROPAGATE) return 2;
-  if (op == Op::PROPAGATE_VJP) return 3;
+  if (op == Op::PROPAGATE_VJP) return 4;
   return op != Op::LOOP && has_several_outputs(op) ? 1 : 0;
 }
 
@@ -150,7 +150,7 @@ bool propagate_vjp_holds(const Node* n) {
   const PropagateView v(n);
   const auto values = n->src().subspan(v.first);
   if (!is_scalar(v.steps(), DType::kInt64) || v.map()->n_src != 2 || v.rows() < 1 ||
-      !take_all(params_of(v.map()), 0, n->src().subspan(4, n->n_src - 6)) ||
+      !take_all(params_of(v.map()), 0, n->src().subspan(5, n->n_src - 7)) ||
       !take_all(params_of(v.loop()), 0, values) || !take_all(params_of(v.finish()), 0, values) ||
       v.finish()->arg(0) != v.loop()->arg(0) + 4 || (v.has_loop() && v.finish()->n_src != v.loop()->n_src))
     return false;

@@ -1052,8 +1052,7 @@ State<Quad> loop_by_powers(const System& s, double h, std::int64_t steps, Integr
   return z;
 }
 
-// Of the sums of a gradient against the tangents, relative to the largest of their kind. Coordinates by themselves have those
-// of their own entries alone.
+// Of the sums of a gradient against the tangents, relative to the largest of their kind.
 double moments_error(const System& s, double h, std::int64_t steps, Integrator kind) {
   const long n = s.n;
   std::vector<double> of_q(u(n)), of_p(u(n)), of_k(u(n * n)), of_minv(u(n * n)), of_g(u(n)), of_v(u(n));
@@ -1068,11 +1067,9 @@ double moments_error(const System& s, double h, std::int64_t steps, Integrator k
   double worst = 0.0;
   const auto compare = [&](const std::vector<double>& got, const auto& entry) {
     double largest = 0.0, off = 0.0;
-    const bool coupled = !built.modes->component_sizes().empty();
     for (std::size_t e = 0; e < got.size(); ++e) {
       System change(n);
       entry(change, static_cast<long>(e));
-      if (!coupled && got.size() > u(n) && e % u(n) != e / u(n)) continue;
       const System t = with_tangent(s, change);
       const State<Quad> end = kind == Integrator::Exact
                                   ? exact_flow(t, static_cast<Quad>(h) * static_cast<Quad>(steps))
@@ -1088,6 +1085,11 @@ double moments_error(const System& s, double h, std::int64_t steps, Integrator k
     }
     worst = std::max(worst, off / std::max(largest, 1e-300));
   };
+  // Those of the way from the start, and of what is there.
+  for (long e = 0; e < n * n; ++e) {
+    of_k[u(e)] += of_g[u(e % n)] * s.q[u(e / n)];
+    of_minv[u(e)] += of_v[u(e % n)] * s.p[u(e / n)];
+  }
   compare(of_k, [n](System& c, long e) { c.K(e % n, e / n) = 1.0; });
   compare(of_minv, [n](System& c, long e) { c.M(e % n, e / n) = 1.0; });
   compare(of_g, [](System& c, long e) { c.g[u(e)] = 1.0; });
