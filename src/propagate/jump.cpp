@@ -87,11 +87,6 @@ std::shared_ptr<Prepared> prepare(const PropagateView& view, std::span<const Hos
 }
 
 using Kept = std::deque<std::shared_ptr<Prepared>>;
-Kept& kept_systems() {
-  static auto* kept = new Kept;  // outlives static handles
-  return *kept;
-}
-
 // Those used last come first. One realize runs at a time, so that no lock is needed.
 std::shared_ptr<Prepared> find(const PropagateView& view, const Hash128& values, Kept& kept) {
   for (std::size_t i = 0; i < kept.size(); ++i)
@@ -234,13 +229,42 @@ double number(const HostValue& a) {
   return a.data ? *static_cast<const double*>(a.data) : from_bits(a.scalar);
 }
 
+// Whether the loop takes less than such a jump; then it is noted.
+bool loop_is_cheaper(JumpNotes& notes, double jump_seconds) {
+  notes.jump_s = jump_seconds;
+  if (!notes.has_loop || jump_seconds <= notes.loop_s) return false;
+  notes.refused.push_back("jump: the loop is cheaper for this many steps");
+  notes.by_cost = true;
+  return true;
+}
+
+// The system with these values; null where the loop takes less than `more_seconds` and a look at the map. dt is no part of
+// it: the jumps by all dt share what is built.
+std::shared_ptr<Prepared> system_of(const PropagateView& view, std::span<const HostValue> captured,
+                                    JumpNotes& notes, double more_seconds) {
+  static auto* kept = new Kept;  // outlives static handles
+  const Hash128 values =
+      hash_values(view.kind() == PropagateKind::kHamiltonian ? captured.subspan(1) : captured);
+  if (auto known = find(view, values, *kept)) return known;
+  if (loop_is_cheaper(notes, evaluation_work(view.map()) * cost_model().extraction_s + more_seconds))
+    return {};
+  kept->push_front(prepare(view, captured, values));
+  trim(*kept);
+  return kept->front();
+}
+
+void note_hamiltonian(const PropagateView& view, JumpNotes& notes) {
+  notes.hamiltonian = true;
+  notes.integrator = name(view.integrator());
+  notes.separable = view.separable();
+}
+
 }  // namespace
 
 std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t steps,
                                           std::span<const HostValue> state,
                                           std::span<const HostValue> captured, std::span<double* const> out,
                                           double loop_seconds) {
-  Kept& kept = kept_systems();
   const PropagateView view(propagate);
   auto result = std::make_shared<JumpNotes>();
   JumpNotes& notes = *result;
@@ -250,23 +274,10 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
   JumpTask task;
   task.steps = steps;
   task.has_loop = notes.has_loop;
-  // dt is no part of the map: its jumps share what is built.
-  std::span<const HostValue> shared = captured;
   if (view.kind() == PropagateKind::kHamiltonian) {
-    notes.hamiltonian = true;
-    notes.integrator = name(view.integrator());
-    notes.separable = view.separable();
+    note_hamiltonian(view, notes);
     task.h = number(captured[0]);
-    shared = captured.subspan(1);
   }
-  const auto loop_is_cheaper = [&](double jump_seconds) {
-    notes.jump_s = jump_seconds;
-    if (!notes.has_loop || jump_seconds <= loop_seconds) return false;
-    notes.refused.push_back("jump: the loop is cheaper for this many steps");
-    notes.by_cost = true;
-    return true;
-  };
-
   std::vector<double> numbers(state.size());
   for (std::size_t i = 0; i < state.size(); ++i) {
     if (!state[i].data) numbers[i] = from_bits(state[i].scalar);
@@ -274,14 +285,8 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
   }
   task.out.assign(out.begin(), out.end());
 
-  const Hash128 values = hash_values(shared);
-  std::shared_ptr<Prepared> prepared = find(view, values, kept);
-  if (!prepared) {
-    if (loop_is_cheaper(evaluation_work(view.map()) * cost_model().extraction_s)) return result;
-    prepared = prepare(view, captured, values);
-    kept.push_front(prepared);
-    trim(kept);
-  }
+  const std::shared_ptr<Prepared> prepared = system_of(view, captured, notes, 0);
+  if (!prepared) return result;
   // The cheapest first; one that turns out not to hold makes place for the next. Those that need not read the map entry by
   // entry come before the others.
   const std::vector<PropagatorRow> rows = propagators();
@@ -317,7 +322,7 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
       return a.estimate.build_s + a.estimate.jump_s < b.estimate.build_s + b.estimate.jump_s;
     });
     for (const auto& [i, estimate] : ways) {
-      if (loop_is_cheaper(estimate.build_s + estimate.jump_s)) return result;
+      if (loop_is_cheaper(notes, estimate.build_s + estimate.jump_s)) return result;
       Propagator& way = *prepared->ways[i];
       auto start = std::chrono::steady_clock::now();
       std::string reason = way.build();
@@ -329,7 +334,7 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
       // What it costs is known better now.
       if (reason.empty()) {
         const JumpEstimate now = way.estimate(task);
-        if (loop_is_cheaper(now.build_s + now.jump_s)) return result;
+        if (loop_is_cheaper(notes, now.build_s + now.jump_s)) return result;
       }
       const auto reach = [&](std::span<const double> sizes) {
         return reads_form ? prepared->system->reach(sizes) : way.reach(sizes);
@@ -385,16 +390,14 @@ std::shared_ptr<JumpNotes> try_gradient_sums(const Node* propagate_vjp, std::int
                                              std::span<const HostValue> cotangents,
                                              std::span<double* const> out, double loop_seconds,
                                              double finish_seconds) {
-  Kept& kept = kept_systems();
   const PropagateView view(propagate_vjp);
   auto result = std::make_shared<JumpNotes>();
   JumpNotes& notes = *result;
   notes.steps = steps;
   notes.loop_s = loop_seconds;
-  notes.hamiltonian = notes.of_gradient = true;
+  notes.of_gradient = true;
   notes.has_loop = view.has_loop();
-  notes.integrator = name(view.integrator());
-  notes.separable = view.separable();
+  note_hamiltonian(view, notes);
   SumsTask task{.steps = steps, .h = number(captured[0]), .rows = view.rows()};
   std::array<double, 4> numbers{};
   for (std::size_t i = 0; i < 4; ++i) {
@@ -409,21 +412,8 @@ std::shared_ptr<JumpNotes> try_gradient_sums(const Node* propagate_vjp, std::int
       }
   }
   std::copy(out.begin(), out.end(), task.out.begin());
-  const auto loop_is_cheaper = [&](double jump_seconds) {
-    notes.jump_s = jump_seconds + finish_seconds;
-    if (!notes.has_loop || notes.jump_s <= loop_seconds) return false;
-    notes.refused.push_back("jump: the loop is cheaper for this many steps");
-    notes.by_cost = true;
-    return true;
-  };
-  const Hash128 values = hash_values(captured.subspan(1));
-  std::shared_ptr<Prepared> prepared = find(view, values, kept);
-  if (!prepared) {
-    if (loop_is_cheaper(evaluation_work(view.map()) * cost_model().extraction_s)) return result;
-    prepared = prepare(view, captured, values);
-    kept.push_front(prepared);
-    trim(kept);
-  }
+  const std::shared_ptr<Prepared> prepared = system_of(view, captured, notes, finish_seconds);
+  if (!prepared) return result;
   auto start = std::chrono::steady_clock::now();
   const JumpSystem& system = *prepared->system;
   const bool read = system.has_form();
@@ -441,7 +431,7 @@ std::shared_ptr<JumpNotes> try_gradient_sums(const Node* propagate_vjp, std::int
     const JumpEstimate estimate = way.estimate(jump);
     std::string reason = estimate.refused;
     if (reason.empty()) {
-      if (loop_is_cheaper(estimate.build_s + way.estimate_sums(task))) return result;
+      if (loop_is_cheaper(notes, estimate.build_s + way.estimate_sums(task) + finish_seconds)) return result;
       start = std::chrono::steady_clock::now();
       reason = way.build();
       if (estimate.build_s > 0) notes.build_s += seconds_since(start);
