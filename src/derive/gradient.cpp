@@ -51,7 +51,9 @@ class Reverse {
     for (std::size_t i = 0; i < outputs.size(); ++i)
       if (cotangents[i] && is_float(outputs[i]->dtype)) roots.push_back(outputs[i].get());
     const std::uint8_t common = common_flags(wrt_);
-    const auto order = toposort(roots, [&](const Node* n) { return !may_depend(n, common); });
+    // Of what lies below the only one nothing is asked, and a value that is trained has a long past.
+    const Node* only = wrt_.size() == 1 ? wrt_[0].get() : nullptr;
+    const auto order = toposort(roots, [&](const Node* n) { return n == only || !may_depend(n, common); });
     for (Node* n : order) {
       bool leads = is_wrt_.contains(n);
       for (std::size_t i = 0; i < n->n_src && !leads; ++i)

@@ -312,3 +312,19 @@ TEST_CASE("a chain of updates of parts is cut into kernels of a bounded size") {
   run(5);
   run(40);
 }
+
+TEST_CASE("a pass of a descent looks at no more nodes the longer it runs, though its data is held") {
+  const Tensor data = Tensor::from({1.0, 2.0, 3.0}).clone();
+  Tensor k = Tensor::from({0.5, 0.4, 0.3}).clone();
+  std::int64_t early = 0, late = 0;
+  for (int i = 0; i < 400; ++i) {
+    const std::int64_t before = tp::nodes_visited();
+    const Tensor off = data * k - 1.0;
+    const Tensor g = tp::gradient((off * off).sum(), std::vector<Tensor>{k})[0];
+    const std::int64_t seen = tp::nodes_visited() - before;
+    k = (k - 1e-3 * g).realize();
+    if (i == 20) early = seen;
+    if (i == 399) late = seen;
+  }
+  CHECK(late <= early);
+}
