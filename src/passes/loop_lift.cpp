@@ -246,7 +246,7 @@ UOp propagate(const Node* evolve, const UOp& dt, const UOp& q, const UOp& p, boo
   if (e.row().has_loop())
     outputs = loop_of_steps(
         {.record = e.record(),
-         .forces = linear_part ? tangent_forces(e) : forces_of(e.energy(), e, false),
+         .forces = linear_part ? tangent_forces(e) : force_lambda(e.energy(), e.q(), e.p()),
          .dt = params[3],
          .steps = params[0],
          .q = params[1],

@@ -475,8 +475,10 @@ void JumpNotes::report(Records& to) const {
       }
       to.push_back(std::move(r));
     }
-    to.push_back(
-        {Finding::kChose, hamiltonian ? fmt::format("the loop of {} steps", integrator) : "the loop"});
+    to.push_back({Finding::kChose,
+                  hamiltonian ? fmt::format("the loop of {} steps{}", integrator,
+                                            of_gradient ? ", backward, over a tape of its states" : "")
+                              : "the loop"});
     return;
   }
   Record chose{Finding::kChose,

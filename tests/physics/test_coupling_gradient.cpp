@@ -272,6 +272,7 @@ TEST_CASE("the gradient by arrays of H: where there are no sums it goes over the
     INFO(sums.report);
     CHECK(difference(sums, tape) < 1e-9);
     CHECK(contains(sums.report, r.why));
+    CHECK(contains(sums.report, "backward, over a tape of its states"));
     CHECK_FALSE(contains(sums.report, kSums));
   }
   const Tensor k = draw({2}, 0.5, 2), q = draw({2});
