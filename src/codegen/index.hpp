@@ -49,13 +49,14 @@ class IndexMath {
   Bounds bounds(Node* n);
   // The canonical form of an index made here; any other node is one opaque atom.
   Linear linear(Node* n);
+  // In the order of asking.
+  int serial(Node* n);
   // A quotient or remainder made here (not one of the user's).
   bool is_split(const Node* n) const { return splits_.contains(n); }
 
  private:
   UOp build(Linear l);
   Bounds bounds(const Linear& l);
-  int serial(Node* n);
   UOp keep(UOp n);
   // Terms and constant that are no multiple of c stay in `l`; the rest is returned, divided by c.
   static Linear take_multiples(Linear& l, std::int64_t c);

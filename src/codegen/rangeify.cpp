@@ -371,6 +371,24 @@ void Rangeify::expand_matmul(Frame& f) {
   product(range);
 }
 
+// What pairs (i, j) and (j, i) have in common is one node, by identities of IEEE arithmetic that hold to the bit:
+// a + b = b + a, a b = b a, and (a - b)^2 = (b - a)^2.
+void Rangeify::share_mirrored(const Node* n, std::vector<UOp>& src) {
+  const auto sort = [&](UOp& a, UOp& b) {
+    if (math_.serial(b.get()) < math_.serial(a.get())) std::swap(a, b);
+  };
+  const bool commutes = n->op == Op::ADD || n->op == Op::MUL;
+  const bool even =
+      n->op == Op::ABS || (n->op == Op::POWI && n->arg(0) % 2 == 0) || (n->op == Op::MUL && src[0] == src[1]);
+  if (even && is_float(n->dtype) && src[0]->op == Op::SUB) {
+    UOp a = src[0].src(0), b = src[0].src(1);
+    sort(a, b);
+    src.assign(src.size(), make(Op::SUB, {a, b}));
+  } else if (commutes && !is_const(src[0].get()) && !is_const(src[1].get())) {
+    sort(src[0], src[1]);
+  }
+}
+
 UOp Rangeify::elementwise(Node* n, std::span<const UOp> src) {
   if (n->op == Op::WHERE && is_const(src[0].get())) return const_int(src[0].get()) ? src[1] : src[2];
   if (n->op == Op::AND) {
@@ -381,7 +399,9 @@ UOp Rangeify::elementwise(Node* n, std::span<const UOp> src) {
     if (is_false(src[0])) return src[1];
     if (is_false(src[1])) return src[0];
   }
-  UOp u = make(n->op, src, n->arg());
+  std::vector<UOp> in(src.begin(), src.end());
+  if (unroll_) share_mirrored(n, in);
+  UOp u = make(n->op, in, n->arg());
   // Integers are folded: they may become indices, and conditions on numbers decide WHEREs above.
   bool fold = !is_float(u->dtype);
   for (const UOp& s : src) fold = fold && is_const(s.get()) && !is_float(s->dtype);

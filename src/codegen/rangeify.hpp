@@ -74,6 +74,7 @@ class Rangeify {
   void expand_matmul(Frame& f);
   void expand_cat(Frame& f);
   UOp elementwise(Node* n, std::span<const UOp> src);
+  void share_mirrored(const Node* n, std::vector<UOp>& src);
   UOp load(Node* param, int index, Node* gate);
   UOp state(Node* symbol, int index);
   UOp accumulate(Reduction kind, DType d, const UOp& value, std::span<const UOp> ranges);

@@ -1,9 +1,9 @@
 // The N-th power of one mode's step, stable for every lambda, h and N.
+#include "linalg/mode_step.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
-
-#include "linalg/propagator.hpp"
 
 namespace tinyphys {
 

@@ -8,10 +8,12 @@
 #include <limits>
 #include <mutex>
 #include <numeric>
+#include <type_traits>
 #include <utility>
 
 #include "linalg/eigen_refine.hpp"
 #include "linalg/mode_moments.hpp"
+#include "linalg/mode_powers.hpp"
 #include "support/cost_model.hpp"
 
 namespace tinyphys {
@@ -24,7 +26,9 @@ std::size_t u(long i) { return static_cast<std::size_t>(i); }
 constexpr int kHugeExponent = 900;
 constexpr std::int64_t kExponentLimit = std::int64_t{1} << 42;
 constexpr long kSmallComponent = 64;
-constexpr long kSingleBlock = 4096;
+constexpr long kSingleBlock = 1024;
+// States below this meet no coefficient with which a product leaves the range.
+constexpr double kModerateState = 1e100;
 constexpr std::size_t kKeptJumps = 8, kKeptCoefficients = std::size_t{1} << 20;
 
 DD scale_exponent(DD x, std::int64_t e) {
@@ -118,8 +122,47 @@ std::string symmetrise(Rows& rows, long n, const char* name, double& asymmetry) 
 // The linear drift of m = 0 is the limit lambda = 0.
 struct Singles {
   std::vector<long> index;
-  std::vector<DD> k, m, g, v;
+  // The low words of k and m are empty where all are 0; g and v where all are.
+  std::vector<double> k_h, k_l, m_h, m_l, g_h, g_l, v_h, v_l;
   std::vector<long> mode;  // into Impl::lambda; equal lambdas share a mode
+  bool in_order = true;    // index and mode count up from 0
+  bool moderate = true;    // no product of a few of these leaves the range of doubles
+
+  long size() const { return static_cast<long>(index.size()); }
+  DD k(long s) const { return value(k_h, k_l, s); }
+  DD m(long s) const { return value(m_h, m_l, s); }
+  DD g(long s) const { return g_h.empty() ? DD(0.0) : value(g_h, g_l, s); }
+  DD v(long s) const { return g_h.empty() ? DD(0.0) : value(v_h, v_l, s); }
+  // When all are there.
+  void finish() {
+    const auto zero = [](std::vector<double>& x) {
+      return std::ranges::all_of(x, [](double y) { return y == 0.0; });
+    };
+    for (auto* low : {&k_l, &m_l})
+      if (zero(*low)) *low = {};
+    if (zero(g_h) && zero(v_h)) g_h = g_l = v_h = v_l = {};
+    for (const auto* high : {&k_h, &m_h, &g_h, &v_h})
+      for (const double x : *high) moderate = moderate && std::fabs(x) < kModerate;
+    for (long s = 0; s < size(); ++s) in_order = in_order && index[u(s)] == s && mode[u(s)] == s;
+  }
+
+  void fill(SingleArrays& arrays, long s) const {
+    const auto at = [s](const std::vector<double>& x) { return x.empty() ? nullptr : x.data() + s; };
+    arrays.k_h = at(k_h);
+    arrays.k_l = at(k_l);
+    arrays.m_h = at(m_h);
+    arrays.m_l = at(m_l);
+    arrays.g_h = at(g_h);
+    arrays.g_l = at(g_l);
+    arrays.v_h = at(v_h);
+    arrays.v_l = at(v_l);
+  }
+
+ private:
+  static constexpr double kModerate = 1e100;
+  static DD value(const std::vector<double>& high, const std::vector<double>& low, long s) {
+    return {high[u(s)], low.empty() ? 0.0 : low[u(s)]};
+  }
 };
 
 // Unit of double-double arithmetic as the bounds count it: some operations of 2^-104 each.
@@ -294,38 +337,6 @@ void measure(Component& c, const Rows& k, const Rows& minv, double asymmetry) {
 // 0 * inf = 0: a coefficient may have overflowed where the input is zero.
 DD guarded(DD coefficient, DD x) { return x.hi == 0.0 ? DD(0.0) : coefficient * x; }
 
-// What the phase of a mode depends on: sigma = sin^2(theta / 2) and its slope in z = lambda h^2.
-struct ModeAngle {
-  double sine = 0.0, co_sine = 1.0;  // sqrt |sigma|, sqrt |1 - sigma|
-  double gain = 0.25;                // |d sigma / d z|
-  double rounding = 0x1p-101;        // of theta, relative
-  double reach = 1.0, skew = 0.0;    // max(|b|, |c|), |a - d| / 2 of the step map
-  double curve = 0.25;               // |sigma / z|
-  bool unstable = false;
-};
-
-ModeAngle mode_angle(const IntegratorRow& row, DD z, const StepMap& m) {
-  ModeAngle angle;
-  if (row.has(Part::kFlow)) {
-    angle.sine = 0.5 * std::sqrt(std::fabs(z.hi));
-    angle.unstable = z.hi < 0.0;
-    return angle;
-  }
-  // Coefficients above 1 of both signs cancel: each substep may lose that much.
-  double sum = 0.0;
-  for (const Substep& s : row.substeps) sum += std::fabs(s.coefficient);
-  angle.rounding *= std::max(1.0, 0.5 * sum);
-  if (m.singular || !isfinite(m.sigma)) return angle;
-  angle.sine = std::sqrt(std::fabs(m.sigma.hi));
-  angle.co_sine = std::sqrt(std::fabs(m.co_sigma.hi));
-  angle.unstable = m.sigma.hi < 0.0 || m.co_sigma.hi < 0.0;
-  angle.reach = std::max(std::fabs(m.b.hi), std::fabs(m.c.hi));
-  angle.skew = 0.5 * std::fabs((m.a - m.d).hi);
-  angle.curve = std::fabs(m.s.hi);
-  angle.gain = std::max(std::fabs(m.s.hi), std::fabs(m.slope));
-  return angle;
-}
-
 // The sum of the weights of a step's forces.
 DD force_weight(const IntegratorRow& row) {
   if (row.has(Part::kFlow)) return 1.0;
@@ -356,6 +367,7 @@ struct NormalModes::Impl {
   Singles singles;
   std::vector<Component> components;
   std::vector<DD> lambda;  // shared modes of the singles, then the components' modes
+  long shared = 0;
   std::vector<long> multiplicity;
   std::vector<bool> kinetic;  // false: a single without kinetic energy
   mutable std::mutex mutex;
@@ -367,11 +379,13 @@ struct NormalModes::Impl {
                               std::span<const DD> v, std::vector<DD>& values,
                               const ParallelFor& parallel) const;
   // Both return norms of the parts of the state that they did.
-  Norms apply_singles(const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out) const;
+  template <class Number>
+  Norms apply_singles(const Jump& jump, const Number* q, const Number* p, Number* q_out, Number* p_out) const;
+  void apply_single(const Jump& jump, long s, DD q, DD p, DD& q_out, DD& p_out, Norms& total) const;
+  StateError error_of(const Jump& jump, const Norms& norms) const;
   Norms apply_component(const Component& c, const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out,
                         const ParallelFor& parallel) const;
-  void report(Jump& jump, std::span<const ModeAngle> angles) const;
-  ModeBound bound(const Jump& jump, long j, const ModeAngle& angle) const;
+  void report(Jump& jump, std::span<const ModeAngle> angles) const;  // of the components' modes
 
   // Direct-mapped: finds equal neighbours and small alphabets of lambdas in O(1).
   std::array<long, 1024> recent{};
@@ -391,10 +405,14 @@ void NormalModes::Impl::add_single(long i, DD k, DD m, DD g, DD v) {
   }
   ++multiplicity[u(mode)];
   singles.index.push_back(i);
-  singles.k.push_back(k);
-  singles.m.push_back(m);
-  singles.g.push_back(g);
-  singles.v.push_back(v);
+  const auto push = [](std::vector<double>& high, std::vector<double>& low, DD x) {
+    high.push_back(x.hi);
+    low.push_back(x.lo);
+  };
+  push(singles.k_h, singles.k_l, k);
+  push(singles.m_h, singles.m_l, m);
+  push(singles.g_h, singles.g_l, g);
+  push(singles.v_h, singles.v_l, v);
   singles.mode.push_back(mode);
 }
 
@@ -614,6 +632,8 @@ NormalModesResult NormalModes::build(const SparseDD& k_in, const SparseDD& minv_
     }
     impl->components.push_back(std::move(c));
   }
+  impl->singles.finish();
+  impl->shared = static_cast<long>(impl->lambda.size());
 
   const long count = static_cast<long>(impl->components.size());
   std::vector<std::string> reasons(u(count));
@@ -673,20 +693,25 @@ std::shared_ptr<const Jump> NormalModes::jump(double h, std::int64_t steps, Inte
   } else if (steps < 0) {
     made->reason = "negative number of steps";
   } else {
-    made->coefficients.resize(u(count));
-    made->bounds.resize(u(count));
-    std::vector<ModeAngle> angles(u(count));
     const IntegratorRow& row = row_of(integrator);
+    const std::span<const DD> lambda = impl_->lambda;
+    made->singles =
+        ModePowers(lambda.first(u(impl_->shared)), h, steps, row, !impl_->singles.g_h.empty(), impl_->pool);
+    made->reason = made->singles.reason();
+    const long coupled = count - impl_->shared;
+    made->coefficients.resize(u(coupled));
+    made->bounds.resize(u(coupled));
+    std::vector<ModeAngle> angles(u(coupled));
     constexpr long kBlock = 64;
-    const long blocks = (count + kBlock - 1) / kBlock;
+    const long blocks = (coupled + kBlock - 1) / kBlock;
     std::vector<std::string> reasons(u(blocks));
     run_blocks(impl_->pool, blocks, [&](long block) {
-      for (long j = block * kBlock; j < std::min(count, (block + 1) * kBlock); ++j) {
-        const DD lambda = impl_->lambda[u(j)], z = lambda * h * h;
+      for (long j = block * kBlock; j < std::min(coupled, (block + 1) * kBlock); ++j) {
+        const DD value = lambda[u(impl_->shared + j)], z = value * h * h;
         const StepMap step = row.has(Part::kFlow) || !isfinite(z) ? StepMap{} : step_map(row, z);
-        made->coefficients[u(j)] = mode_coefficients(lambda, h, steps, row, step, &reasons[u(block)]);
+        made->coefficients[u(j)] = mode_coefficients(value, h, steps, row, step, &reasons[u(block)]);
         angles[u(j)] = mode_angle(row, z, step);
-        made->bounds[u(j)] = impl_->bound(*made, j, angles[u(j)]);
+        made->bounds[u(j)] = mode_bound(value, h, steps, angles[u(j)], made->coefficients[u(j)]);
       }
     });
     for (const std::string& r : reasons) {
@@ -698,7 +723,7 @@ std::shared_ptr<const Jump> NormalModes::jump(double h, std::int64_t steps, Inte
   impl_->kept.push_front(made);
   std::size_t held = 0, keep = 0;
   for (const auto& old : impl_->kept) {
-    held += old->coefficients.size();
+    held += u(old->singles.count()) + old->coefficients.size();
     if (keep > 0 && (keep == kKeptJumps || held > kKeptCoefficients)) break;
     ++keep;
   }
@@ -708,117 +733,152 @@ std::shared_ptr<const Jump> NormalModes::jump(double h, std::int64_t steps, Inte
 
 void NormalModes::Impl::report(Jump& jump, std::span<const ModeAngle> angles) const {
   JumpReport& r = jump.report;
-  const double count = static_cast<double>(jump.steps), h = std::fabs(jump.h);
-  if (!lambda.empty()) {
-    r.lambda_min = std::numeric_limits<double>::infinity();
-    r.lambda_max = -r.lambda_min;
-  }
-  double phase = 0.0;
-  const auto visit = [&](long j, double d_lambda) {
-    const double l = lambda[u(j)].hi;
-    r.lambda_min = std::min(r.lambda_min, l);
-    r.lambda_max = std::max(r.lambda_max, l);
-    const double omega = std::sqrt(std::fabs(l));
-    if (l > 0.0) r.max_h_omega = std::max(r.max_h_omega, h * omega);
-    const ModeAngle& angle = angles[u(j)];
-    if (angle.unstable) {
-      r.unstable_modes += multiplicity[u(j)];
-      const ModeCoefficients& m = jump.coefficients[u(j)];
-      if (m.t.hi != 0.0) {
-        r.log10_growth = std::max(r.log10_growth, std::log10(std::fabs(m.t.hi)) +
-                                                      0.30102999566398120 * static_cast<double>(m.exponent));
-      }
-    }
-    // d theta = d sigma / sqrt(sigma (1 - sigma)); for slow modes and near sigma = 1 the change of U itself, N^2.
-    const double slope = std::min(angle.co_sine > 0.0 ? 1.0 / angle.co_sine : count, std::max(count, 1.0));
-    const double lever = std::min(angle.sine > 0.0 ? 1.0 / angle.sine : 2.0 * count, 2.0 * count);
-    phase = std::max(phase, count * h * h * d_lambda * angle.gain * lever * slope +
-                                2.0 * count * angle.sine * slope * angle.rounding);
+  const double h = std::fabs(jump.h);
+  const ModeExtremes& singly = jump.singles.extremes();
+  r.lambda_min = singly.lambda_min;
+  r.lambda_max = singly.lambda_max;
+  double phase = singly.phase, transforms = 0.0;
+  const auto unstable = [&](long j, const ModeCoefficients& m) {
+    r.unstable_modes += multiplicity[u(j)];
+    if (m.t.hi == 0.0) return;
+    const double decades =
+        std::log10(std::fabs(m.t.hi)) + 0.30102999566398120 * static_cast<double>(m.exponent);
+    r.log10_growth = std::max(r.log10_growth, decades);
   };
-  const long shared = components.empty() ? static_cast<long>(lambda.size()) : components.front().first_mode;
-  for (long j = 0; j < shared; ++j) visit(j, 0x1p-104 * std::fabs(lambda[u(j)].hi));
-  double transforms = 0.0;
+  for (const long j : jump.singles.unstable()) unstable(j, jump.singles.coefficients(j));
   for (const Component& c : components) {
-    for (long j = c.first_mode; j < c.first_mode + c.modes; ++j) visit(j, c.residual * c.norm);
+    for (long j = c.first_mode; j < c.first_mode + c.modes; ++j) {
+      const double l = lambda[u(j)].hi;
+      r.lambda_min = std::min(r.lambda_min, l);
+      r.lambda_max = std::max(r.lambda_max, l);
+      const ModeAngle& angle = angles[u(j - shared)];
+      if (angle.unstable) unstable(j, jump.coefficients[u(j - shared)]);
+      phase = std::max(phase, phase_error(jump.h, jump.steps, angle, c.residual * c.norm));
+    }
     r.refinement_residual = std::max(r.refinement_residual, c.residual);
     transforms = std::max(
         transforms, (static_cast<double>(c.size()) * 0x1p-103 + c.residual + c.orthogonality) * c.mass_ratio);
   }
+  if (lambda.empty()) r.lambda_min = r.lambda_max = 0.0;
+  if (r.lambda_max > 0.0) r.max_h_omega = h * std::sqrt(r.lambda_max);
   r.error_bound = 0x1p-53 + phase + transforms;
 }
 
-ModeBound NormalModes::Impl::bound(const Jump& jump, long j, const ModeAngle& angle) const {
-  const double count = static_cast<double>(jump.steps), h = std::fabs(jump.h), h2 = h * h;
-  const double slope = std::min(1.0 / angle.co_sine, std::max(count, 1.0));
-  const double u_n = std::min(count, 0.5 * slope / angle.sine);  // |U_{N-1}|, but for growth
-  const double tilt = h2 * std::fabs(lambda[u(j)].hi) * angle.skew * u_n;
-  ModeBound b;
-  b.lever = h * angle.reach * u_n;
-  b.lever2 = 2.0 * h2 * angle.curve * std::min(count * count, 1.0 / (angle.sine * angle.sine)) +
-             h2 * angle.skew * u_n;
-  // theta and N theta are right to some units.
-  b.rounding = angle.rounding * (8.0 + 2.0 * count * angle.sine * slope);
-  const ModeCoefficients& m = jump.coefficients[u(j)];
-  const double grown = std::max(std::fabs(m.t.hi), std::fabs(m.t_p.hi)) *
-                       std::exp2(std::min(static_cast<double>(m.exponent), 2000.0));
-  b.growth = std::max(1.0 + tilt, grown);
-  return b;
+bool moderate(const double* x, long n) { return dd_kernels().largest(x, n) < kModerateState; }
+bool moderate(const DD* x, long n) {
+  return std::all_of(x, x + n, [](DD y) { return std::fabs(y.hi) < kModerateState; });
 }
 
-Norms NormalModes::Impl::apply_singles(const Jump& jump, const DD* q, const DD* p, DD* q_out,
-                                       DD* p_out) const {
-  const long count = static_cast<long>(singles.index.size());
+// One coordinate by itself, for any mode and any size.
+void NormalModes::Impl::apply_single(const Jump& jump, long s, DD q, DD p, DD& q_out, DD& p_out,
+                                     Norms& total) const {
+  const ModeCoefficients c = jump.singles.coefficients(singles.mode[u(s)]);
+  const ModeBound bound = jump.singles.bound(singles.mode[u(s)]);
+  const int down = headroom(q, p);
+  const DD k = singles.k(s), m = singles.m(s), g = lowered(singles.g(s), down),
+           v = lowered(singles.v(s), down);
+  const DD x = lowered(q, down), y = lowered(p, down);
+  DD a = guarded(c.t, x) + guarded(c.b, m * y + v);
+  DD b = guarded(c.t_p, y) - guarded(c.a1, k * x);
+  if (g.hi != 0.0) {
+    a -= guarded(c.a2, m * g);
+    b -= guarded(c.a1, g);
+  }
+  if (v.hi != 0.0) b -= guarded(c.a2_p, k * v);
+  const std::int64_t e = c.exponent + down;
+  q_out = e == 0 ? a : scale_exponent(a, e);
+  p_out = e == 0 ? b : scale_exponent(b, e);
+  // The largest |q| and |p| on the way; lambda = m k is right to a unit, a kick of that part of k q in each step.
+  const double mass = m.hi, stiff = std::fabs(k.hi), far = std::fabs(q.hi), fast = std::fabs(p.hi);
+  const double f = std::fabs(singles.g(s).hi), w = std::fabs(singles.v(s).hi);
+  double largest_q = far + bound.lever * mass * fast, largest_p = fast, pushed = stiff * far;
+  if (f != 0.0 || w != 0.0) {
+    largest_q += bound.lever * w + bound.lever2 * mass * f;
+    largest_p += bound.lever2 * stiff * w;
+    pushed += f;
+  }
+  largest_p += bound.lever * pushed;
+  const double kick = stretched_time(jump) * kUnit * stiff * largest_q;
+  const double dq = bound.growth * (bound.rounding * largest_q + kick * mass * bound.lever);
+  const double dp = bound.growth * (bound.rounding * largest_p + kick);
+  total.add(
+      {far * far, fast * fast, pushed * pushed, q_out.hi * q_out.hi, p_out.hi * p_out.hi, dq * dq, dp * dp});
+}
+
+template <class Number>
+Norms NormalModes::Impl::apply_singles(const Jump& jump, const Number* q, const Number* p, Number* q_out,
+                                       Number* p_out) const {
+  const long count = singles.size();
   const long blocks = (count + kSingleBlock - 1) / kSingleBlock;
-  const double step = std::fabs(jump.h), time = stretched_time(jump);
+  const double kick = stretched_time(jump) * kUnit;
   std::vector<Norms> norms(u(blocks));
   run_blocks(pool, blocks, [&](long block) {
-    Norms total;
-    for (long s = block * kSingleBlock; s < std::min(count, (block + 1) * kSingleBlock); ++s) {
+    const long first = block * kSingleBlock, last = std::min(count, first + kSingleBlock);
+    // Whole groups of eight go side by side where modes, coordinates and sizes allow.
+    std::array<std::array<double, kSingleBlock>, 8> planar;
+    const auto side_by_side = [&](long at, long width) {
+      SingleArrays arrays{};
+      jump.singles.fill(arrays, at);
+      singles.fill(arrays, at);
+      if constexpr (std::is_same_v<Number, DD>) {
+        for (long i = 0; i < width; ++i) {
+          planar[0][u(i)] = q[at + i].hi;
+          planar[1][u(i)] = q[at + i].lo;
+          planar[2][u(i)] = p[at + i].hi;
+          planar[3][u(i)] = p[at + i].lo;
+        }
+        arrays.q_h = planar[0].data();
+        arrays.q_l = planar[1].data();
+        arrays.p_h = planar[2].data();
+        arrays.p_l = planar[3].data();
+        arrays.q_out_h = planar[4].data();
+        arrays.q_out_l = planar[5].data();
+        arrays.p_out_h = planar[6].data();
+        arrays.p_out_l = planar[7].data();
+      } else {
+        arrays.q_h = q + at;
+        arrays.p_h = p + at;
+        arrays.q_out_h = q_out + at;
+        arrays.p_out_h = p_out + at;
+      }
+      double sums[7];
+      dd_kernels().mode_apply(arrays, width, kick, sums);
+      if constexpr (std::is_same_v<Number, DD>) {
+        for (long i = 0; i < width; ++i) {
+          q_out[at + i] = {planar[4][u(i)], planar[5][u(i)]};
+          p_out[at + i] = {planar[6][u(i)], planar[7][u(i)]};
+        }
+      }
+      norms[u(block)].add({sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6]});
+    };
+    const bool wide = singles.in_order && singles.moderate;
+    long done = first;
+    for (long s = first; s < last; s = done) {
+      done = s + 1;
+      if (wide && s % 8 == 0) {
+        long end = s;
+        while (end + 8 <= last && jump.singles.regular(end)) end += 8;
+        if (end > s && moderate(q + s, end - s) && moderate(p + s, end - s)) {
+          side_by_side(s, end - s);
+          done = end;
+          continue;
+        }
+      }
       const long i = singles.index[u(s)];
-      const ModeCoefficients& c = jump.coefficients[u(singles.mode[u(s)])];
-      const int down = headroom(q[i], p[i]);
-      const DD k = singles.k[u(s)], m = singles.m[u(s)], g = lowered(singles.g[u(s)], down),
-               v = lowered(singles.v[u(s)], down);
-      const DD x = lowered(q[i], down), y = lowered(p[i], down);
-      const double q0 = q[i].hi, p0 = p[i].hi;
-      DD a = guarded(c.t, x) + guarded(c.b, m * y + v);
-      DD b = guarded(c.t_p, y) - guarded(c.a1, k * x);
-      if (g.hi != 0.0) {
-        a -= guarded(c.a2, m * g);
-        b -= guarded(c.a1, g);
+      DD x, y;
+      apply_single(jump, s, q[i], p[i], x, y, norms[u(block)]);
+      if constexpr (std::is_same_v<Number, DD>) {
+        q_out[i] = x;
+        p_out[i] = y;
+      } else {
+        q_out[i] = x.hi;
+        p_out[i] = y.hi;
       }
-      if (v.hi != 0.0) b -= guarded(c.a2_p, k * v);
-      const std::int64_t e = c.exponent + down;
-      q_out[i] = e == 0 ? a : scale_exponent(a, e);
-      p_out[i] = e == 0 ? b : scale_exponent(b, e);
-      // The largest |q| and |p| on the way; lambda = m k is right to a unit, a kick of that part of k q in each step.
-      const ModeBound& bound = jump.bounds[u(singles.mode[u(s)])];
-      const double mass = m.hi, stiff = std::fabs(k.hi), fast = std::fabs(p0);
-      const double far = std::fabs(q0);
-      double largest_q = far + bound.lever * mass * fast, largest_p = fast, pushed = stiff * far;
-      if (singles.g[u(s)].hi != 0.0 || singles.v[u(s)].hi != 0.0) {
-        const double f = std::fabs(singles.g[u(s)].hi), w = std::fabs(singles.v[u(s)].hi);
-        largest_q += bound.lever * w + bound.lever2 * mass * f;
-        largest_p += bound.lever2 * stiff * w;
-        pushed += f;
-      }
-      largest_p += bound.lever * pushed;
-      const double kick = time * kUnit * stiff * largest_q;
-      const double dq = bound.growth * (bound.rounding * largest_q + kick * mass * bound.lever);
-      const double dp = bound.growth * (bound.rounding * largest_p + kick);
-      total.q_before += q0 * q0;
-      total.p_before += p0 * p0;
-      total.force += pushed * pushed;
-      total.q += q_out[i].hi * q_out[i].hi;
-      total.p += p_out[i].hi * p_out[i].hi;
-      total.q_error += dq * dq;
-      total.p_error += dp * dp;
     }
-    total.force *= step * step;
-    norms[u(block)] = total;
   });
   Norms sum;
   for (const Norms& part : norms) sum.add(part);
+  sum.force *= jump.h * jump.h;
   return sum;
 }
 
@@ -856,7 +916,8 @@ Norms NormalModes::Impl::apply_component(const Component& c, const Jump& jump, c
     return norms;
   };
   double growth = 1.0;
-  for (long j = 0; j < modes; ++j) growth = std::max(growth, jump.bounds[u(c.first_mode + j)].growth);
+  for (long j = 0; j < modes; ++j)
+    growth = std::max(growth, jump.bounds[u(c.first_mode - shared + j)].growth);
   WideBuilder next(modes);
   if (c.full_diagonal) {
     for (long i = 0; i < size; ++i) {
@@ -871,7 +932,7 @@ Norms NormalModes::Impl::apply_component(const Component& c, const Jump& jump, c
                  f_off = off * std::sqrt(squares(c.force.data(), modes));
     double dq = 0.0, dp = 0.0, amplitude = 0.0, reach = 0.0;
     for (long j = 0; j < modes; ++j) {
-      const ModeCoefficients& m = jump.coefficients[u(c.first_mode + j)];
+      const ModeCoefficients& m = jump.coefficients[u(c.first_mode - shared + j)];
       const int down = headroom(in_modes[u(j)], in_modes[u(modes + j)]);
       const DD y = lowered(in_modes[u(j)], down), pi = lowered(in_modes[u(modes + j)], down),
                f = lowered(c.force[u(j)], down);
@@ -881,7 +942,7 @@ Norms NormalModes::Impl::apply_component(const Component& c, const Jump& jump, c
       next.set(0, j, a, m.exponent + down);
       next.set(1, j, b, m.exponent + down);
 
-      const ModeBound& bound = jump.bounds[u(c.first_mode + j)];
+      const ModeBound& bound = jump.bounds[u(c.first_mode - shared + j)];
       const double stiff = std::fabs(lambda[u(c.first_mode + j)].hi);
       const double y0 = std::fabs(in_modes[u(j)].hi), pi0 = std::fabs(in_modes[u(modes + j)].hi),
                    f0 = std::fabs(c.force[u(j)].hi);
@@ -928,9 +989,9 @@ Norms NormalModes::Impl::apply_component(const Component& c, const Jump& jump, c
                f_tilt = 2.0 * c.orthogonality * std::sqrt(f_norm);
   double dq = 0.0, amplitude = 0.0, reach = 0.0, moved = 0.0;
   for (long j = 0; j < modes; ++j) {
-    const ModeCoefficients& m = jump.coefficients[u(c.first_mode + j)];
+    const ModeCoefficients& m = jump.coefficients[u(c.first_mode - shared + j)];
     DD pi = in_modes[u(j)] + c.nu[u(j)], f = -in_modes[u(modes + j)];
-    const ModeBound& bound = jump.bounds[u(c.first_mode + j)];
+    const ModeBound& bound = jump.bounds[u(c.first_mode - shared + j)];
     const double largest = bound.lever * std::fabs(pi.hi) + bound.lever2 * std::fabs(f.hi);
     const double pi_off = c.to_q[u(j)] * transform * p_norm + kUnit * std::fabs(c.nu[u(j)].hi) + pi_tilt;
     const double f_off = c.to_q[u(j)] * force_off + f_tilt;
@@ -971,6 +1032,22 @@ Norms NormalModes::Impl::apply_component(const Component& c, const Jump& jump, c
   return finish(growth * dq, growth * dp);
 }
 
+StateError NormalModes::Impl::error_of(const Jump& jump, const Norms& norms) const {
+  const double walk = 0x1p-53 * std::sqrt(static_cast<double>(jump.steps));
+  const double q_error = std::sqrt(norms.q_error), p_error = std::sqrt(norms.p_error);
+  const double q_loop = walk * std::sqrt(std::max(norms.q_before, norms.q)),
+               p_loop = walk * (std::sqrt(std::max(norms.p_before, norms.p)) + std::sqrt(norms.force));
+  const auto relative = [](double error, double squares) {
+    const double bound = error == 0.0 ? 0.0 : error / std::sqrt(squares);
+    const bool stated = std::isfinite(squares) && std::isfinite(bound) && error < kMaxGrowth;
+    return stated ? bound : std::numeric_limits<double>::infinity();
+  };
+  StateError out{relative(q_error, norms.q), relative(p_error, norms.p), relative(q_loop, norms.q),
+                 relative(p_loop, norms.p), false};
+  out.beyond_loop = q_error < kMaxGrowth && p_error < kMaxGrowth && (q_error > q_loop || p_error > p_loop);
+  return out;
+}
+
 StateError NormalModes::apply(const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out) const {
   if (jump.steps == 0 || jump.h == 0.0) {
     std::copy_n(q, impl_->n, q_out);
@@ -990,19 +1067,7 @@ StateError NormalModes::apply(const Jump& jump, const DD* q, const DD* p, DD* q_
       parts[u(at)] = impl_->apply_component(c, jump, q, p, q_out, p_out, impl_->pool);
     norms.add(parts[u(at)]);
   }
-  const double walk = 0x1p-53 * std::sqrt(static_cast<double>(jump.steps));
-  const double q_error = std::sqrt(norms.q_error), p_error = std::sqrt(norms.p_error);
-  const double q_loop = walk * std::sqrt(std::max(norms.q_before, norms.q)),
-               p_loop = walk * (std::sqrt(std::max(norms.p_before, norms.p)) + std::sqrt(norms.force));
-  const auto relative = [](double error, double squares) {
-    const double bound = error == 0.0 ? 0.0 : error / std::sqrt(squares);
-    const bool stated = std::isfinite(squares) && std::isfinite(bound) && error < kMaxGrowth;
-    return stated ? bound : std::numeric_limits<double>::infinity();
-  };
-  StateError out{relative(q_error, norms.q), relative(p_error, norms.p), relative(q_loop, norms.q),
-                 relative(p_loop, norms.p), false};
-  out.beyond_loop = q_error < kMaxGrowth && p_error < kMaxGrowth && (q_error > q_loop || p_error > p_loop);
-  return out;
+  return impl_->error_of(jump, norms);
 }
 
 StateError NormalModes::apply(const Jump& jump, const double* q, const double* p, double* q_out,
@@ -1013,11 +1078,16 @@ StateError NormalModes::apply(const Jump& jump, const double* q, const double* p
     std::copy_n(p, n, p_out);
     return {};
   }
-  std::vector<DD> x(q, q + n), y(p, p + n);
-  StateError error = apply(jump, x.data(), y.data(), x.data(), y.data());
-  for (long i = 0; i < n; ++i) {
-    q_out[i] = x[u(i)].hi;
-    p_out[i] = y[u(i)].hi;
+  StateError error;
+  if (impl_->components.empty()) {
+    error = impl_->error_of(jump, impl_->apply_singles(jump, q, p, q_out, p_out));
+  } else {
+    std::vector<DD> x(q, q + n), y(p, p + n);
+    error = apply(jump, x.data(), y.data(), x.data(), y.data());
+    for (long i = 0; i < n; ++i) {
+      q_out[i] = x[u(i)].hi;
+      p_out[i] = y[u(i)].hi;
+    }
   }
   error.q += 0x1p-53;
   error.p += 0x1p-53;
@@ -1042,14 +1112,14 @@ std::string NormalModes::moments(double h, std::int64_t steps, Integrator integr
     components_of[u(c.index[0] / rows)].push_back(&c);
   }
   // A coordinate by itself, q = 2^unit y, p = 2^-unit pi, with a mass near 1.
-  const auto unit_of = [&](long e) { return s.m[u(e)].hi > 0.0 ? std::ilogb(s.m[u(e)].hi) / 2 : 0; };
+  const auto unit_of = [&](long e) { return s.m(e).hi > 0.0 ? std::ilogb(s.m(e).hi) / 2 : 0; };
   const auto single = [&](long e) {
     const std::size_t i = u(s.index[u(e)]);
     const int unit = unit_of(e);
-    return ModeLine{ldexp(s.k[u(e)], 2 * unit),
-                    ldexp(s.m[u(e)], -2 * unit),
-                    ldexp(s.k[u(e)] * q[i] + s.g[u(e)], unit),
-                    ldexp(s.m[u(e)] * p[i] + s.v[u(e)], -unit),
+    return ModeLine{ldexp(s.k(e), 2 * unit),
+                    ldexp(s.m(e), -2 * unit),
+                    ldexp(s.k(e) * q[i] + s.g(e), unit),
+                    ldexp(s.m(e) * p[i] + s.v(e), -unit),
                     0.0,
                     0.0,
                     std::ldexp(of_q[i], unit),

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "analysis/rounding.hpp"
+#include "linalg/dd_kernels.hpp"
 #include "support/cost_model.hpp"
 #include "support/hash.hpp"
 #include "uop/graph.hpp"
@@ -111,14 +112,11 @@ void trim(Kept& kept) {
 std::vector<double> largest(const JumpSystem& system, std::span<const double* const> state) {
   std::vector<double> out;
   for (std::size_t i = 0; i < state.size(); ++i) {
-    double most = 0;
-    bool all_numbers = true;
-    for (std::int64_t k = 0; k < system.sizes[i]; ++k) {
-      const double x = std::fabs(state[i][k]);
-      most = x > most ? x : most;
-      all_numbers &= x == x;
-    }
-    out.push_back(all_numbers ? most : std::numeric_limits<double>::quiet_NaN());
+    double most = dd_kernels().largest(state[i], system.sizes[i]);
+    // Infinity and NaN are told apart.
+    for (std::int64_t k = 0; std::isnan(most) && k < system.sizes[i] && !std::isnan(state[i][k]); ++k)
+      if (k + 1 == system.sizes[i]) most = std::numeric_limits<double>::infinity();
+    out.push_back(most);
   }
   return out;
 }

@@ -43,17 +43,8 @@ class PoweringPropagator final : public Propagator {
   JumpEstimate estimate(const JumpTask& task) const override {
     if (!reason_.empty()) return {0, 0, reason_};
     const int squarings = std::bit_width(static_cast<std::uint64_t>(std::max<std::int64_t>(task.steps, 1)));
-    double products = 0, applied = 0;
-    for (std::int64_t b : kind_example_) {
-      const auto d = static_cast<double>(first_[u(b) + 1] - first_[u(b)]);
-      products += d * d * (d + 1) + kBlockOverhead;
-    }
-    for (std::size_t b = 0; b + 1 < first_.size(); ++b) {
-      const auto d = static_cast<double>(first_[b + 1] - first_[b]);
-      applied += d * d + kBlockOverhead;
-    }
     const double s = cost_model().dd_multiply_add_s;
-    return {ready(task) ? 0 : products * s * (2.0 * squarings + 24), applied * s};
+    return {ready(task) ? 0 : products_ * s * (2.0 * squarings + 24), applied_ * s};
   }
 
   std::string build() override { return reason_; }
@@ -191,6 +182,8 @@ class PoweringPropagator final : public Propagator {
     for (std::int64_t i = 0; i < n; ++i) block_of_[u(i)] = root(i) == i ? count++ : block_of_[u(root(i))];
     first_.assign(u(count) + 1, 0);
     for (std::int64_t i = 0; i < n; ++i) ++first_[u(block_of_[u(i)]) + 1];
+    for (const std::int64_t d : first_)
+      if (d > 0) applied_ += static_cast<double>(d) * static_cast<double>(d) + kBlockOverhead;
     std::partial_sum(first_.begin(), first_.end(), first_.begin());
     std::vector<std::int64_t> next(first_.begin(), first_.end() - 1);
     order_.resize(u(n));
@@ -229,7 +222,11 @@ class PoweringPropagator final : public Propagator {
         }
       });
       const auto [it, fresh] = known.try_emplace(content, static_cast<std::int64_t>(kind_example_.size()));
-      if (fresh) kind_example_.push_back(b);
+      if (fresh) {
+        kind_example_.push_back(b);
+        const auto d = static_cast<double>(first_[u(b) + 1] - first_[u(b)]);
+        products_ += d * d * (d + 1) + kBlockOverhead;
+      }
       kind_.push_back(it->second);
     }
   }
@@ -284,6 +281,7 @@ class PoweringPropagator final : public Propagator {
 
   std::shared_ptr<const JumpSystem> system_;
   std::string reason_;
+  double products_ = 0, applied_ = 0;  // operations of one product of all kinds, of one application
   // The coordinates of block b are order_[first_[b]] to order_[first_[b + 1] - 1], ascending.
   std::vector<std::int64_t> block_of_, local_, first_{0}, order_;
   std::vector<std::int64_t> kind_;          // of each block

