@@ -102,6 +102,9 @@ class Reverse {
     if (!is_wrt_.contains(n)) *slot = UOp();
     if (n->op == Op::GET)
       get_output(n, ct);
+    else if (n->op == Op::MUL &&
+             n->src(0) == n->src(1))  // (2 t) x for t x + t x: the same bits, one operation less
+      give(n->src(0), times_partial(n, 0, scaled(ct, 2.0)));
     else if (is_elementwise(n->op))
       for (std::size_t i = 0; i < n->n_src; ++i) {
         if (leads_.contains(n->src(i)) && carries_derivative(n, i)) give(n->src(i), times_partial(n, i, ct));

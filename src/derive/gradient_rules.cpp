@@ -72,8 +72,11 @@ UOp binary_partial(Node* n, std::size_t i, const UOp& x, const UOp& y, const UOp
     case Op::MUL: return mul(t, i == 0 ? y : x);
     case Op::DIV:
       if (i == 0) return div(t, y);
-      // 1 / y of a root is in the range of the dtype, and it is what the root's own derivative takes.
-      if (y->op == Op::SQRT) return neg(mul(mul(t, out), div(ones_like(y), y)));
+      // 1 / y of a root is in the range of the dtype, and it is what the root's own derivative takes: one division in all.
+      if (y->op == Op::SQRT) {
+        const UOp inverse = div(ones_like(y), y);
+        return neg(mul(mul(mul(t, x), inverse), inverse));
+      }
       return neg(div(mul(t, out), y));
     // x mod y = x - floor(x / y) y
     case Op::MOD: return i == 0 ? t : neg(mul(t, unary(Op::FLOOR, div(x, y))));
