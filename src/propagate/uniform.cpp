@@ -1,7 +1,8 @@
 // Uniform chains and grids with ends: every site is coupled to its neighbours as every other, and at an end as if the
 // motion went on beyond it, mirrored with its sign changed (fixed: at rest at -1 and n), mirrored (free: nothing pulls
 // from outside) or repeated (periodic). Modes are products of sines and cosines (PHYSICS section 2, item 2), known without
-// an eigensolver:
+// an eigensolver. An axis with one end fixed and the other free is half of one of twice the sites with both ends fixed, in
+// motions that are mirrored about its middle.
 //
 //   lambda(k) = 1/m sum over offsets r of a(r) prod cos(r phi(k)) = 1/m (sum a(r) - sum a(r) (1 - prod cos))
 //
@@ -57,7 +58,7 @@ class UniformPropagator final : public Propagator {
     if (!suggested_) return {0, 0, "not uniform", true};
     if (!reason_.empty()) return {0, 0, reason_};
     const CostModel& c = cost_model();
-    const auto count = static_cast<double>(n());
+    const auto count = static_cast<double>(waves());
     const double modes = count * (c.mode_power_s + static_cast<double>(taps_.size()) * c.lattice_tap_s);
     return {ready(task) ? 0 : modes, count * (8 * std::log2(count) * c.fft_point_s + c.lattice_point_s)};
   }
@@ -94,14 +95,23 @@ class UniformPropagator final : public Propagator {
 
   std::int64_t n() const { return system_->sizes[0]; }
   std::size_t axes() const { return extent_.size(); }
+  bool mixed(std::size_t a) const { return low_[a] != high_[a]; }
+  std::int64_t waves() const {
+    std::int64_t count = 1;
+    for (const std::int64_t w : wide_) count *= w;
+    return count;
+  }
   bool ready(const JumpTask& task) const { return !kernel_.empty() && h_ == task.h && steps_ == task.steps; }
 
   std::string structure() const {
     std::string t, ends;
     for (std::size_t a = 0; a < axes(); ++a) {
       t += (t.empty() ? "" : " x ") + std::to_string(extent_[a]);
-      const char* end = ends_[a] == End::kFixed ? "fixed" : ends_[a] == End::kFree ? "free" : "periodic";
-      if (ends != end) ends += (ends.empty() ? "" : ", ") + std::string(end);
+      const auto word = [](End e) {
+        return std::string(e == End::kFixed ? "fixed" : e == End::kFree ? "free" : "periodic");
+      };
+      const std::string end = word(low_[a]) + (mixed(a) ? " and " + word(high_[a]) : "");
+      if (ends != end) ends += (ends.empty() ? "" : ", ") + end;
     }
     return "a uniform grid of " + t + " sites, ends " + ends + ": each coupling was compared";
   }
@@ -182,14 +192,18 @@ class UniformPropagator final : public Propagator {
       for (std::size_t a = 0; a < axes(); ++a) {
         const std::int64_t size = extent_[a];
         std::int64_t y = site[a] + t.offset[a];
-        switch (ends_[a]) {
-          case End::kPeriodic: y = (y + size) % size; break;
-          case End::kFixed:
-            at_wall = at_wall || y == -1 || y == size;
-            odd = odd != (y < -1 || y > size);
-            y = y < -1 ? -2 - y : y > size ? 2 * size - y : y;
-            break;
-          case End::kFree: y = y < 0 ? -1 - y : y >= size ? 2 * size - 1 - y : y; break;
+        if (low_[a] == End::kPeriodic) {
+          y = (y + size) % size;
+        } else if (y < 0) {
+          const bool fixed = low_[a] == End::kFixed;
+          at_wall = at_wall || (fixed && y == -1);
+          odd = odd != fixed;
+          y = fixed ? -2 - y : -1 - y;
+        } else if (y >= size) {
+          const bool fixed = high_[a] == End::kFixed;
+          at_wall = at_wall || (fixed && y == size);
+          odd = odd != fixed;
+          y = fixed ? 2 * size - y : 2 * size - 1 - y;
         }
         to[a] = y;
       }
@@ -207,21 +221,67 @@ class UniformPropagator final : public Propagator {
     return out;
   }
 
-  // By the first site of each axis.
+  // By the first site of each axis, and the last.
   bool read_ends() {
-    ends_.assign(axes(), End::kPeriodic);
+    low_.assign(axes(), End::kPeriodic);
+    high_ = low_;
     for (std::size_t a = 0; a < axes(); ++a) {
       std::int64_t site[kMaxAxes] = {0, 0, 0};
-      for (std::size_t b = 0; b < axes(); ++b) site[b] = b == a ? 0 : extent_[b] / 2;
-      const Row actual = row(index(site));
-      bool found = false;
-      for (const End end : {End::kFree, End::kFixed, End::kPeriodic}) {
-        ends_[a] = end;
-        if ((found = same(actual, expected(site)))) break;
+      for (std::size_t b = 0; b < axes(); ++b) site[b] = extent_[b] / 2;
+      const auto fits = [&](std::int64_t at, std::vector<End>& ends, End end) {
+        site[a] = at;
+        ends[a] = end;
+        return same(row(index(site)), expected(site));
+      };
+      const auto one_of_two = [&](std::int64_t at, std::vector<End>& ends) {
+        return fits(at, ends, End::kFree) || fits(at, ends, End::kFixed);
+      };
+      if (one_of_two(0, low_)) {
+        if (!one_of_two(extent_[a] - 1, high_)) return false;
+      } else if (high_[a] = End::kPeriodic; !fits(0, low_, End::kPeriodic)) {
+        return false;
       }
-      if (!found) return false;
     }
+    wide_ = extent_;
+    wide_ends_ = low_;
+    for (std::size_t a = 0; a < axes(); ++a)
+      if (mixed(a)) {
+        wide_[a] *= 2;
+        wide_ends_[a] = End::kFixed;
+      }
     return true;
+  }
+
+  // The place among the waves' sites of a site, and the site that a place mirrors. An axis that begins free is turned round
+  // about its first site: its mirror image comes first.
+  std::int64_t place(std::int64_t site) const {
+    std::int64_t at = 0, scale = 1;
+    for (std::size_t a = axes(); a-- > 0; scale *= wide_[a], site /= extent_[a])
+      at += scale * (site % extent_[a] + (mixed(a) && low_[a] == End::kFree ? extent_[a] : 0));
+    return at;
+  }
+  std::int64_t mirrored(std::int64_t at) const {
+    std::int64_t site = 0, scale = 1;
+    for (std::size_t a = axes(); a-- > 0; scale *= extent_[a], at /= wide_[a]) {
+      std::int64_t y = at % wide_[a];
+      if (mixed(a))
+        y = low_[a] == End::kFree ? (y < extent_[a] ? extent_[a] - 1 - y : y - extent_[a])
+                                  : (y < extent_[a] ? y : wide_[a] - 1 - y);
+      site += scale * y;
+    }
+    return site;
+  }
+  void to_waves(const double* x, double* wave) const {
+    if (waves() != n()) {
+      for (std::int64_t i = 0; i < waves(); ++i) wave[i] = x[mirrored(i)];
+      x = wave;
+    }
+    transform_by_ends(wide_, wide_ends_, FftDirection::kForward, x, wave);
+  }
+  void from_waves(double* wave, double* x) const {
+    if (waves() == n()) return transform_by_ends(wide_, wide_ends_, FftDirection::kInverse, wave, x);
+    transform_by_ends(wide_, wide_ends_, FftDirection::kInverse, wave, wave);
+    for (std::int64_t i = 0; i < n(); ++i) x[i] = wave[place(i)];
   }
 
   std::string differing_row() const {
@@ -243,8 +303,8 @@ class UniformPropagator final : public Propagator {
 
   // 2 sin^2(r phi / 2) for the wave numbers of an axis, for each r up to its reach.
   std::vector<std::vector<DD>> versines(std::size_t axis) const {
-    const std::int64_t size = extent_[axis];
-    const bool fixed = ends_[axis] == End::kFixed, periodic = ends_[axis] == End::kPeriodic;
+    const std::int64_t size = wide_[axis];
+    const bool fixed = wide_ends_[axis] == End::kFixed, periodic = wide_ends_[axis] == End::kPeriodic;
     // phi = pi numerator / denominator; sin^2 has the period of 2 denominators.
     const std::int64_t denominator = fixed ? size + 1 : size;
     std::vector<std::vector<DD>> out(u(reach_[axis] + 1), std::vector<DD>(u(size), DD(0.0)));
@@ -267,7 +327,7 @@ class UniformPropagator final : public Propagator {
   std::string power(const JumpTask& task) {
     h_ = task.h;
     steps_ = task.steps;
-    kernel_.assign(u(n()), Mode{});
+    kernel_.assign(u(waves()), Mode{});
     DD rigid = 0.0;
     for (const Tap& t : taps_) rigid = rigid + t.value;
     std::vector<std::vector<std::vector<DD>>> versine;
@@ -278,13 +338,13 @@ class UniformPropagator final : public Propagator {
       std::int64_t unstable = 0;
       std::string reason;
     };
-    const std::int64_t chunks = (n() + kChunk - 1) / kChunk;
+    const std::int64_t chunks = (waves() + kChunk - 1) / kChunk;
     std::vector<Found> found(u(chunks));
     thread_pool().parallel_for(chunks, [&](long chunk) {
       Found& f = found[u(chunk)];
-      for (std::int64_t i = chunk * kChunk; i < std::min(n(), (chunk + 1) * kChunk); ++i) {
+      for (std::int64_t i = chunk * kChunk; i < std::min(waves(), (chunk + 1) * kChunk); ++i) {
         std::int64_t k[kMaxAxes] = {0, 0, 0}, rest = i;
-        for (std::size_t a = axes(); a-- > 0; rest /= extent_[a]) k[a] = rest % extent_[a];
+        for (std::size_t a = axes(); a-- > 0; rest /= wide_[a]) k[a] = rest % wide_[a];
         DD sum = rigid;
         for (const Tap& t : taps_) {
           DD missing = 0.0;  // 1 - prod cos
@@ -328,14 +388,14 @@ class UniformPropagator final : public Propagator {
       }
     }
     if (push_.empty()) {
-      push_.resize(u(n()));
+      std::vector<double> push(u(n()));
       force_square_ = 0;
       for (std::int64_t i = 0; i < n(); ++i) {
-        push_[u(i)] = -form_->offset[u(i)].hi;
-        force_square_ += push_[u(i)] * push_[u(i)];
+        push[u(i)] = -form_->offset[u(i)].hi;
+        force_square_ += push[u(i)] * push[u(i)];
       }
-      if (force_square_ != 0)
-        transform_by_ends(extent_, ends_, FftDirection::kForward, push_.data(), push_.data());
+      push_.resize(u(waves()));
+      if (force_square_ != 0) to_waves(push.data(), push_.data());
     }
     return {};
   }
@@ -346,18 +406,18 @@ class UniformPropagator final : public Propagator {
     thread_pool().parallel_for(2, [&](long part) {
       const double* x = task.state[u(part)];
       for (std::int64_t i = 0; i < n(); ++i) before[part] += x[i] * x[i];
-      wave[part].resize(u(n()));
-      transform_by_ends(extent_, ends_, FftDirection::kForward, x, wave[part].data());
+      wave[part].resize(u(waves()));
+      to_waves(x, wave[part].data());
     });
     // Sums over the modes of the squares of their gains, for the bound.
-    const std::int64_t chunks = (n() + kChunk - 1) / kChunk;
+    const std::int64_t chunks = (waves() + kChunk - 1) / kChunk;
     struct Gains {
       double of[2][3] = {{0, 0, 0}, {0, 0, 0}};
     };
     std::vector<Gains> gains(u(chunks));
     thread_pool().parallel_for(chunks, [&](long chunk) {
       Gains& g = gains[u(chunk)];
-      for (std::int64_t i = chunk * kChunk; i < std::min(n(), (chunk + 1) * kChunk); ++i) {
+      for (std::int64_t i = chunk * kChunk; i < std::min(waves(), (chunk + 1) * kChunk); ++i) {
         const Mode& m = kernel_[u(i)];
         const double q = wave[0][u(i)], p = wave[1][u(i)];
         wave[0][u(i)] = m.qq * q + m.qp * p;
@@ -373,14 +433,14 @@ class UniformPropagator final : public Propagator {
     });
     double after[2] = {0, 0};
     thread_pool().parallel_for(2, [&](long part) {
-      transform_by_ends(extent_, ends_, FftDirection::kInverse, wave[part].data(), task.out[u(part)]);
+      from_waves(wave[part].data(), task.out[u(part)]);
       for (std::int64_t i = 0; i < n(); ++i) after[part] += task.out[u(part)][i] * task.out[u(part)][i];
     });
     // As of a periodic lattice (lattice.cpp): a transform is off by 2^-53 sqrt(log2 n) of the norm in the mean, three times
     // that is counted; those of sines and cosines are transforms of twice the length. And what equal couplings may differ
     // by, as a phase.
     const double unit =
-        3 * 0x1p-53 * std::sqrt(3 + std::log2(static_cast<double>(n()))) +
+        3 * 0x1p-53 * std::sqrt(3 + std::log2(static_cast<double>(waves()))) +
         kSame * static_cast<double>(task.steps) * std::max(largest_h_omega_, std::fabs(task.h));
     const double loop_error = 0x1p-53 * std::sqrt(static_cast<double>(task.steps));
     for (int r = 0; r < 2; ++r) {
@@ -388,7 +448,7 @@ class UniformPropagator final : public Propagator {
       for (int c = 0; c < 3; ++c) {
         double gain = 0;
         for (const Gains& g : gains) gain += g.of[r][c];
-        error += gain / static_cast<double>(n()) * before[c];
+        error += gain / static_cast<double>(waves()) * before[c];
       }
       if (!std::isfinite(after[r])) f.refused = "the motion leaves the range of doubles";
       f.error.push_back(!std::isfinite(after[r]) ? std::numeric_limits<double>::infinity()
@@ -405,7 +465,10 @@ class UniformPropagator final : public Propagator {
   bool suggested_ = false;
   std::string reason_;
   std::vector<std::int64_t> extent_;
-  std::vector<End> ends_;
+  std::vector<End> low_, high_;  // ends of each axis
+  // Of the transforms: axes with two kinds of ends have twice their sites, and fixed ends.
+  std::vector<std::int64_t> wide_;
+  std::vector<End> wide_ends_;
   std::vector<Tap> taps_;
   std::int64_t reach_[kMaxAxes] = {0, 0, 0};
   double scale_ = 0;  // sum of |couplings| of a site

@@ -83,6 +83,50 @@ TEST_CASE("uniform grids with fixed, free and periodic ends, forces, a wall of s
       {9, 8, 10}, "a uniform grid of 9 x 8 x 10 sites, ends free, fixed, periodic");
 }
 
+TEST_CASE("axes with one end fixed and the other free are half of one with fixed ends" * needs_passes()) {
+  const auto held = [](const Tensor& q, std::int64_t axis, bool first) {
+    const std::int64_t n = q.shape()[static_cast<std::size_t>(axis)];
+    return squares(steps_along(q, axis)) + squares(first ? q.slice(axis, 0, 1) : q.slice(axis, n - 1, n));
+  };
+  for (const bool first : {true, false})
+    check_against_quad(
+        [&](const Tensor& q, const Tensor& p) {
+          return squares(p) / 1.7 + 3.0 * held(q, 0, first) + 0.1 * (bumpy({701}, 0.3) * q).sum();
+        },
+        {701},
+        first ? "a uniform grid of 701 sites, ends fixed and free:"
+              : "a uniform grid of 701 sites, ends free and fixed:");
+  check_against_quad(
+      [&](const Tensor& q, const Tensor& p) {
+        return squares(p) + 3.0 * held(q, 0, true) + 1.1 * held(q, 1, false) + 0.4 * squares(walled(q, 2));
+      },
+      {9, 8, 10}, "a uniform grid of 9 x 8 x 10 sites, ends fixed and free, free and fixed, fixed",
+      tp::Integrator::Yoshida4);
+  // The k-th mode, at 10^9 steps: sin((j + 1) phi), phi = (2 k + 1) pi / (2 n + 1).
+  constexpr std::int64_t kSteps = 1'000'000'000, n = 3001;
+  const tp::System chain([&](const Tensor& q, const Tensor& p) { return squares(p) + held(q, 0, true); });
+  for (const std::int64_t k : {std::int64_t{0}, std::int64_t{1000}, n - 1}) {
+    tp::DD s, c, other, turned;
+    const tp::DD angle = tp::kDDPi / static_cast<double>(2 * n + 1);
+    std::vector<double> shape;
+    for (std::int64_t j = 0; j < n; ++j) {
+      sincos(angle * static_cast<double>((j + 1) * (2 * k + 1) % (4 * n + 2)), s, c);
+      shape.push_back(s.hi);
+    }
+    sincos(ldexp(angle * static_cast<double>(2 * k + 1), -1), s, c);
+    sincos(2.0 * asin(0.01 * s) * static_cast<double>(kSteps), other, turned);
+    const Tensor q0 = Tensor::from(shape),
+                 q = chain.evolve({q0, tp::zeros_like(q0)}, {.dt = 0.01, .steps = kSteps}).q;
+    const auto got = q.to_vector<double>();
+    double worst = 0;
+    for (std::size_t j = 0; j < got.size(); ++j)
+      worst = std::max(worst, std::fabs(got[j] - turned.hi * shape[j]));
+    CAPTURE(k);
+    CHECK(worst <= 1e-11);
+    CHECK(contains(tp::explain(q).text, kChosen));
+  }
+}
+
 TEST_CASE("a mode of a chain turns by its closed form, at 10^9 steps" * needs_passes()) {
   constexpr std::int64_t kSteps = 1'000'000'000;
   const double h = 0.01;
@@ -165,9 +209,14 @@ TEST_CASE("near misses of a uniform chain are not taken for one; equal arrays ar
                          return squares(p) + squares(walled(q, 0)) + 0.3 * squares(far);
                        }),
                        kChosen));
-  // One end fixed, the other free.
+  // Held at one end by another spring than those between the sites; by a spring at the last site but one.
   CHECK_FALSE(contains(run([](const Tensor& q, const Tensor& p) {
-                         return squares(p) + squares(steps_along(q, 0)) + squares(q.slice(0, 0, 1));
+                         return squares(p) + squares(steps_along(q, 0)) + 1.001 * squares(q.slice(0, 0, 1));
+                       }),
+                       kChosen));
+  CHECK_FALSE(contains(run([](const Tensor& q, const Tensor& p) {
+                         return squares(p) + squares(steps_along(q, 0)) +
+                                squares(q.slice(0, kSites - 2, kSites - 1));
                        }),
                        kChosen));
   // Stiff in the middle only.
