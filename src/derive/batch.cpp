@@ -12,11 +12,14 @@ using Places = SmallVector<std::int64_t, 4>;  // of each batch axis, the axis of
 
 class Walk {
  public:
-  explicit Walk(std::size_t n_batch) : n_batch_(n_batch) {}
+  Walk(std::size_t n_batch, std::size_t first, std::size_t n_state)
+      : n_batch_(n_batch),
+        first_(static_cast<std::int64_t>(first)),
+        n_state_(static_cast<std::int64_t>(n_state)) {}
 
   BatchProof run(const Node* body) {
     for (Node* n : toposort(body->src())) {
-      if (n->op == Op::PARAM && n->arg(0) < 2) {
+      if (n->op == Op::PARAM && n->arg(0) >= first_ && n->arg(0) < first_ + n_state_) {
         Places own;
         for (std::size_t b = 0; b < n_batch_; ++b) own.push_back(static_cast<std::int64_t>(b));
         places_.insert(n, own);
@@ -158,12 +161,15 @@ class Walk {
   }
 
   std::size_t n_batch_;
+  std::int64_t first_, n_state_;
   NodeMap<Places> places_;  // of what depends on the state
   std::string reason_;
 };
 
 }  // namespace
 
-BatchProof prove_independent(const Node* body, std::size_t n_batch) { return Walk(n_batch).run(body); }
+BatchProof prove_independent(const Node* body, std::size_t n_batch, std::size_t first, std::size_t n_state) {
+  return Walk(n_batch, first, n_state).run(body);
+}
 
 }  // namespace tinyphys

@@ -15,9 +15,10 @@ struct BatchProof {
   std::string reason;  // "roll along axis 0, that of the members"
 };
 
-// Outputs of a body (LAMBDA), each of the shape of the members: the first n_batch axes of its state, PARAMs 0 and 1. Proved:
+// Outputs of a body (LAMBDA), each of the shape of the members: the first n_batch axes of its state, n_state PARAMs. Proved:
 // element b of each depends on no state but that of member b. What does not depend on the state may differ from member to
 // member as it likes. An upper bound of what is joined: q * 0 joins as q does.
-BatchProof prove_independent(const Node* body, std::size_t n_batch);
+BatchProof prove_independent(const Node* body, std::size_t n_batch, std::size_t first = 0,
+                             std::size_t n_state = 2);
 
 }  // namespace tinyphys

@@ -74,7 +74,9 @@ UOp lower_derivatives(const UOp& program, const PipelineOptions& options) {
   const auto lift = [&](const Node* vjp, const std::vector<bool>& wanted) -> std::vector<UOp> {
     if (vjp->op == Op::SCAN_VJP) {
       if (!options.physics || !options.lift_scans) return {};
-      return lift_scan_gradient(vjp, wanted);
+      // In a step around it, a short loop with its tape stays in one kernel with that.
+      const bool inside = options.step || (vjp->flags & Node::kHasSym) != 0;
+      return lift_scan_gradient(vjp, wanted, !inside || !is_short(vjp));
     }
     if (!options.physics && EvolveVjpView(vjp).row().has_loop()) return {};
     return lift_gradient(vjp, wanted);

@@ -52,16 +52,18 @@ struct Pool {
   }
 };
 
-// Values of either sign, as large as `relative` of the largest that was there.
-void make_noise(const Storage& s, double relative) {
-  const HostWrite map(s, MapFor::kUpdate);
-  const std::span values(map.as<double>(), s.bytes / sizeof(double));
+// Values of either sign, as large as these parts of those of `s` and of the largest.
+void make_noise(const Storage& noise, const Storage& s, double of_each, double of_largest) {
+  const HostRead from(s);
+  const HostWrite to(noise);
+  const std::span values(from.as<double>(), s.bytes / sizeof(double));
   double most = 0;
   for (const double x : values) most = std::max(most, std::fabs(x));
   std::uint64_t random = 1;
-  for (double& x : values) {
+  for (std::size_t i = 0; i < values.size(); ++i) {
     random = random * 6364136223846793005u + 1442695040888963407u;
-    x = (random >> 63 != 0 ? relative : -relative) * most;
+    const double size = of_each * std::fabs(values[i]) + of_largest * most;
+    to.as<double>()[i] = random >> 63 != 0 ? size : -size;
   }
 }
 
@@ -419,7 +421,12 @@ void ReadyPlan::run_guard(std::size_t i, RunContext& context) {
         run_program(i, a, all, context);
         if (last.judge) {
           const std::vector<double> sizes = largest_of(step.outputs);
-          for (const StorageRef& b : between) make_noise(*b, last.noise);
+          // An output may be one of these values itself: they stay.
+          for (std::size_t k = 0; k < between.size(); ++k) {
+            StorageRef noise = allocate(DType::kFloat64, way.between[k], context.device.memory());
+            make_noise(*noise, *between[k], last.of_each, last.of_largest);
+            all[arguments.size() + k] = {std::move(noise), 0};
+          }
           std::vector<StorageRef> kept;
           for (int o : step.outputs) kept.push_back(slot(o));
           run_program(i, a, all, context);

@@ -1,11 +1,11 @@
 #include "linalg/affine_power.hpp"
 
 #include <algorithm>
-#include <bitset>
 #include <cmath>
 #include <limits>
-#include <numeric>
 #include <utility>
+
+#include "linalg/balanced.hpp"
 
 namespace tinyphys {
 
@@ -109,22 +109,6 @@ std::vector<WideDD> compose(const std::vector<WideDD>& x, const std::vector<Wide
   return z;
 }
 
-// log2 of a size or an error, so that powers beyond the range of doubles have one too.
-struct Log2 {
-  double log2 = -std::numeric_limits<double>::infinity();
-
-  static Log2 of(double x) { return {std::log2(x)}; }
-  friend Log2 operator*(Log2 a, Log2 b) {
-    const double none = -std::numeric_limits<double>::infinity();
-    return {a.log2 == none || b.log2 == none ? none : a.log2 + b.log2};
-  }
-  friend Log2 operator+(Log2 a, Log2 b) {
-    const double most = std::max(a.log2, b.log2);
-    if (!std::isfinite(most)) return {most};
-    return {most + std::log2(std::exp2(a.log2 - most) + std::exp2(b.log2 - most))};
-  }
-};
-
 // A power as it is held, X (A^k, or A^k - I) and its shift; their norms (largest row sum of |X|, largest entry of the
 // shift), and bounds of how far they are from those of the exact power. In scaled coordinates 2^scale[i] z[i].
 struct Bounds {
@@ -151,60 +135,6 @@ Bounds norms(const std::vector<WideDD>& m, const std::vector<double>& scale) {
     const WideDD& x = m[u(i * (d + 1) + j)];
     return Log2{std::log2(std::fabs(x.value.hi)) + static_cast<double>(x.exponent)};
   });
-}
-
-// Units in which rows and columns are of like size (Osborne 1960): positions and velocities rarely share one. That is for
-// coordinates that depend on each other. What only follows others (a tangent its state, a filter its input) gets a unit in
-// which it follows by at most 1 / steps in a step, so that its power grows no more than theirs: entries that are 0 stay 0, and
-// the others are right to a unit of their own.
-std::vector<double> balance(const AffineMap& map, std::int64_t steps) {
-  const long d = map.d;
-  const DDMatrix& b = map.b;
-  std::vector<double> scale(u(d), 0.0);
-  std::vector<std::bitset<AffinePower::kMaxOrder>> follows(u(d));
-  for (long i = 0; i < d; ++i)
-    for (long j = 0; j < d; ++j) follows[u(i)][u(j)] = b.at(i, j).hi != 0.0;
-  for (long k = 0; k < d; ++k)
-    for (long i = 0; i < d; ++i)
-      if (follows[u(i)][u(k)]) follows[u(i)] |= follows[u(k)];
-  const auto together = [&](long i, long j) {
-    return map.mixes_rows || i == j || (follows[u(i)][u(j)] && follows[u(j)][u(i)]);
-  };
-  const auto coupling = [&](long i, long j) {
-    return Log2::of(std::fabs(b.at(i, j).hi)) * Log2{scale[u(i)] - scale[u(j)]};
-  };
-  for (int sweep = 0; sweep < 10; ++sweep) {
-    for (long i = 0; i < d; ++i) {
-      Log2 row, column;
-      for (long j = 0; j < d; ++j) {
-        if (j == i || !together(i, j)) continue;
-        row = row + coupling(i, j);
-        column = column + coupling(j, i);
-      }
-      if (std::isfinite(row.log2) && std::isfinite(column.log2))
-        scale[u(i)] += std::round((column.log2 - row.log2) / 2);
-    }
-  }
-  // Those that are followed come first: they follow fewer.
-  std::vector<long> order(u(d));
-  std::iota(order.begin(), order.end(), 0L);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](long i, long j) { return follows[u(i)].count() < follows[u(j)].count(); });
-  std::vector<char> done(u(d), 0);
-  const double most = -std::log2(static_cast<double>(steps));
-  for (const long first : order) {
-    if (done[u(first)]) continue;
-    double excess = 0.0;
-    for (long i = 0; i < d; ++i)
-      for (long j = 0; j < d && together(first, i); ++j)
-        if (!together(i, j)) excess = std::max(excess, coupling(i, j).log2 - most);
-    for (long i = 0; i < d; ++i)
-      if (together(first, i)) {
-        scale[u(i)] -= std::ceil(excess);
-        done[u(i)] = 1;
-      }
-  }
-  return scale;
 }
 
 // Of X after Y, whose norms are those of `z`: what X and Y are off by, and the rounding of the product.

@@ -3,13 +3,10 @@
 #include <algorithm>
 #include <optional>
 
-#include "derive/batch.hpp"
 #include "derive/gradient.hpp"
 #include "derive/gradient_rules.hpp"
 #include "derive/jvp.hpp"
 #include "derive/lower_evolve.hpp"
-#include "derive/scan_tape.hpp"
-#include "derive/vmap.hpp"
 #include "passes/proof_cache.hpp"
 #include "passes/propagate_parts.hpp"
 #include "rewrite/rewrite.hpp"
@@ -258,120 +255,42 @@ UOp propagate(const Node* evolve, const UOp& dt, const UOp& q, const UOp& p, boo
   return make(Op::PROPAGATE, std::span<const UOp>(src), arg);
 }
 
-// How many coordinates a member has: H is proven to join none of one with those of another, along the leading axes.
-std::int64_t size_of_member(const Node* forces, const Node* q) {
-  for (std::size_t batch = q->n_dim; batch > 0; --batch) {
-    if (prove_independent(forces, batch).culprit) continue;
-    std::int64_t size = 1;
-    for (const std::int64_t d : q->shape().subspan(batch)) size *= d;
-    return size;
-  }
-  return q->size();
-}
-
-// [rows, shape of x]: in row r the r-th coordinate of each member is 1.
-UOp unit_states(std::int64_t rows, const UOp& x) {
-  const Dims flat{x->size()}, square{rows, rows}, members{x->size() / rows, rows, rows};
-  Dims shape = shape_of(x.get());
-  shape.insert(shape.begin(), rows);
-  const UOp place = iota(rows);
-  const UOp unit =
-      cast(compare(Op::EQ, broadcast_to(reshape(place, Dims{rows, 1}), square), broadcast_to(place, square)),
-           x->dtype);
-  return reshape(move_axis(broadcast_to(unit, members), 0, 1), shape);
-}
-
 // The cotangents of inputs of the EVOLVE (numbers from 0: dt, steps, q, p, captured...) by the sums of their gradient, which
 // need no tape; nothing where they cannot be had.
-std::vector<UOp> by_sums(const UOp& evolve, const std::vector<std::size_t>& wanted, const UOp& of_q,
+std::vector<UOp> sums_of(const UOp& evolve, const std::vector<std::size_t>& wanted, const UOp& of_q,
                          const UOp& of_p) {
-  constexpr std::int64_t kMostSums = std::int64_t{1} << 24;
   const EvolveView e(evolve.get());
-  const UOp q = UOp::share(e.q()), p = UOp::share(e.p());
-  const std::optional<Map> map = map_of(evolve.get(), UOp::share(e.dt()), q, p, false);
-  if (!map || !map->separable) return {};
+  GradientBySums by;
+  by.propagate = propagate(evolve.get(), UOp::share(e.dt()), UOp::share(e.q()), UOp::share(e.p()), false);
+  if (!by.propagate) return {};
   // What only holds for the values that H has now (a q^4 for a = 0) does not hold for what it has beside them.
-  if (e.record().verdict != 0 || prove_energy(evolve.get())->values_decide) return {};
+  if (e.record().verdict != 0 || prove_energy(evolve.get())->identity.values_decide) return {};
+  by.cotangents = {of_q, of_p};
+  by.separable = PropagateView(by.propagate.get()).separable();
   const UOp forces = force_lambda(e.energy(), e.q(), e.p());
-  const std::int64_t rows = size_of_member(forces.get(), e.q());
-  if (q->size() == 0 || rows > kMostSums / q->size()) return {};
-
-  const UOp forward = propagate(evolve.get(), UOp::share(e.dt()), q, p, false).src(0);
-  std::vector<UOp> src{UOp(), map->map, UOp(), forward, UOp::share(e.steps()), q, p};
-  src.insert(src.end(), map->captured.begin(), map->captured.end());
-  src.push_back(of_q);
-  src.push_back(of_p);
-  std::vector<UOp> params = loop_params(std::span(src).subspan(4));
-  const std::size_t n_of_loop = params.size();
-  Dims many = shape_of(q.get());
-  many.insert(many.begin(), rows);
-  for (const Dims& shape : {many, many, shape_of(q.get()), shape_of(q.get())})
-    params.push_back(param(static_cast<std::int64_t>(params.size()), q->dtype, shape));
-  // Both programs are made over symbols.
-  std::vector<UOp> symbols;
-  NodeMap<UOp> param_of;
-  for (const UOp& x : params) {
-    symbols.push_back(symbol_like(x.get()));
-    param_of.insert(symbols.back().get(), x);
-  }
-  const auto program = [&](std::vector<UOp> outputs, std::size_t n) {
-    outputs = substitute(outputs, [&](Node* x) {
-      const UOp* known = param_of.find(x);
-      return known ? *known : UOp();
-    });
-    return lambda_of(outputs, n);
+  const std::vector<Node*> state{e.q(), e.p()};
+  by.rows = size_of_member(forces.get(), 0, state) / (by.separable ? 2 : 1);
+  for (const std::size_t i : wanted) by.by.push_back(i == kOfDt ? 0 : i - kFirstCaptured + 1);
+  const std::size_t n_captured = e.captured().size();
+  by.map = [&](std::span<const UOp> at, std::span<const UOp> captured) {
+    std::vector<UOp> arguments(at.begin(), at.end());
+    const auto of_h = captured.subspan(1, n_captured);
+    arguments.insert(arguments.end(), of_h.begin(), of_h.end());
+    return tinyphys::apply(forces.get(), arguments);
   };
-  const auto captured_symbol = [&](std::size_t i) { return symbols[3 + i]; };  // of what H captures, from 1
-
-  std::vector<UOp> wrt;
-  for (const std::size_t i : wanted) wrt.push_back(captured_symbol(i == kOfDt ? 0 : i - kFirstCaptured + 1));
-  std::vector<UOp> outputs;
-  if (e.row().has_loop()) {
-    // A tape is as long as a number says.
-    const UOp steps = is_const(e.steps()) ? UOp::share(e.steps()) : symbols[0];
-    std::vector<UOp> at{UOp::share(e.energy()), captured_symbol(0), steps, symbols[1], symbols[2]};
-    for (std::size_t i = 1; i < map->n_of_loop; ++i) at.push_back(captured_symbol(i));
-    const UOp again = make(Op::EVOLVE, std::span<const UOp>(at), evolve->arg());
-    const UOp back = vjp_node(again, {symbols[n_of_loop - 2], symbols[n_of_loop - 1]});
-    for (const std::size_t i : wanted) outputs.push_back(get(back, static_cast<std::int64_t>(i)));
-    outputs = lower_vjps(outputs);
-  }
-  src[0] = program(outputs, n_of_loop);
-
-  // The change of H by what it captures: sum of_k : K + of_g . dH/dq(q, p) + of_minv : Minv + of_v . dH/dp(q, p), all at the
-  // start. K e is the tangent of dH/dq along e, which cancels nothing.
-  std::vector<UOp> arguments{symbol_like(q.get()), symbol_like(p.get())};
-  for (std::size_t i = 1; i < map->n_of_loop; ++i) arguments.push_back(captured_symbol(i));
-  const std::vector<UOp> pushes = tinyphys::apply(forces.get(), arguments);
-  const UOp x = symbol_like(q.get()), units = unit_states(rows, q);
-  UOp change = constant(0.0);
-  for (const std::size_t part : {0, 1}) {
-    const UOp of_matrix = symbols[n_of_loop + part], of_vector = symbols[n_of_loop + 2 + part];
-    const UOp along = jvp(std::span(&pushes[part], 1), std::span(&arguments[part], 1), std::span(&x, 1))[0];
-    if (along)
-      if (const UOp each = vmap(std::span(&along, 1), std::span(&x, 1), std::span(&units, 1))[0])
-        change = add(change, dot(of_matrix, each));
-    change = add(change, dot(of_vector, pushes[part]));
-  }
-  change = substitute(change, [&](Node* n) {
-    return n == arguments[0].get() ? symbols[1] : n == arguments[1].get() ? symbols[2] : UOp();
-  });
-  // A loss changes by dt times that, and by dt itself as H itself does.
-  const UOp dt = captured_symbol(0);
-  outputs = vjp(std::span(&change, 1), std::span(&dt, 1), wrt);
-  for (std::size_t i = 0; i < outputs.size(); ++i)
-    if (!outputs[i]) outputs[i] = zeros_like(wrt[i]);
-  for (std::size_t i = 0; i < outputs.size(); ++i)
-    if (wanted[i] == kOfDt) outputs[i] = change;
-  src[2] = program(lower_vjps(outputs), params.size());
-
-  const UOp back =
-      make(Op::PROPAGATE_VJP, std::span<const UOp>(src),
-           std::initializer_list<std::int64_t>{static_cast<std::int64_t>(PropagateKind::kHamiltonian), 2,
-                                               static_cast<std::int64_t>(e.record().integrator), 1, rows});
-  std::vector<UOp> out;
-  for (std::size_t i = 0; i < wanted.size(); ++i) out.push_back(get(back, static_cast<std::int64_t>(i)));
-  return out;
+  if (e.row().has_loop())
+    by.tape = [&](const UOp& steps, std::span<const UOp> at, std::span<const UOp> captured,
+                  std::span<const UOp> cotangents) {
+      std::vector<UOp> src{UOp::share(e.energy()), captured[0], steps, at[0], at[1]};
+      const auto of_h = captured.subspan(1, n_captured);
+      src.insert(src.end(), of_h.begin(), of_h.end());
+      const UOp again = make(Op::EVOLVE, std::span<const UOp>(src), evolve->arg());
+      const UOp back = vjp_node(again, {cotangents[0], cotangents[1]});
+      std::vector<UOp> outputs;
+      for (const std::size_t i : wanted) outputs.push_back(get(back, static_cast<std::int64_t>(i)));
+      return outputs;
+    };
+  return by_sums(by);
 }
 
 }  // namespace
@@ -408,14 +327,20 @@ std::vector<UOp> lift_gradient(const Node* evolve_vjp, const std::vector<bool>& 
       std::ranges::all_of(others, [&](std::size_t i) { return call.inputs[i]->size() == 1; });
   // Forward mode takes an evolution of the state and its tangent for each number. What was decided from the values of numbers
   // does not speak of that one.
-  const bool forward = numbers_alone && others.size() <= kMostNumbers && e.record().verdict == 0 &&
-                       map_of(evolve.get(), UOp::share(e.dt()), of_q, of_p, false);
+  const std::optional<Map> map = map_of(evolve.get(), UOp::share(e.dt()), of_q, of_p, false);
+  const bool forward = numbers_alone && others.size() <= kMostNumbers && e.record().verdict == 0 && map;
   // Where H is made of numbers alone, it may have modes that are known without an eigen solver: those of a lattice.
   const bool may_be_lattice =
       e.q()->size() > kFewCoordinates &&
       std::ranges::all_of(e.captured(), [](Node* c) { return c->size() == 1 || !is_float(c->dtype); });
-  if (!forward || !may_be_lattice)
-    if (const std::vector<UOp> sums = by_sums(evolve, others, of_q, of_p); !sums.empty()) {
+  const std::vector<Node*> state{e.q(), e.p()};
+  const bool forward_is_better =
+      forward &&
+      (map->separable
+           ? may_be_lattice
+           : tangent_is_powered(size_of_member(force_lambda(e.energy(), e.q(), e.p()).get(), 0, state)));
+  if (!forward_is_better)
+    if (const std::vector<UOp> sums = sums_of(evolve, others, of_q, of_p); !sums.empty()) {
       for (std::size_t k = 0; k < others.size(); ++k) out[others[k]] = sums[k];
       return out;
     }

@@ -133,11 +133,48 @@ UOp lift_scan(const Node* scan) {
                                                   static_cast<std::int64_t>(s.n_carry)});
 }
 
-std::vector<UOp> lift_scan_gradient(const Node* scan_vjp, const std::vector<bool>& wanted) {
+namespace {
+
+// The cotangents of inputs of the SCAN (numbers from 0: carry..., captured...) that the step captures, by sums over the steps;
+// nothing where there are too many.
+std::vector<UOp> sums_of(const UOp& scan, const std::vector<std::size_t>& wanted, std::vector<UOp> cotangents,
+                         std::int64_t rows) {
+  const ScanView s(scan.get());
+  const auto n_captured = static_cast<std::size_t>(s.n_captured);
+  GradientBySums by;
+  by.propagate = lift_scan(scan.get());
+  by.cotangents = std::move(cotangents);
+  by.rows = rows;
+  for (const std::size_t i : wanted) by.by.push_back(i - s.n_carry);
+  by.map = [&](std::span<const UOp> at, std::span<const UOp> captured) {
+    std::vector<UOp> arguments{constant_int(0)};
+    arguments.insert(arguments.end(), at.begin(), at.end());
+    const auto own = captured.first(n_captured);
+    arguments.insert(arguments.end(), own.begin(), own.end());
+    return tinyphys::apply(s.body(), arguments);
+  };
+  by.tape = [&](const UOp& steps, std::span<const UOp> at, std::span<const UOp> captured,
+                std::span<const UOp> ends) {
+    std::vector<UOp> src{UOp::share(s.body()), steps};
+    src.insert(src.end(), at.begin(), at.end());
+    const auto own = captured.first(n_captured);
+    src.insert(src.end(), own.begin(), own.end());
+    const UOp again = make(Op::SCAN, std::span<const UOp>(src), scan->arg());
+    const UOp back = vjp_node(again, {ends.begin(), ends.end()});
+    std::vector<UOp> outputs;
+    for (const std::size_t i : wanted) outputs.push_back(get(back, static_cast<std::int64_t>(i)));
+    return outputs;
+  };
+  return by_sums(by);
+}
+
+}  // namespace
+
+std::vector<UOp> lift_scan_gradient(const Node* scan_vjp, const std::vector<bool>& wanted, bool sums) {
   const VjpCall call(const_cast<Node*>(scan_vjp));
   const UOp scan = call.primal(call.inputs);
   const ScanView s(scan.get());
-  std::vector<std::size_t> numbers;
+  std::vector<std::size_t> others;
   std::vector<UOp> out(call.inputs.size()), carries;
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     if (!wanted[i]) continue;
@@ -145,19 +182,27 @@ std::vector<UOp> lift_scan_gradient(const Node* scan_vjp, const std::vector<bool
       carries.push_back(get(UOp::share(const_cast<Node*>(scan_vjp)), static_cast<std::int64_t>(i)));
     else if (!is_float(call.inputs[i]->dtype))
       out[i] = zeros_like(call.inputs[i]);
-    else if (call.inputs[i]->size() != 1)
-      return {};
     else
-      numbers.push_back(i);
+      others.push_back(i);
   }
-  if (numbers.empty() || numbers.size() > kMostNumbers || s.method == Method::Loop) return {};
-  if (!prove_step(scan.get())->affine) return {};
+  if (others.empty() || s.method == Method::Loop || !prove_step(scan.get())->affine) return {};
   LocationScope at(first_location(scan_vjp));
+  const std::int64_t rows = size_of_member(s.body(), 1, s.carry());
+  const bool forward = others.size() <= kMostNumbers && std::ranges::all_of(others, [&](std::size_t i) {
+                         return call.inputs[i]->size() == 1;
+                       });
+  std::vector<UOp> of_others;
+  if (sums && (!forward || !tangent_is_powered(rows)))
+    of_others = sums_of(scan, others, call.cotangents, rows);
+  if (of_others.empty()) {
+    if (!forward) return {};
+    for (const std::size_t i : others) of_others.push_back(by_number(call, i));
+  }
+  for (std::size_t k = 0; k < others.size(); ++k) out[others[k]] = of_others[k];
   // By the carry alone the way back reads no state.
   carries = lower_vjps(carries);
   for (std::size_t i = 0, k = 0; i < s.n_carry; ++i)
     if (wanted[i]) out[i] = carries[k++];
-  for (const std::size_t i : numbers) out[i] = by_number(call, i);
   return out;
 }
 

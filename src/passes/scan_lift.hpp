@@ -28,10 +28,11 @@ std::shared_ptr<const StepProof> prove_step(const Node* scan);
 // The PROPAGATE in place of a SCAN, or nothing when it stays a loop.
 UOp lift_scan(const Node* scan);
 
-// The cotangents of the inputs of a SCAN_VJP (those wanted, the others null) of an affine step by up to four numbers that the
-// step captures, without a tape: forward, a SCAN of the carry and its tangent for each, which is affine again. Nothing where
-// that cannot be had, or no number is asked for.
-std::vector<UOp> lift_scan_gradient(const Node* scan_vjp, const std::vector<bool>& wanted);
+// The cotangents of the inputs of a SCAN_VJP (those wanted, the others null) of an affine step by what the step captures,
+// without a tape: by up to four numbers forward, a SCAN of the carry and its tangent for each, which is affine again; by
+// arrays, and more of them, the sums of linalg/affine_sums.hpp, a PROPAGATE_VJP, where `sums` allows it. Nothing where that
+// cannot be had, or by the carry alone.
+std::vector<UOp> lift_scan_gradient(const Node* scan_vjp, const std::vector<bool>& wanted, bool sums);
 
 // For what goes back over a tape: what that keeps, and its size.
 std::string tape_text(std::optional<std::int64_t> steps, std::size_t bytes_a_step);

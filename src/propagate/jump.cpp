@@ -395,21 +395,27 @@ std::shared_ptr<JumpNotes> try_gradient_sums(const Node* propagate_vjp, std::int
   notes.loop_s = loop_seconds;
   notes.of_gradient = true;
   notes.has_loop = view.has_loop();
-  note_hamiltonian(view, notes);
-  SumsTask task{.steps = steps, .h = number(captured[0]), .rows = view.rows()};
-  std::array<double, 4> numbers{};
-  for (std::size_t i = 0; i < 4; ++i) {
-    const HostValue& value = i < 2 ? state[i] : cotangents[i - 2];
+  SumsTask task;
+  task.steps = steps;
+  task.rows = view.rows();
+  task.out.assign(out.begin(), out.end());
+  if (view.kind() == PropagateKind::kHamiltonian) {
+    note_hamiltonian(view, notes);
+    task.h = number(captured[0]);
+  }
+  std::vector<double> numbers(2 * view.n_state);
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    const std::size_t part = i % view.n_state;
+    const HostValue& value = i < view.n_state ? state[part] : cotangents[part];
     if (!value.data) numbers[i] = from_bits(value.scalar);
     const double* at = value.data ? static_cast<const double*>(value.data) : &numbers[i];
-    (i < 2 ? task.state[i] : task.cotangents[i - 2]) = at;
-    for (std::int64_t k = 0; k < view.state()[i % 2]->size(); ++k)
+    (i < view.n_state ? task.state : task.cotangents).push_back(at);
+    for (std::int64_t k = 0; k < view.state()[part]->size(); ++k)
       if (!std::isfinite(at[k])) {
         notes.refused.push_back("jump: the state or its cotangent is not finite");
         return result;
       }
   }
-  std::copy(out.begin(), out.end(), task.out.begin());
   const std::shared_ptr<Prepared> prepared = system_of(view, captured, notes, finish_seconds);
   if (!prepared) return result;
   auto start = std::chrono::steady_clock::now();
@@ -423,7 +429,7 @@ std::shared_ptr<JumpNotes> try_gradient_sums(const Node* propagate_vjp, std::int
   const std::vector<PropagatorRow> rows = propagators();
   const JumpTask jump{.steps = steps, .h = task.h, .has_loop = notes.has_loop, .state = {}, .out = {}};
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    if (!rows[i].has_sums) continue;
+    if (!rows[i].has_sums || !rows[i].has_sums(system)) continue;
     if (!prepared->ways[i]) prepared->ways[i] = rows[i].make(prepared->system);
     Propagator& way = *prepared->ways[i];
     const JumpEstimate estimate = way.estimate(jump);
@@ -434,20 +440,29 @@ std::shared_ptr<JumpNotes> try_gradient_sums(const Node* propagate_vjp, std::int
       reason = way.build();
       if (estimate.build_s > 0) notes.build_s += seconds_since(start);
     }
-    if (reason.empty() && notes.has_loop) {
-      // Where the loop is another motion than its formula's, the gradient is that of the loop.
-      const std::vector<double> sizes = largest(*prepared->system, task.state);
-      reason = check_rounding(view, view.forward(), *prepared, jump, task.state, sizes, captured,
-                              [&](std::span<const double> x) { return system.reach(x); });
-    }
+    // Where the loop is another motion than its formula's, the gradient is that of the loop.
+    const auto rounding = [&](std::span<const double* const> at) {
+      const std::vector<double> sizes = largest(system, at);
+      const bool finite = std::ranges::all_of(sizes, [](double x) { return std::isfinite(x); });
+      if (!finite || !notes.has_loop) return std::string();
+      return check_rounding(view, view.forward(), *prepared, jump, at, sizes, captured,
+                            [&](std::span<const double> x) { return system.reach(x); });
+    };
+    if (reason.empty()) reason = rounding(task.state);
     if (reason.empty()) {
       start = std::chrono::steady_clock::now();
-      reason = way.sums(task);
+      const SumsFindings found = way.sums(task);
       notes.apply_s = seconds_since(start);
+      notes.structure = found.structure;
+      notes.of_each = found.of_each;
+      notes.of_largest = found.of_largest;
+      reason = found.refused;
+      std::vector<const double*> end;
+      for (const auto& part : found.end) end.push_back(part.data());
+      if (reason.empty() && !end.empty())
+        if (const std::string meant = rounding(end); !meant.empty()) reason = "at its end " + meant;
     }
     if (reason.empty()) {
-      // Each doubling is a handful of operations in double.
-      notes.sums_rounding = 0x1p-51 * (std::log2(static_cast<double>(std::max<std::int64_t>(steps, 1))) + 8);
       notes.jumped = true;
       notes.propagator = rows[i].name;
       return result;
@@ -474,9 +489,8 @@ void JumpNotes::report(Records& to) const {
       to.push_back(std::move(r));
     }
     to.push_back({Finding::kChose,
-                  hamiltonian ? fmt::format("the loop of {} steps{}", integrator,
-                                            of_gradient ? ", backward, over a tape of its states" : "")
-                              : "the loop"});
+                  fmt::format("the loop{}{}", hamiltonian ? fmt::format(" of {} steps", integrator) : "",
+                              of_gradient ? ", backward, over a tape of its states" : "")});
     return;
   }
   Record chose{Finding::kChose,
@@ -486,7 +500,7 @@ void JumpNotes::report(Records& to) const {
     chose.text += fmt::format("{} once, then {} {}", duration_text(build_s), duration_text(apply_s),
                               of_gradient ? "the sums" : "a jump");
   else
-    chose.text += fmt::format("{}, its modes were ready", duration_text(apply_s));
+    chose.text += fmt::format("{}{}", duration_text(apply_s), of_gradient ? "" : ", its modes were ready");
   if (has_loop) chose.text += fmt::format("; the loop would take about {}", duration_text(loop_s));
   chose.numbers = {{"class", "exact"},
                    {"propagator", std::string(propagator)},
@@ -499,9 +513,9 @@ void JumpNotes::report(Records& to) const {
         {Finding::kError,
          fmt::format("the gradient ~ {:.0e} of its largest element, from sums that are right to {:.0e} of "
                      "theirs",
-                     gradient_rounding, sums_rounding),
+                     gradient_rounding, of_each + of_largest),
          "",
-         {{"gradient", gradient_rounding}, {"sums", sums_rounding}}});
+         {{"gradient", gradient_rounding}, {"sums", of_each + of_largest}}});
 
   const std::string map = hamiltonian ? std::string(integrator) + " map" : "step, taken so many times";
   const auto part = [&](std::size_t i) {

@@ -25,10 +25,10 @@ class JumpNotes final : public Notes {
   std::int64_t steps = 0;
   double build_s = 0;  // what all jumps of the system share; 0 when it was ready
   double apply_s = 0;
-  double loop_s = 0, jump_s = 0;  // predicted
-  bool of_gradient = false;       // the sums of one, in place of a state
-  double sums_rounding = 0;       // of_gradient: of the largest of a kind
-  double gradient_rounding = 0;   // and what that makes of the gradient
+  double loop_s = 0, jump_s = 0;       // predicted
+  bool of_gradient = false;            // the sums of one, in place of a state
+  double of_each = 0, of_largest = 0;  // of_gradient: how far the sums may be off, relative
+  double gradient_rounding = 0;        // and what that makes of the gradient
   JumpFindings findings;
   // Of the loop of so many steps, one for each part of the state, relative to its largest element: the running error
   // bound of a step at this state, as a random walk. Empty where there is no loop.
@@ -44,8 +44,7 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
                                           std::span<const HostValue> captured, std::span<double* const> out,
                                           double loop_seconds);
 
-// The sums of a gradient of a PROPAGATE_VJP (linalg/mode_moments.hpp) into `out`, of K, Minv, g and v, where they can be had
-// and with what makes the gradient of them (`finish_seconds`) are predicted to be cheaper than loop_seconds.
+// The sums of a gradient of a PROPAGATE_VJP (scan_layout.hpp) into `out`, where they can be had and with what makes the gradient of them (`finish_seconds`) are predicted to be cheaper than loop_seconds.
 std::shared_ptr<JumpNotes> try_gradient_sums(const Node* propagate_vjp, std::int64_t steps,
                                              std::span<const HostValue> state,
                                              std::span<const HostValue> captured,

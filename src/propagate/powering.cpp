@@ -10,6 +10,7 @@
 #include <numeric>
 
 #include "linalg/affine_power.hpp"
+#include "linalg/affine_sums.hpp"
 #include "propagate/propagator.hpp"
 #include "support/cost_model.hpp"
 #include "support/thread_pool.hpp"
@@ -118,6 +119,114 @@ class PoweringPropagator final : public Propagator {
       if (decades > polynomial) unstable = true;
     }
     f.unstable_modes = unstable ? 1 : 0;
+    return f;
+  }
+
+  double estimate_sums(const SumsTask& task) const override {
+    const double doublings = std::log2(static_cast<double>(task.steps) + 2.0) + 8;
+    double products = 0;
+    for (const Member& m : members_of(task.rows)) {
+      double sum = 0, squares = 0;
+      for (std::int64_t b : m) {
+        const auto d = static_cast<double>(first_[u(b) + 1] - first_[u(b)]);
+        sum += d;
+        squares += d * d;
+      }
+      products += 2 * sum * squares + kBlockOverhead * static_cast<double>(m.size() * m.size());
+    }
+    return products * doublings * 1.5 * cost_model().dd_multiply_add_s;
+  }
+
+  SumsFindings sums(const SumsTask& task) override {
+    SumsFindings f;
+    f.structure = structure();
+    const std::size_t parts = system_->sizes.size();
+    for (std::size_t i = 0; i < 2 * parts; ++i)
+      std::fill_n(task.out[i], (i < parts ? task.rows : 1) * system_->sizes[i % parts], 0.0);
+    if (task.steps == 0) return f;
+    const std::vector<StepPowers> powers = powers_of_kinds(task);
+    for (const StepPowers& p : powers)
+      if (f.refused.empty()) f.refused = p.reason;
+    if (!f.refused.empty()) return f;
+    // Of each coordinate its part, its place there, and its number in its member.
+    struct Place {
+      std::size_t part;
+      std::int64_t at, row;
+    };
+    const std::int64_t count = system_->size() / task.rows;
+    std::vector<Place> places;
+    std::int64_t row = 0;
+    for (std::size_t s = 0; s < system_->sizes.size(); ++s) {
+      const std::int64_t own = system_->sizes[s] / count;
+      for (std::int64_t k = 0; k < system_->sizes[s]; ++k) places.push_back({s, k, row + k % own});
+      row += own;
+    }
+    const std::vector<Member> members = members_of(task.rows);
+    for (const Member& m : members)
+      if (m.empty()) return f.refused = "its blocks are not those of members", f;
+    for (const std::int64_t size : system_->sizes) f.end.emplace_back(u(size));
+
+    struct Pair {
+      std::int64_t states, cotangents;
+    };
+    std::vector<Pair> pairs;
+    for (const Member& m : members)
+      for (const std::int64_t a : m)
+        for (const std::int64_t b : m) pairs.push_back({a, b});
+    std::vector<double> off(2 * parts * pairs.size());
+    for_all(static_cast<std::int64_t>(pairs.size()), kBlocksPerTask, [&](std::int64_t i) {
+      const auto [a, b] = pairs[u(i)];
+      const auto coordinate = [&](std::int64_t block, long k) { return order_[u(first_[u(block)] + k)]; };
+      const StepPowers &of_a = powers[u(kind_[u(a)])], &of_b = powers[u(kind_[u(b)])];
+      double z[AffinePower::kMaxOrder] = {}, c[AffinePower::kMaxOrder] = {};
+      for (long k = 0; k < of_a.d; ++k) {
+        const Place& p = places[u(coordinate(a, k))];
+        z[k] = task.state[p.part][p.at];
+      }
+      for (long k = 0; k < of_b.d; ++k) {
+        const Place& p = places[u(coordinate(b, k))];
+        c[k] = task.cotangents[p.part][p.at];
+      }
+      const BlockSums sums = block_sums(of_a, of_b, task.steps, z, c);
+      double* worst = &off[2 * parts * u(i)];
+      const auto saw = [](double& most, double error) { most = error <= most ? most : error; };
+      for (long k = 0; k < of_b.d; ++k) {
+        // The output of the map that drives this coordinate.
+        const std::int64_t driven_one = coordinate(b, k), r = driven(driven_one);
+        const double sign = hamiltonian() && r < system_->size() / 2 ? -1.0 : 1.0;
+        const Place& to = places[u(r)];
+        const std::int64_t size = system_->sizes[to.part];
+        for (long j = 0; j < of_a.d; ++j) {
+          task.out[to.part][places[u(coordinate(a, j))].row * size + to.at] =
+              sign * sums.phi[u(j * of_b.d + k)];
+          saw(worst[to.part], sums.phi_error[u(j * of_b.d + k)]);
+        }
+        if (a != b) continue;
+        task.out[parts + to.part][to.at] = sign * sums.psi[u(k)];
+        saw(worst[parts + to.part], sums.psi_error[u(k)]);
+      }
+      if (a != b) return;
+      for (long k = 0; k < of_a.d; ++k) {
+        const Place& p = places[u(coordinate(a, k))];
+        f.end[p.part][u(p.at)] = z[k] + sums.end[u(k)];
+      }
+    });
+    f.of_each = 0x1p-52;
+    for (std::size_t i = 0; i < 2 * parts; ++i) {
+      const std::int64_t size = system_->sizes[i % parts] * (i < parts ? task.rows : 1);
+      double most = 0, error = 0;
+      for (std::int64_t k = 0; k < size; ++k) {
+        if (!std::isfinite(task.out[i][k]))
+          return f.refused = "the sums of the gradient leave the range of doubles", f;
+        most = std::max(most, std::fabs(task.out[i][k]));
+      }
+      for (std::size_t k = 0; k < pairs.size(); ++k) {
+        const double of_pair = off[2 * parts * k + i];
+        error = of_pair <= error ? error : of_pair;
+      }
+      // Sums of 0 are 0 by structure, or lost.
+      if (most > 0 && !(error / most <= f.of_largest)) f.of_largest = error / most;
+    }
     return f;
   }
 
@@ -231,14 +340,18 @@ class PoweringPropagator final : public Propagator {
     }
   }
 
-  // The map of one step of a block, as A - I and a shift.
-  AffineMap step(std::int64_t block, double h) const {
+  // Of z' = G z + g (kHamiltonian), or the map itself (kAffine).
+  struct Generator {
+    DDMatrix m;
+    std::vector<DD> offset;
+    long positions = 0;  // they come first
+  };
+  Generator generator(std::int64_t block) const {
     const AffineForm& form = system_->form();
     const auto d = static_cast<long>(first_[u(block) + 1] - first_[u(block)]);
     const std::int64_t half = system_->size() / 2;
-    DDMatrix m(d, d);
-    std::vector<DD> offset(u(d));
-    long positions = 0;  // they come first
+    Generator out{DDMatrix(d, d), std::vector<DD>(u(d))};
+    auto& [m, offset, positions] = out;
     rows_of(block, [&](std::int64_t r, std::int64_t to) {
       const bool kick = hamiltonian() && r < half;
       positions += hamiltonian() && !kick;
@@ -249,34 +362,122 @@ class PoweringPropagator final : public Propagator {
       }
       offset[u(to)] = sign * form.offset[u(r)];
     });
+    return out;
+  }
+
+  static AffineMap identity(long d) {
     AffineMap map;
     map.d = d;
-    if (!hamiltonian()) {
-      for (long i = 0; i < d; ++i) m.set(i, i, m.at(i, i) - 1.0);
-      map.b = std::move(m);
-      map.shift = std::move(offset);
-    } else {
-      map.b = DDMatrix(d, d);
-      map.shift.assign(u(d), DD(0.0));
-      for (const auto& [part, c] : row_of(system_->integrator).substeps) {
-        // c h as exact as the entries are, not rounded first.
-        DDMatrix g = m;
-        std::vector<DD> shift = offset;
-        for (std::size_t i = 0; i < g.hi.size(); ++i) {
-          const DD x = DD(m.hi[i], m.lo[i]) * c;
-          g.hi[i] = x.hi;
-          g.lo[i] = x.lo;
-        }
-        for (DD& x : shift) x = x * c;
-        map = compose(part == Part::kKick    ? partial_step(g, shift, h, positions, d - positions)
-                      : part == Part::kDrift ? partial_step(g, shift, h, 0, positions)
-                      : part == Part::kSolve ? midpoint_step(g, shift, h)
-                                             : exact_step(g, shift, h),
-                      map);
-      }
-    }
-    map.relative_error = 0x1p-101 * static_cast<double>(d);  // entries in double-double
+    map.b = DDMatrix(d, d);
+    map.shift.assign(u(d), DD(0.0));
     return map;
+  }
+  static AffineMap substep(const Generator& of, const Substep& s, double h) {
+    const long d = of.m.rows;
+    // c h as exact as the entries are, not rounded first.
+    DDMatrix g = of.m;
+    std::vector<DD> shift = of.offset;
+    for (std::size_t i = 0; i < g.hi.size(); ++i) {
+      const DD x = DD(g.hi[i], g.lo[i]) * s.coefficient;
+      g.hi[i] = x.hi;
+      g.lo[i] = x.lo;
+    }
+    for (DD& x : shift) x = x * s.coefficient;
+    return s.part == Part::kKick    ? partial_step(g, shift, h, of.positions, d - of.positions)
+           : s.part == Part::kDrift ? partial_step(g, shift, h, 0, of.positions)
+           : s.part == Part::kSolve ? midpoint_step(g, shift, h)
+                                    : exact_step(g, shift, h);
+  }
+  // Entries in double-double.
+  static double relative_error(long d) { return 0x1p-101 * static_cast<double>(d); }
+
+  // The map of one step of a block, as A - I and a shift.
+  AffineMap step(std::int64_t block, double h) const {
+    Generator g = generator(block);
+    const long d = g.m.rows;
+    AffineMap map = identity(d);
+    if (!hamiltonian()) {
+      for (long i = 0; i < d; ++i) g.m.set(i, i, g.m.at(i, i) - 1.0);
+      map.b = std::move(g.m);
+      map.shift = std::move(g.offset);
+    } else {
+      for (const Substep& s : row_of(system_->integrator).substeps) map = compose(substep(g, s, h), map);
+    }
+    map.relative_error = relative_error(d);
+    return map;
+  }
+
+  // What the sums of a gradient need of each kind.
+  std::vector<StepPowers> powers_of_kinds(const SumsTask& task) const {
+    std::vector<StepPowers> powers(kind_example_.size());
+    if (!hamiltonian()) {
+      for_all(static_cast<std::int64_t>(powers.size()), 1, [&](std::int64_t k) {
+        powers[u(k)] = step_powers(step(kind_example_[u(k)], task.h), task.steps);
+      });
+      return powers;
+    }
+    const std::span<const Substep> substeps = row_of(system_->integrator).substeps;
+    const bool flow = substeps.size() == 1 && substeps[0].part == Part::kFlow && substeps[0].coefficient == 1;
+    int doublings = 0;
+    for (const std::int64_t b : kind_example_)
+      if (flow) doublings = std::max(doublings, doublings_of(generator(b).m, task.h, task.steps));
+    for_all(static_cast<std::int64_t>(powers.size()), 1, [&](std::int64_t k) {
+      const std::int64_t block = kind_example_[u(k)];
+      const Generator g = generator(block);
+      if (flow) {
+        powers[u(k)] = flow_powers(g.m, g.offset, task.h, task.steps, doublings);
+        return;
+      }
+      StepPowers& p = powers[u(k)] = step_powers(step(block, task.h), task.steps);
+      if (p.reason.empty()) p.reason = add_terms(g, substeps, task.h, p);
+    });
+    return powers;
+  }
+
+  // Where in a step of solves, z' = z + c h G (z + z') / 2, a change of G acts: on what is half way through such a part,
+  // z + B z / 2 of its map I + B, and what it does there comes out by (1 - c h G / 2)^-1 = 1 + B / 2 and the parts behind.
+  std::string add_terms(const Generator& g, std::span<const Substep> substeps, double h,
+                        StepPowers& to) const {
+    const long d = g.m.rows;
+    std::vector<AffineMap> parts;
+    for (const Substep& s : substeps) {
+      if (s.part != Part::kSolve) return "the sums of its gradient are not known for this method";
+      parts.push_back(substep(g, s, h));
+    }
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      AffineMap half = parts[i];
+      for (std::size_t k = 0; k < half.b.hi.size(); ++k) {
+        half.b.hi[k] *= 0.5;
+        half.b.lo[k] *= 0.5;
+      }
+      for (DD& x : half.shift) x = ldexp(x, -1);
+      AffineMap before = identity(d), behind = half;
+      for (std::size_t k = 0; k < i; ++k) before = compose(parts[k], before);
+      for (std::size_t k = i + 1; k < parts.size(); ++k) behind = compose(parts[k], behind);
+      SumTerm term{substeps[i].coefficient, compose(half, before), {}};
+      if (!term.at.reason.empty()) return term.at.reason;
+      for (long r = 0; r < d; ++r)
+        for (long c = 0; c < d; ++c) term.r.push_back(behind.b.at(r, c) + (r == c ? 1.0 : 0.0));
+      to.terms.push_back(std::move(term));
+    }
+    return {};
+  }
+
+  // The blocks of each member of so many coordinates, all parts of the state together; empty where a block is not of one.
+  using Member = std::vector<std::int64_t>;
+  std::vector<Member> members_of(std::int64_t rows) const {
+    const std::int64_t count = system_->size() / rows;
+    std::vector<std::int64_t> member_of;
+    for (const std::int64_t size : system_->sizes)
+      for (std::int64_t k = 0; k < size; ++k) member_of.push_back(k / (size / count));
+    std::vector<Member> members(u(count));
+    for (std::int64_t b = 0; b + 1 < static_cast<std::int64_t>(first_.size()); ++b) {
+      const std::int64_t m = member_of[u(order_[u(first_[u(b)])])];
+      for (std::int64_t i = first_[u(b)]; i < first_[u(b) + 1]; ++i)
+        if (member_of[u(order_[u(i)])] != m) return std::vector<Member>(1);
+      members[u(m)].push_back(b);
+    }
+    return members;
   }
 
   std::shared_ptr<const JumpSystem> system_;

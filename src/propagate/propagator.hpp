@@ -2,7 +2,6 @@
 // it says what it would cost, builds what does not depend on the state, jumps, and reports.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -64,13 +63,20 @@ struct JumpTask {
   std::vector<double*> out;
 };
 
-// The sums over the steps of a jump of which its gradient by the entries of the map consists (linalg/mode_moments.hpp).
+// The sums over the steps of a jump of which its gradient by the entries of the map consists (scan_layout.hpp).
 struct SumsTask {
   std::int64_t steps = 0;
-  double h = 0;
-  std::array<const double*, 2> state{}, cotangents{};  // q, p at the start, and at the end
+  double h = 0;                                  // kHamiltonian: dt
+  std::vector<const double*> state, cotangents;  // at the start, and at the end
   std::int64_t rows = 0;
-  std::array<double*, 4> out{};  // of K and of Minv, rows x size; of g and of v
+  std::vector<double*> out;  // of the matrices, rows x size, for each part of the state; and of the vectors
+};
+struct SumsFindings {
+  std::string refused = {};    // why there are none
+  std::string structure = {};  // as of a jump
+  // How far they may be off: of each, and of the largest of its kind.
+  double of_each = 0, of_largest = 0;
+  std::vector<std::vector<double>> end = {};  // the state at the end, where it is known
 };
 
 struct JumpEstimate {
@@ -100,7 +106,7 @@ class Propagator {
   virtual JumpFindings jump(const JumpTask& task) = 0;
   // The sums of a gradient, where this way has them; after build.
   virtual double estimate_sums(const SumsTask&) const { return 0; }
-  virtual std::string sums(const SumsTask&) { return "has no sums of a gradient"; }
+  virtual SumsFindings sums(const SumsTask&) { return {.refused = "has no sums of a gradient"}; }
   // As JumpSystem::reach, after build; of a way that does not read the form.
   virtual std::vector<double> reach(std::span<const double>) const { return {}; }
   // After build() refused: no other way could do better, and none is tried.
@@ -113,7 +119,7 @@ struct PropagatorRow {
   std::string_view name;   // "normal-mode jump"
   bool reads_form = true;  // it wants all of JumpSystem::form(): tried after those that do not
   std::unique_ptr<Propagator> (*make)(std::shared_ptr<const JumpSystem> system);
-  bool has_sums = false;  // of a gradient by the map
+  bool (*has_sums)(const JumpSystem& system) = nullptr;  // of a gradient by the map
 };
 
 // All ways, in the order in which equal costs are decided.

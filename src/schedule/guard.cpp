@@ -40,8 +40,9 @@ Attempt try_to_jump(const UOp& propagate, const GuardInputs& inputs, std::span<v
 // Throws where what is left after the sums of a gradient, a tape, cannot be.
 void check_tape(const Node* propagate_vjp, const JumpNotes& notes) {
   const PropagateView view(propagate_vjp);
-  const double bytes = 2.0 * static_cast<double>(bytes_of(DType::kFloat64, view.state()[0]->shape())) *
-                       static_cast<double>(notes.steps);
+  double bytes = 0;
+  for (Node* s : view.state()) bytes += static_cast<double>(bytes_of(s->dtype, s->shape()));
+  bytes *= static_cast<double>(notes.steps);
   const double there =
       static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   if (view.has_loop() && bytes < there) return;
@@ -65,7 +66,11 @@ Attempt try_sums(const UOp& propagate_vjp, const GuardInputs& inputs, std::span<
                         inputs.values.subspan(1 + view.n_state, view.captured().size()),
                         inputs.values.last(view.n_cotangents), out, budget_s, finish_s);
   if (!notes->jumped) check_tape(propagate_vjp.get(), *notes);
-  Attempt a{.taken = notes->jumped, .notes = notes, .said = what_came(*notes), .noise = notes->sums_rounding};
+  Attempt a{.taken = notes->jumped,
+            .notes = notes,
+            .said = what_came(*notes),
+            .of_each = notes->of_each,
+            .of_largest = notes->of_largest};
   a.judge = [notes, propagate_vjp](double worst) {
     constexpr double kMost = 1e-9;
     notes->gradient_rounding = worst;
@@ -116,12 +121,16 @@ std::vector<Alternative> alternatives_of(const Node* propagate, const ScheduleOp
   std::vector<Alternative> out;
   const UOp node = UOp::share(const_cast<Node*>(propagate));
   if (node->op == Op::PROPAGATE_VJP) {
-    Dims one = shape_of(view.state()[0]), all = one;
-    all.insert(all.begin(), view.rows());
+    std::vector<Dims> sums;
+    for (Node* s : view.state()) {
+      sums.push_back(shape_of(s));
+      sums.back().insert(sums.back().begin(), view.rows());
+    }
+    for (Node* s : view.state()) sums.push_back(shape_of(s));
     out.push_back(
         {.name = "sums",
          .program = UOp::share(view.finish()),
-         .between = {all, all, one, one},
+         .between = std::move(sums),
          .estimate = {},
          .attempt = [node, finish_s = estimate_seconds(view.finish())](
                         const GuardInputs& inputs, std::span<void* const> outputs, double budget_s) {

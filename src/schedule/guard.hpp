@@ -26,9 +26,9 @@ struct Attempt {
   std::shared_ptr<const Notes> notes = {};  // for explain()
   std::string said = {};                    // in a few words, for TINYPHYS_DEBUG
   std::string refused = {};                 // the error, where nothing else can make the outputs
-  // Where a program goes on from here: how far what it gets is off, relative to the largest element of each; and what is
-  // told how far that lets its outputs be off, and says whether they may be taken.
-  double noise = 0;
+  // Where a program goes on from here: how far what it gets is off, relative to each element and to the largest beside it; and
+  // what is told how far that lets its outputs be off, and says whether they may be taken.
+  double of_each = 0, of_largest = 0;
   std::function<bool(double)> judge = {};
 };
 

@@ -269,9 +269,9 @@ void derive(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg
         malformed(op, "needs loop, map, steps, state");
       return;
     case Op::PROPAGATE_VJP:
-      if (src.size() < 9 || arg.size() != 5 ||
+      if (arg.size() < 3 || arg[1] < 1 || static_cast<std::int64_t>(src.size()) < 5 + 2 * arg[1] ||
           !std::all_of(src.begin(), src.begin() + 4, [](const Node* n) { return n->op == Op::LAMBDA; }))
-        malformed(op, "needs loop, map, finish, forward, steps, q, p, captured, cotangents");
+        malformed(op, "needs loop, map, finish, forward, steps, state, captured, cotangents");
       return;
     case Op::CHECK:
       out.dtype = src[0]->dtype;

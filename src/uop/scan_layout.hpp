@@ -22,12 +22,15 @@
 //             kHamiltonian  [dH/dq, dH/dp]; state q, p; captured 0 is dt; arg [kind, 2, integrator, separable]
 //             kAffine       the state after one step; arg [kind, n_state]
 //           GET i = state i. The same map as the loop's; the plan holds both behind a Guard.
-//   PROPAGATE_VJP src [loop, map, finish, forward, steps, q, p, captured..., ct of q, ct of p]
-//                                                                    arg [kHamiltonian, 2, integrator, 1, rows]
-//           GET i = output i of loop and of finish: cotangents of dt and of what H is made of, of a PROPAGATE with this map.
-//           loop: LAMBDA params [steps, q, p, captured..., ct of q, ct of p], over a tape.
-//           finish: LAMBDA of those params and four more, the sums of the gradient (linalg/mode_moments.hpp): of K and of
-//           Minv [rows, shape of q], of g and v [shape of q]. In blocks of `rows` the coordinates are coupled to no other.
+//   PROPAGATE_VJP src [loop, map, finish, forward, steps, state..., captured..., ct of each of the state]
+//                                                                    arg of the PROPAGATE, and rows
+//           GET i = output i of loop and of finish: cotangents of what is captured, of a PROPAGATE with this map.
+//           loop: LAMBDA params [steps, state..., captured..., ct...], over a tape.
+//           finish: LAMBDA of those params and of the sums of the gradient: [rows, shape of part i] for each part of the
+//           state, what goes with the derivative of output i of the map by a coordinate, and [shape of part i] for each, what
+//           goes with that output at the state given. No member of `rows` coordinates is coupled with another; row r goes
+//           with coordinate r of each, those of part 0 first. Of a separable H (linalg/mode_moments.hpp) with that of q or
+//           of p alone; else linalg/affine_sums.hpp.
 //           forward: the loop of that PROPAGATE.
 #pragma once
 
@@ -121,7 +124,7 @@ struct PropagateView {
       : node(n),
         n_state(static_cast<std::size_t>(n->arg(1))),
         first(n->op == Op::PROPAGATE_VJP ? 4 : 2),
-        n_cotangents(n->op == Op::PROPAGATE_VJP ? 2 : 0) {}
+        n_cotangents(n->op == Op::PROPAGATE_VJP ? n_state : 0) {}
   const Node* node;
   std::size_t n_state, first, n_cotangents;  // first: source number of the steps
   PropagateKind kind() const { return static_cast<PropagateKind>(node->arg(0)); }
@@ -136,7 +139,7 @@ struct PropagateView {
   }
   // What says which system it is.
   std::span<const std::int64_t> system() const {
-    return node->arg().first(std::min<std::size_t>(node->n_arg, 4));
+    return node->arg().first(node->n_arg - (node->op == Op::PROPAGATE_VJP ? 1u : 0u));
   }
   // kHamiltonian
   Integrator integrator() const { return static_cast<Integrator>(node->arg(2)); }
@@ -144,7 +147,7 @@ struct PropagateView {
   // PROPAGATE_VJP
   Node* finish() const { return node->src(2); }
   Node* forward() const { return node->src(3); }
-  std::int64_t rows() const { return node->arg(4); }
+  std::int64_t rows() const { return node->arg().back(); }
   std::span<Node* const> cotangents() const { return node->src().last(n_cotangents); }
 };
 

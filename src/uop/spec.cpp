@@ -149,10 +149,11 @@ bool propagate_holds(const Node* n) {
 bool propagate_vjp_holds(const Node* n) {
   const PropagateView v(n);
   const auto values = n->src().subspan(v.first);
-  if (!is_scalar(v.steps(), DType::kInt64) || v.map()->n_src != 2 || v.rows() < 1 ||
-      !take_all(params_of(v.map()), 0, n->src().subspan(5, n->n_src - 7)) ||
+  if (!is_scalar(v.steps(), DType::kInt64) || v.map()->n_src != v.n_state || v.rows() < 1 ||
+      !take_all(params_of(v.map()), 0, values.subspan(1, values.size() - 1 - v.n_state)) ||
       !take_all(params_of(v.loop()), 0, values) || !take_all(params_of(v.finish()), 0, values) ||
-      v.finish()->arg(0) != v.loop()->arg(0) + 4 || (v.has_loop() && v.finish()->n_src != v.loop()->n_src))
+      v.finish()->arg(0) != v.loop()->arg(0) + 2 * static_cast<std::int64_t>(v.n_state) ||
+      (v.has_loop() && v.finish()->n_src != v.loop()->n_src))
     return false;
   for (std::size_t i = 0; i < v.loop()->n_src; ++i)
     if (!takes(v.loop()->src(i), v.finish()->src(i))) return false;
@@ -245,8 +246,9 @@ constexpr SpecRule kRules[] = {
      }},
     {"PROPAGATE: map(state..., captured...) and loop give one value for each of the state, or loop none",
      kTensors, [](const Node* n, Place&) { return n->op != Op::PROPAGATE || propagate_holds(n); }},
-    {"PROPAGATE_VJP: map(q, p, captured...) gives two values, loop and finish the same ones", kTensors,
-     [](const Node* n, Place&) { return n->op != Op::PROPAGATE_VJP || propagate_vjp_holds(n); }},
+    {"PROPAGATE_VJP: map(state..., captured...) gives one value for each of the state, loop and finish the "
+     "same ones",
+     kTensors, [](const Node* n, Place&) { return n->op != Op::PROPAGATE_VJP || propagate_vjp_holds(n); }},
     {"CHECK: what it checks is a bool scalar, or an int64 scalar and its bound", kTensors,
      [](const Node* n, Place&) {
        if (n->op != Op::CHECK) return true;
