@@ -49,17 +49,40 @@ double largest(const DDEntries& x) {
   return most;
 }
 
-// The largest row sum, in units 2^-rows of the rows and 2^-cols of the columns; null: 1.
-Log2 norm(const DDEntries& x, long rows, long cols, const double* row_scale, const double* col_scale) {
+// The largest row sum, in the balanced units of the rows and of the columns; null: 1.
+Log2 norm(const DDEntries& x, const StepPowers* of_rows, const StepPowers* of_cols) {
+  const long rows = of_rows ? of_rows->d : 1, cols = of_cols ? of_cols->d : 1;
   Log2 most;
+  if ((!of_rows || !of_rows->unit.empty()) && (!of_cols || !of_cols->unit.empty())) {
+    double largest_row = 0.0;
+    for (long i = 0; i < rows; ++i) {
+      double row = 0.0;
+      for (long j = 0; j < cols; ++j)
+        row += std::fabs(x[u(i * cols + j)].hi) / (of_cols ? of_cols->unit[u(j)] : 1.0);
+      row *= of_rows ? of_rows->unit[u(i)] : 1.0;
+      largest_row = row <= largest_row ? largest_row : row;
+    }
+    most = Log2::of(largest_row);
+    // What underflows has no size here.
+    return most.log2 > -900.0 || largest(x) == 0.0 ? most : Log2{-900.0};
+  }
   for (long i = 0; i < rows; ++i) {
     Log2 row;
     for (long j = 0; j < cols; ++j)
       if (const double v = std::fabs(x[u(i * cols + j)].hi); v != 0.0)
-        row = row + Log2{std::log2(v) + (row_scale ? row_scale[i] : 0.0) - (col_scale ? col_scale[j] : 0.0)};
+        row = row + Log2{std::log2(v) + (of_rows ? of_rows->scale[u(i)] : 0.0) -
+                         (of_cols ? of_cols->scale[u(j)] : 0.0)};
     most.log2 = std::max(most.log2, row.log2);
   }
   return most;
+}
+
+// The units in which the map of a step is balanced.
+void find_units(StepPowers& p, const AffineMap& step, std::int64_t steps) {
+  p.scale = balance(step, steps);
+  constexpr double kModerate = 100.0;
+  if (std::ranges::all_of(p.scale, [](double s) { return std::fabs(s) <= kModerate; }))
+    for (const double s : p.scale) p.unit.push_back(std::exp2(s));
 }
 
 DDEntries entries_of(const DDMatrix& m) {
@@ -93,7 +116,7 @@ void raise(StepPowers& p, DDEntries power, const std::vector<char>& odd, Log2 er
   const long d = p.d;
   const DDEntries first = power;
   const Log2 rounding = Log2::of(static_cast<double>(d + 4) * 0x1p-103);
-  const auto norm_of = [&](const DDEntries& x) { return norm(x, d, d, p.scale.data(), p.scale.data()); };
+  const auto norm_of = [&](const DDEntries& x) { return norm(x, &p, &p); };
   const Log2 first_norm = norm_of(first), first_error = error;
   p.step_norm = first_norm;
   p.step_error = first_error;
@@ -158,15 +181,14 @@ StepPowers step_powers(const AffineMap& step, std::int64_t steps) {
   if (!step.reason.empty()) return p.reason = step.reason, p;
   p.motion = step;
   p.rounding = static_cast<double>(p.d + 4) * 0x1p-103 + step.relative_error;
-  p.scale = balance(step, steps);
+  find_units(p, step, steps);
   p.step = plus_identity(step.b);
   if (!std::isfinite(largest(p.step)) || !std::isfinite(largest(step.shift)))
     return p.reason = "non-finite matrix entry", p;
   std::vector<char> odd;
   for (std::int64_t bits = steps; bits > 1; bits /= 2) odd.push_back(bits % 2 != 0);
   std::reverse(odd.begin(), odd.end());
-  const Log2 error =
-      Log2::of(p.rounding) * (norm(p.step, p.d, p.d, p.scale.data(), p.scale.data()) + Log2::of(1.0));
+  const Log2 error = Log2::of(p.rounding) * (norm(p.step, &p, &p) + Log2::of(1.0));
   raise(p, p.step, odd, error);
   return p;
 }
@@ -201,10 +223,9 @@ StepPowers flow_powers(const DDMatrix& g_matrix, std::span<const DD> g, double h
   p.step = entries_of(p.motion.b);
   p.rounding = static_cast<double>(p.d + 4) * 0x1p-100;
   const std::int64_t pieces = std::int64_t{1} << std::min(doublings, 62);
-  p.scale = balance(step, pieces);
+  find_units(p, step, pieces);
   const DDEntries power = plus_identity(step.b);
-  const Log2 error =
-      Log2::of(p.rounding) * (norm(power, p.d, p.d, p.scale.data(), p.scale.data()) + Log2::of(1.0));
+  const Log2 error = Log2::of(p.rounding) * (norm(power, &p, &p) + Log2::of(1.0));
   raise(p, power, std::vector<char>(static_cast<std::size_t>(doublings), 0), error);
   return p;
 }
@@ -230,9 +251,9 @@ BlockSums block_sums(const StepPowers& a, const StepPowers& b, std::int64_t step
   g_error.log2 -= of_state;
 
   Tracked phi{DDEntries(u(n * m)), {}}, psi{c, {}}, w{g, g_error};
-  const auto phi_norm = [&] { return norm(phi.value, n, m, sa, sb); };
-  const auto psi_norm = [&] { return norm(psi.value, 1, m, nullptr, sb); };
-  const auto w_norm = [&] { return norm(w.value, n, 1, sa, nullptr); };
+  const auto phi_norm = [&] { return norm(phi.value, &a, &b); };
+  const auto psi_norm = [&] { return norm(psi.value, nullptr, &b); };
+  const auto w_norm = [&] { return norm(w.value, &a, nullptr); };
   const Log2 c_norm = psi_norm();
   if (flow) {
     // Taylor series of Phi' = Phi X + w c^T, psi' = psi X + c^T, w' = X w + g over the first piece.
@@ -296,7 +317,7 @@ BlockSums block_sums(const StepPowers& a, const StepPowers& b, std::int64_t step
     w.value = std::move(next_w);
     count *= 2;
     w_peak.log2 = std::max(w_peak.log2, w_norm().log2);
-    c_peak.log2 = std::max(c_peak.log2, norm(c_now, 1, m, nullptr, sb).log2);
+    c_peak.log2 = std::max(c_peak.log2, norm(c_now, nullptr, &b).log2);
     if (!pa.odd) continue;
     const Log2 now_phi = phi_norm(), now_psi = psi_norm(), now_w = w_norm();
     next_phi.assign(u(n * m), 0.0);
@@ -343,8 +364,8 @@ BlockSums block_sums(const StepPowers& a, const StepPowers& b, std::int64_t step
       const double weight = a.terms[t].weight;
       for (std::size_t i = 0; i < through.size(); ++i) sum.value[i] += through[i] * weight;
       for (std::size_t i = 0; i < end.size(); ++i) row.value[i] += end[i] * weight;
-      const Log2 of_p = norm(p, n, n, sa, sa), of_place = norm(places[t], n, 1, sa, nullptr),
-                 of_r = norm(r, m, m, sb, sb) * Log2::of(std::fabs(weight));
+      const Log2 of_p = norm(p, &a, &a), of_place = norm(places[t], &a, nullptr),
+                 of_r = norm(r, &b, &b) * Log2::of(std::fabs(weight));
       sum.error = sum.error + of_r * (of_p * (phi.error + eps * of_phi) +
                                       of_place * (psi.error + eps * of_psi) + g_error * of_psi);
       row.error = row.error + of_r * (psi.error + eps * of_psi);

@@ -48,7 +48,8 @@ struct StepPowers {
   };
   std::vector<Level> levels;
   double piece = 0;            // of a flow: how many steps its first piece is; 0: no flow
-  std::vector<double> scale;   // log2 of the balanced units
+  std::vector<double> scale;   // log2 of the balanced units,
+  std::vector<double> unit;    // and these, where all are of moderate size
   Log2 step_norm, step_error;  // in those
   Log2 peak = Log2::of(1.0);   // the largest power
   double rounding = 0;         // of a step, relative

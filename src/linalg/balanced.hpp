@@ -21,9 +21,9 @@ struct Log2 {
     return {a.log2 == none || b.log2 == none ? none : a.log2 + b.log2};
   }
   friend Log2 operator+(Log2 a, Log2 b) {
-    const double most = std::max(a.log2, b.log2);
-    if (!std::isfinite(most)) return {most};
-    return {most + std::log2(std::exp2(a.log2 - most) + std::exp2(b.log2 - most))};
+    const double most = std::max(a.log2, b.log2), least = std::min(a.log2, b.log2);
+    if (!std::isfinite(most) || most - least > 60.0) return {most};
+    return {most + std::log2(1.0 + std::exp2(least - most))};
   }
 };
 

@@ -132,7 +132,7 @@ class PoweringPropagator final : public Propagator {
         sum += d;
         squares += d * d;
       }
-      products += 2 * sum * squares + kBlockOverhead * static_cast<double>(m.size() * m.size());
+      products += 2 * sum * squares + kPairOverhead * static_cast<double>(m.size() * m.size());
     }
     return products * doublings * 1.5 * cost_model().dd_multiply_add_s;
   }
@@ -240,8 +240,8 @@ class PoweringPropagator final : public Propagator {
   }
 
  private:
-  // Handling a block, in multiply-adds.
-  static constexpr double kBlockOverhead = 20;
+  // Handling a block, and a pair of them in a doubling of its sums, in multiply-adds.
+  static constexpr double kBlockOverhead = 20, kPairOverhead = 150;
 
   bool ready(const JumpTask& task) const { return !powers_.empty() && h_ == task.h && steps_ == task.steps; }
 

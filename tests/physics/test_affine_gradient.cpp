@@ -13,6 +13,7 @@
 #include "lift_helpers.hpp"
 #include "needs_passes.hpp"
 #include "support/env.hpp"
+#include "support/integrators.hpp"
 #include "tinyphys/tinyphys.hpp"
 
 namespace tp = tinyphys;
@@ -366,6 +367,36 @@ TEST_CASE(
   }
 }
 
+TEST_CASE(
+    "the gradient by arrays of an affine step: by an index, through a function, twice over, with other "
+    "data") {
+  Draws draw;
+  const Tensor kinds = Tensor::from(std::vector<std::int64_t>{0, 1, 2, 1, 0, 1}).clone();
+  const Step2 step = [kinds](const Tensor& x, const Tensor& v, const Tensors& of) {
+    const Tensor next = v - 0.03 * (tp::gather(tp::exp(of[0]), kinds) * x + of[1].sum() * v);
+    return std::tuple{x + 0.03 * next, next};
+  };
+  const Tensor x0 = draw({6}), v0 = draw({6});
+  const Tensors of{draw({3}), draw({4}, 0.01, 0.02)};
+  const LossOf loss = loss_of(step, x0, v0, 900);
+  check("kinds", loss, of, 1e-13);
+  const auto slope = [&](tp::Method method) {
+    return [&, method](const Tensor& x) {
+      return (tp::gradient(loss({x, of[1]}, method), Tensors{x})[0] * Tensor::from({1.0, -2.0, 0.5})).sum();
+    };
+  };
+  const auto second = tp::grad(slope(tp::Method::Default))(of[0]).to_vector<double>(),
+             by_loop = tp::grad(slope(tp::Method::Loop))(of[0]).to_vector<double>();
+  for (std::size_t i = 0; i < second.size(); ++i)
+    CHECK(second[i] == doctest::Approx(by_loop[i]).epsilon(1e-11));
+  for (int i = 0; i < 3; ++i) {
+    const Tensor x = draw({3});
+    const auto a = tp::gradient(loss({x, of[1]}, tp::Method::Default), Tensors{x})[0].to_vector<double>(),
+               b = tp::gradient(loss({x, of[1]}, tp::Method::Loop), Tensors{x})[0].to_vector<double>();
+    for (std::size_t k = 0; k < a.size(); ++k) CHECK(a[k] == doctest::Approx(b[k]).epsilon(1e-12));
+  }
+}
+
 TEST_CASE("the gradient by arrays of an affine step of no steps is 0, of one is that of the step") {
   const Tensor a = Tensor::from({0.5, 0.25}).clone(), x0 = Tensor::from({3.0, -2.0}).clone();
   for (const std::int64_t steps : {0, 1}) {
@@ -497,6 +528,40 @@ TEST_CASE("the gradient by arrays of an H that joins q and p is dual to the tang
         CHECK(off < 1e-11);
       }
     }
+}
+
+TEST_CASE(
+    "the gradient by arrays of an H that joins q and p: members of an ensemble, numbers, compositions of "
+    "solves") {
+  Draws draw;
+  const EnergyOf each = [](const Tensor& q, const Tensor& p, const Tensors& of) {
+    const std::vector<std::int64_t> axis{1};
+    const Tensor d = q.slice(1, 1, 3) - q.slice(1, 0, 2);
+    return 0.5 * (p * p).sum(axis) + 0.5 * (of[0] * d * d).sum(axis) + (of[1] * q * p.roll(1, 1)).sum(axis);
+  };
+  const tp::EvolveOptions options{.dt = 0.04, .steps = 300, .integrator = tp::Integrator::ImplicitMidpoint};
+  check("members", loss_of(each, draw({5, 3}), draw({5, 3}), options, true, {.batch_axes = 1}),
+        {draw({5, 2}, 0.5, 1), draw({3}, 0.1, 0.3), Tensor(0.04).clone()}, 1e-12);
+  check("five numbers",
+        loss_of(
+            [](const Tensor& q, const Tensor& p, const Tensors& of) {
+              return of[0] * (p * p).sum() + of[1] * (q * q).sum() + of[2] * (q * p.flip(0)).sum() +
+                     of[3] * q.sum() + of[4] * p.sum();
+            },
+            draw({3}), draw({3}), options, false),
+        {draw({}, 0.4, 0.6), draw({}, 0.4, 0.6), draw({}, 0.1, 0.2), draw({}), draw({})}, 1e-12);
+  static const tp::Integrator fourth = [] {
+    const double a = 1 / (2 - std::cbrt(2.0));
+    return tp::add_integrator(
+        {"MidpointOf4", 4, {{tp::Part::kSolve, a}, {tp::Part::kSolve, 1 - 2 * a}, {tp::Part::kSolve, a}}});
+  }();
+  tp::EvolveOptions composed = options;
+  composed.integrator = fourth;
+  composed.steps = 150;
+  check(
+      "a composition", loss_of(magnetic, draw({2, 2}), draw({2, 2}), composed, true),
+      {draw({2}, 0.5, 1), draw({2}, 0.8, 1.5), draw({2}, 0.5, 1), Tensor(0.3).clone(), Tensor(0.04).clone()},
+      1e-12);
 }
 
 TEST_CASE("the gradient by the field of cyclotrons after 10^9 steps, in closed form" * needs_passes()) {
