@@ -1138,6 +1138,8 @@ TEST_CASE("modes: the sums of a gradient against tangents in quad, of every inte
       for (int i = 0; is_integrator(static_cast<Integrator>(i)); ++i) {
         const auto kind = static_cast<Integrator>(i);
         const bool compose = kind != Integrator::LeapfrogKDK && kind != Integrator::ImplicitMidpoint;
+        // A row of another test: the loop in quad has no solves but this one.
+        if (row_of(kind).has(Part::kSolve) && kind != Integrator::ImplicitMidpoint) continue;
         const bool grows = name == "growing";
         for (const std::int64_t steps : {0, 1, 7, 1'000'000'001}) {
           if (steps > 1000 && (compose || grows || !forces)) continue;
