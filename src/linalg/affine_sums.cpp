@@ -15,7 +15,7 @@ constexpr double kMostGrowth = 1e120;
 // A flow's first piece turns by at most this, and its series leave 2^-110 of it.
 constexpr double kPiece = 0.25;
 constexpr int kSeriesTerms = 22;
-// Error bounds have room for powers between those that were met.
+// Error bounds have room for powers between those that were met, and for the terms of a series.
 constexpr double kRoom = 16;
 // What underflow may lose.
 constexpr double kUnderflow = 0x1p-960;
@@ -127,10 +127,13 @@ void raise(StepPowers& p, DDEntries power, const std::vector<char>& odd, Log2 er
     error.log2 = std::min(error.log2, (Log2::of(kRoom * m * p.rounding) * p.peak * p.peak).log2);
   };
   Log2 size = first_norm;
+  p.norms = Log2::of(kRoom);
   p.peak.log2 = std::max(p.peak.log2, size.log2);
   for (const char more : odd) {
     if (!(largest(power) < kMostGrowth)) break;
     p.levels.push_back({power, more != 0, size, error});
+    // A doubling rounds twice the power's size, and what it adds; one more step has its own.
+    p.norms = p.norms + size + Log2::of(2.0) + (more ? first_norm : Log2());
     DDEntries next(power.size());
     add_product(d, d, d, power, power, next);
     error = size * error + size * error + error * error + rounding * size * size;
@@ -148,6 +151,7 @@ void raise(StepPowers& p, DDEntries power, const std::vector<char>& odd, Log2 er
       saw(size);
     }
   }
+  p.count = m;
   if (!(largest(power) < kMostGrowth)) p.reason = "the motion grows too far for the sums of its gradient";
 }
 
@@ -160,12 +164,6 @@ double row_sum(const DDMatrix& m) {
   }
   return most;
 }
-
-// value of this step's sums, and how far it may be off, in balanced units.
-struct Tracked {
-  DDEntries value;
-  Log2 error;
-};
 
 int exponent_of(double most) { return most > 0.0 && std::isfinite(most) ? std::ilogb(most) : 0; }
 
@@ -230,165 +228,229 @@ StepPowers flow_powers(const DDMatrix& g_matrix, std::span<const DD> g, double h
   return p;
 }
 
-BlockSums block_sums(const StepPowers& a, const StepPowers& b, std::int64_t steps, const double* z0,
-                     const double* cotangent) {
-  const long n = a.d, m = b.d;
-  const bool flow = a.piece > 0;
-  const double *sa = a.scale.data(), *sb = b.scale.data();
-  const Log2 one = Log2::of(1.0), eps = Log2::of(a.rounding + b.rounding);
-
-  Log2 g_error;
-  DDEntries g = moved(a.motion, z0, a, g_error), c(cotangent, cotangent + m);
-  std::vector<DDEntries> places;  // of the terms, as g
-  for (const SumTerm& t : a.terms) places.push_back(moved(t.at, z0, a, g_error));
+StateCourse state_course(const StepPowers& of, const double* z0) {
+  StateCourse course;
+  course.of = &of;
+  const long n = of.d;
+  DDEntries& g = course.g;
+  g = moved(of.motion, z0, of, course.g_error);
+  for (const SumTerm& t : of.terms) course.places.push_back(moved(t.at, z0, of, course.g_error));
   // No product leaves the range on the way.
   double most = largest(g);
-  for (const DDEntries& p : places) most = std::max(most, largest(p));
-  const int of_state = exponent_of(most), of_cotangent = exponent_of(largest(c));
-  scale_by(g, -of_state);
-  for (DDEntries& p : places) scale_by(p, -of_state);
-  scale_by(c, -of_cotangent);
-  g_error.log2 -= of_state;
+  for (const DDEntries& p : course.places) most = std::max(most, largest(p));
+  course.exponent = exponent_of(most);
+  scale_by(g, -course.exponent);
+  for (DDEntries& p : course.places) scale_by(p, -course.exponent);
+  course.g_error.log2 -= course.exponent;
 
-  Tracked phi{DDEntries(u(n * m)), {}}, psi{c, {}}, w{g, g_error};
-  const auto phi_norm = [&] { return norm(phi.value, &a, &b); };
-  const auto psi_norm = [&] { return norm(psi.value, nullptr, &b); };
-  const auto w_norm = [&] { return norm(w.value, &a, nullptr); };
-  const Log2 c_norm = psi_norm();
-  if (flow) {
-    // Taylor series of Phi' = Phi X + w c^T, psi' = psi X + c^T, w' = X w + g over the first piece.
-    DDEntries f(u(n * m)), row = c, v(u(n));
-    for (DD& x : row) x = x * a.piece;
-    psi.value = row;
-    std::fill(w.value.begin(), w.value.end(), DD(0.0));
+  const Log2 eps = Log2::of(of.rounding), one = Log2::of(1.0);
+  DDEntries w = g;
+  Log2 error = course.g_error;
+  if (of.piece > 0) {
+    // Taylor series of w' = X w + g over the first piece.
+    DDEntries v(u(n));
+    std::fill(w.begin(), w.end(), DD(0.0));
     for (int k = 1; k <= kSeriesTerms; ++k) {
-      const double divisor = static_cast<double>(k);
-      DDEntries next(u(n * m)), next_v(u(n)), next_row(u(m));
+      course.series.push_back(v);
+      DDEntries next(u(n));
+      add_product(n, n, 1, of.step, v, next);
+      for (long i = 0; i < n; ++i) {
+        next[u(i)] = k == 1 ? g[u(i)] : next[u(i)] / static_cast<double>(k);
+        w[u(i)] += next[u(i)];
+      }
+      v = std::move(next);
+    }
+    error = error + Log2::of(kRoom) * eps * norm(w, &of, nullptr);
+  }
+  const auto met = [&] {
+    const Log2 size = norm(w, &of, nullptr);
+    course.peak.log2 = std::max(course.peak.log2, size.log2);
+    course.way.push_back({w, size, error});
+    return size;
+  };
+  for (const StepPowers::Level& level : of.levels) {
+    const Log2 size = met();
+    DDEntries next = w;
+    add_product(n, n, 1, level.power, w, next);
+    w = std::move(next);
+    error = error * (one + level.norm + level.error) + size * (level.error + eps * (one + level.norm));
+    if (!level.odd) continue;
+    const Log2 odd = met();
+    next = g;
+    add_product(n, n, 1, of.step, w, next);
+    w = std::move(next);
+    error = error * (of.step_norm + of.step_error) + odd * of.step_error + course.g_error +
+            eps * (odd * of.step_norm + norm(w, &of, nullptr));
+  }
+  (void)met();
+  for (const DD& x : course.way.back().value) course.end.push_back(ldexp(x, course.exponent).hi);
+  return course;
+}
+
+CotangentCourse cotangent_course(const StepPowers& of, std::int64_t steps, const double* cotangent) {
+  CotangentCourse course;
+  course.of = &of;
+  const long m = of.d;
+  DDEntries& c = course.c;
+  c.assign(cotangent, cotangent + m);
+  course.exponent = exponent_of(largest(c));
+  scale_by(c, -course.exponent);
+
+  const Log2 eps = Log2::of(of.rounding), one = Log2::of(1.0);
+  course.size = course.peak = norm(c, nullptr, &of);
+  DDEntries psi = c;
+  Log2 error;
+  if (of.piece > 0) {
+    // Taylor series of psi' = psi X + c^T over the first piece.
+    DDEntries row = c;
+    for (DD& x : row) x = x * of.piece;
+    psi = row;
+    for (int k = 1; k <= kSeriesTerms; ++k) {
+      DDEntries next(u(m));
+      add_product(1, m, m, row, of.step, next);
+      for (long j = 0; j < m; ++j) {
+        next[u(j)] = next[u(j)] / static_cast<double>(k + 1);
+        psi[u(j)] += next[u(j)];
+      }
+      row = std::move(next);
+    }
+    error = Log2::of(kRoom) * eps * norm(psi, nullptr, &of);
+  }
+  const auto met = [&] {
+    const Log2 size = norm(psi, nullptr, &of);
+    course.way.push_back({psi, size, error});
+    return size;
+  };
+  for (const StepPowers::Level& level : of.levels) {
+    DDEntries now(u(m));
+    add_product(1, m, m, c, level.power, now);
+    course.peak.log2 = std::max(course.peak.log2, norm(now, nullptr, &of).log2);
+    const Log2 size = met();
+    DDEntries next = psi;
+    add_product(1, m, m, psi, level.power, next);
+    psi = std::move(next);
+    error = error * (one + level.norm + level.error) + size * (level.error + eps * (one + level.norm));
+    if (!level.odd) continue;
+    const Log2 odd = met();
+    next = c;
+    add_product(1, m, m, psi, of.step, next);
+    psi = std::move(next);
+    error = error * (of.step_norm + of.step_error) + odd * of.step_error +
+            eps * (odd * of.step_norm + course.size);
+  }
+  (void)met();
+  // Or so: each c_k is off by as many errors of a step as it has steps, each carried on by powers as large as the largest that
+  // was met; and the doublings round what they give, at most as many c_k as they stand for.
+  const Log2 terms = Log2::of(static_cast<double>(steps)), all = Log2::of(of.count), room = Log2::of(kRoom);
+  course.off = all * room * eps * of.peak * of.peak * course.size;
+  Log2& last = course.way.back().error;
+  last.log2 = std::min(last.log2, (terms * (course.off + of.peak * eps * course.peak * of.norms)).log2);
+  return course;
+}
+
+BlockSums block_sums(const StateCourse& states, const CotangentCourse& cotangents, std::int64_t steps,
+                     bool closely) {
+  const StepPowers &a = *states.of, &b = *cotangents.of;
+  const long n = a.d, m = b.d;
+  const double *sa = a.scale.data(), *sb = b.scale.data();
+  const Log2 eps = Log2::of(a.rounding + b.rounding);
+  const DDEntries& c = cotangents.c;
+
+  DDEntries phi(u(n * m));
+  Log2 error;
+  if (a.piece > 0) {
+    // Taylor series of Phi' = Phi X + w c^T over the first piece.
+    DDEntries f(u(n * m));
+    for (int k = 1; k <= kSeriesTerms; ++k) {
+      DDEntries next(u(n * m));
       add_product(n, m, m, f, b.step, next);
+      const DDEntries& v = states.series[u(k - 1)];
       for (long i = 0; i < n; ++i)
         for (long j = 0; j < m; ++j) {
           DD& x = next[u(i * m + j)];
-          x = (x + v[u(i)] * c[u(j)] * a.piece) / divisor;
-          phi.value[u(i * m + j)] += x;
+          x = (x + v[u(i)] * c[u(j)] * a.piece) / static_cast<double>(k);
+          phi[u(i * m + j)] += x;
         }
-      add_product(n, n, 1, a.step, v, next_v);
-      for (long i = 0; i < n; ++i) {
-        next_v[u(i)] = k == 1 ? g[u(i)] : next_v[u(i)] / divisor;
-        w.value[u(i)] += next_v[u(i)];
-      }
-      add_product(1, m, m, row, b.step, next_row);
-      for (long j = 0; j < m; ++j) {
-        next_row[u(j)] = next_row[u(j)] / (divisor + 1);
-        psi.value[u(j)] += next_row[u(j)];
-      }
       f = std::move(next);
-      v = std::move(next_v);
-      row = std::move(next_row);
     }
-    const Log2 series = Log2::of(64.0) * eps;
-    w.error = w.error + series * w_norm();
-    psi.error = series * psi_norm();
-    phi.error = series * Log2::of(a.piece) * w_norm() * c_norm;
+    error = Log2::of(kRoom) * eps * Log2::of(a.piece) * states.peak * cotangents.size;
   }
-
-  // What doublings round, for each step that they stand for; the largest w_k and c_k met.
-  Log2 phi_rounds, psi_rounds, w_peak = w_norm(), c_peak = c_norm;
-  double count = 1;
+  std::size_t at = 0;
   for (std::size_t l = 0; l < a.levels.size(); ++l) {
     const StepPowers::Level &pa = a.levels[l], &pb = b.levels[l];
-    const Log2 of_phi = phi_norm(), of_psi = psi_norm(), of_w = w_norm();
-    DDEntries next_phi = DDEntries(u(n * m)), next_psi = psi.value, next_w = w.value, c_now(u(m));
-    add_product(n, m, m, phi.value, pb.power, next_phi);
-    add_product(n, n, m, pa.power, phi.value, next_phi);
-    add_product(n, 1, m, w.value, psi.value, next_phi);
-    add_product(1, m, m, psi.value, pb.power, next_psi);
-    add_product(n, n, 1, pa.power, w.value, next_w);
-    add_product(1, m, m, c, pb.power, c_now);
-    const Log2 phi_round = eps * (of_phi * (pa.norm + pb.norm) + of_w * of_psi),
-               psi_round = eps * of_psi * (one + pb.norm), each = Log2::of(1 / count);
-    phi_rounds = phi_rounds + each * phi_round;
-    psi_rounds = psi_rounds + each * psi_round;
-    phi.error = phi.error * (pa.norm + pa.error + pb.norm + pb.error) + of_phi * (pa.error + pb.error) +
-                w.error * (of_psi + psi.error) + of_w * psi.error + phi_round;
-    psi.error = psi.error * (one + pb.norm + pb.error) + of_psi * pb.error + psi_round;
-    w.error = w.error * (one + pa.norm + pa.error) + of_w * (pa.error + eps * (one + pa.norm));
-    phi.value = std::move(next_phi);
-    psi.value = std::move(next_psi);
-    w.value = std::move(next_w);
-    count *= 2;
-    w_peak.log2 = std::max(w_peak.log2, w_norm().log2);
-    c_peak.log2 = std::max(c_peak.log2, norm(c_now, nullptr, &b).log2);
+    const OnTheWay &w = states.way[at], &psi = cotangents.way[at];
+    ++at;
+    DDEntries next(u(n * m));
+    add_product(n, m, m, phi, pb.power, next);
+    add_product(n, n, m, pa.power, phi, next);
+    add_product(n, 1, m, w.value, psi.value, next);
+    if (closely) {
+      const Log2 size = norm(phi, &a, &b);
+      error = error * (pa.norm + pa.error + pb.norm + pb.error) + size * (pa.error + pb.error) +
+              w.error * (psi.size + psi.error) + w.size * psi.error +
+              eps * (size * (pa.norm + pb.norm) + w.size * psi.size);
+    }
+    phi = std::move(next);
     if (!pa.odd) continue;
-    const Log2 now_phi = phi_norm(), now_psi = psi_norm(), now_w = w_norm();
-    next_phi.assign(u(n * m), 0.0);
-    next_psi = c;
-    next_w = g;
-    add_product(n, m, m, phi.value, b.step, next_phi);
-    add_product(n, 1, m, w.value, c, next_phi);
-    add_product(1, m, m, psi.value, b.step, next_psi);
-    add_product(n, n, 1, a.step, w.value, next_w);
-    const Log2 phi_odd = eps * (now_phi * b.step_norm + now_w * c_norm),
-               psi_odd = eps * (now_psi * b.step_norm + c_norm), each_odd = Log2::of(1 / count);
-    phi_rounds = phi_rounds + each_odd * phi_odd;
-    psi_rounds = psi_rounds + each_odd * psi_odd;
-    phi.error =
-        phi.error * (b.step_norm + b.step_error) + now_phi * b.step_error + w.error * c_norm + phi_odd;
-    psi.error = psi.error * (b.step_norm + b.step_error) + now_psi * b.step_error + psi_odd;
-    w.error = w.error * (a.step_norm + a.step_error) + now_w * a.step_error + g_error +
-              eps * (now_w * a.step_norm + w_norm());
-    phi.value = std::move(next_phi);
-    psi.value = std::move(next_psi);
-    w.value = std::move(next_w);
-    count += 1;
-    w_peak.log2 = std::max(w_peak.log2, w_norm().log2);
+    const OnTheWay& before = states.way[at++];
+    next.assign(u(n * m), 0.0);
+    add_product(n, m, m, phi, b.step, next);
+    add_product(n, 1, m, before.value, c, next);
+    if (closely) {
+      const Log2 size = norm(phi, &a, &b);
+      error = error * (b.step_norm + b.step_error) + size * b.step_error + before.error * cotangents.size +
+              eps * (size * b.step_norm + before.size * cotangents.size);
+    }
+    phi = std::move(next);
   }
-  // Or so: each w_k and c_k is off by as many errors of a step as it has steps, each carried on by powers as large as the largest
-  // that was met; and so is what the doublings round.
-  const Log2 all = Log2::of(count), terms = Log2::of(count * (flow ? a.piece : 1.0)), room = Log2::of(kRoom);
-  const Log2 w_off = all * (room * Log2::of(a.rounding) * a.peak * a.peak * w_peak + a.peak * g_error),
-             c_off = all * room * Log2::of(b.rounding) * b.peak * b.peak * c_norm;
-  phi.error.log2 = std::min(
-      phi.error.log2, (terms * (w_off * c_peak + w_peak * c_off) + all * a.peak * b.peak * phi_rounds).log2);
-  psi.error.log2 = std::min(psi.error.log2, (terms * c_off + all * b.peak * psi_rounds).log2);
+  const Log2 by_norms = error;
+  // As of psi.
+  const Log2 terms = Log2::of(static_cast<double>(steps)), all = Log2::of(a.count);
+  const Log2 w_off =
+      all * (Log2::of(kRoom * a.rounding) * a.peak * a.peak * states.peak + a.peak * states.g_error);
+  error = terms * (w_off * cotangents.peak + states.peak * cotangents.off +
+                   a.peak * b.peak * eps * states.peak * cotangents.peak * (a.norms + b.norms));
+  if (closely) error.log2 = std::min(error.log2, by_norms.log2);
 
+  DDEntries psi = cotangents.way.back().value;
+  Log2 psi_error = cotangents.way.back().error;
   if (!a.terms.empty()) {
-    Tracked sum{DDEntries(u(n * m)), {}}, row{DDEntries(u(m)), {}};
-    const Log2 of_phi = phi_norm(), of_psi = psi_norm();
+    DDEntries sum(u(n * m)), row(u(m));
+    Log2 sum_error, row_error;
+    const Log2 of_phi = norm(phi, &a, &b), of_psi = cotangents.way.back().size;
     for (std::size_t t = 0; t < a.terms.size(); ++t) {
-      const DDEntries p = plus_identity(a.terms[t].at.b), &r = b.terms[t].r;
-      DDEntries at(u(n * m)), through(u(n * m)), end(u(m));
-      add_product(n, n, m, p, phi.value, at);
-      add_product(n, 1, m, places[t], psi.value, at);
-      add_product(n, m, m, at, r, through);
-      add_product(1, m, m, psi.value, r, end);
+      const DDEntries p = plus_identity(a.terms[t].at.b), &r = b.terms[t].r, &place = states.places[t];
+      DDEntries at_place(u(n * m)), through(u(n * m)), end(u(m));
+      add_product(n, n, m, p, phi, at_place);
+      add_product(n, 1, m, place, psi, at_place);
+      add_product(n, m, m, at_place, r, through);
+      add_product(1, m, m, psi, r, end);
       const double weight = a.terms[t].weight;
-      for (std::size_t i = 0; i < through.size(); ++i) sum.value[i] += through[i] * weight;
-      for (std::size_t i = 0; i < end.size(); ++i) row.value[i] += end[i] * weight;
-      const Log2 of_p = norm(p, &a, &a), of_place = norm(places[t], &a, nullptr),
-                 of_r = norm(r, &b, &b) * Log2::of(std::fabs(weight));
-      sum.error = sum.error + of_r * (of_p * (phi.error + eps * of_phi) +
-                                      of_place * (psi.error + eps * of_psi) + g_error * of_psi);
-      row.error = row.error + of_r * (psi.error + eps * of_psi);
+      for (std::size_t i = 0; i < through.size(); ++i) sum[i] += through[i] * weight;
+      for (std::size_t i = 0; i < end.size(); ++i) row[i] += end[i] * weight;
+      const Log2 of_r = norm(r, &b, &b) * Log2::of(std::fabs(weight));
+      sum_error = sum_error +
+                  of_r * (norm(p, &a, &a) * (error + eps * of_phi) +
+                          norm(place, &a, nullptr) * (psi_error + eps * of_psi) + states.g_error * of_psi);
+      row_error = row_error + of_r * (psi_error + eps * of_psi);
     }
     phi = std::move(sum);
     psi = std::move(row);
+    error = sum_error;
+    psi_error = row_error;
   }
 
   BlockSums out;
-  out.rows = n;
-  out.cols = m;
+  const int exponent = states.exponent + cotangents.exponent;
   const double lost = kUnderflow * static_cast<double>(steps);
-  for (long i = 0; i < n; ++i) {
-    out.end.push_back(ldexp(w.value[u(i)], of_state).hi);
+  for (long i = 0; i < n; ++i)
     for (long j = 0; j < m; ++j) {
-      out.phi.push_back(ldexp(phi.value[u(i * m + j)], of_state + of_cotangent).hi);
-      out.phi_error.push_back(
-          std::ldexp(std::exp2(phi.error.log2 - sa[i] + sb[j]) + lost, of_state + of_cotangent));
+      out.phi.push_back(ldexp(phi[u(i * m + j)], exponent).hi);
+      out.phi_error.push_back(std::ldexp(std::exp2(error.log2 - sa[i] + sb[j]) + lost, exponent));
     }
-  }
   for (long j = 0; j < m; ++j) {
-    out.psi.push_back(ldexp(psi.value[u(j)], of_cotangent).hi);
-    out.psi_error.push_back(std::ldexp(std::exp2(psi.error.log2 + sb[j]) + lost, of_cotangent));
+    out.psi.push_back(ldexp(psi[u(j)], cotangents.exponent).hi);
+    out.psi_error.push_back(std::ldexp(std::exp2(psi_error.log2 + sb[j]) + lost, cotangents.exponent));
   }
   return out;
 }

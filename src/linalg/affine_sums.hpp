@@ -52,6 +52,8 @@ struct StepPowers {
   std::vector<double> unit;    // and these, where all are of moderate size
   Log2 step_norm, step_error;  // in those
   Log2 peak = Log2::of(1.0);   // the largest power
+  Log2 norms;                  // the sum of what products by the levels round
+  double count = 1;            // of steps; of a flow of pieces
   double rounding = 0;         // of a step, relative
   std::vector<SumTerm> terms;  // none: what changes is the step as a whole
 };
@@ -63,13 +65,37 @@ StepPowers flow_powers(const DDMatrix& g_matrix, std::span<const DD> g, double h
                        int doublings);
 int doublings_of(const DDMatrix& g_matrix, double h, std::int64_t steps);
 
+// What a block's states, or its cotangents, come to on the way to N steps: before each doubling and each step more, and at last.
+struct OnTheWay {
+  DDEntries value;
+  Log2 size, error;
+};
+struct StateCourse {
+  const StepPowers* of = nullptr;
+  int exponent = 0;  // all is in units of 2^exponent
+  DDEntries g;
+  Log2 g_error, peak;             // peak: of the w_m met
+  std::vector<DDEntries> places;  // of the terms: what they act on at the start, from z_0
+  std::vector<DDEntries> series;  // of a flow: the terms of w over its first piece
+  std::vector<OnTheWay> way;      // w_m
+  std::vector<double> end;        // w_N, as it is
+};
+struct CotangentCourse {
+  const StepPowers* of = nullptr;
+  int exponent = 0;
+  DDEntries c;
+  Log2 size, peak, off;       // of c; of the c_m met; and how far these may be off
+  std::vector<OnTheWay> way;  // psi_m
+};
+StateCourse state_course(const StepPowers& of, const double* z0);
+CotangentCourse cotangent_course(const StepPowers& of, std::int64_t steps, const double* cotangent);
+
 struct BlockSums {
-  long rows = 0, cols = 0;
-  std::vector<double> phi, psi, end;         // end: w_N
+  std::vector<double> phi, psi;              // phi: of the states' block x of the cotangents'
   std::vector<double> phi_error, psi_error;  // bounds, but for the last rounding
 };
-// At a state z_0 of the one block and a cotangent of the other at the end.
-BlockSums block_sums(const StepPowers& of_states, const StepPowers& of_cotangents, std::int64_t steps,
-                     const double* z0, const double* cotangent);
+// `closely`: by the sizes of what is met on the way too, which is dearer, and less where the motion decays.
+BlockSums block_sums(const StateCourse& states, const CotangentCourse& cotangents, std::int64_t steps,
+                     bool closely);
 
 }  // namespace tinyphys

@@ -132,7 +132,8 @@ class PoweringPropagator final : public Propagator {
         sum += d;
         squares += d * d;
       }
-      products += 2 * sum * squares + kPairOverhead * static_cast<double>(m.size() * m.size());
+      const auto blocks = static_cast<double>(m.size());
+      products += 2 * sum * squares + kPairOverhead * blocks * blocks + kCourseOverhead * blocks;
     }
     return products * doublings * 1.5 * cost_model().dd_multiply_add_s;
   }
@@ -148,11 +149,6 @@ class PoweringPropagator final : public Propagator {
     for (const StepPowers& p : powers)
       if (f.refused.empty()) f.refused = p.reason;
     if (!f.refused.empty()) return f;
-    // Of each coordinate its part, its place there, and its number in its member.
-    struct Place {
-      std::size_t part;
-      std::int64_t at, row;
-    };
     const std::int64_t count = system_->size() / task.rows;
     std::vector<Place> places;
     std::int64_t row = 0;
@@ -166,66 +162,33 @@ class PoweringPropagator final : public Propagator {
       if (m.empty()) return f.refused = "its blocks are not those of members", f;
     for (const std::int64_t size : system_->sizes) f.end.emplace_back(u(size));
 
-    struct Pair {
-      std::int64_t states, cotangents;
-    };
-    std::vector<Pair> pairs;
-    for (const Member& m : members)
-      for (const std::int64_t a : m)
-        for (const std::int64_t b : m) pairs.push_back({a, b});
-    std::vector<double> off(2 * parts * pairs.size());
-    for_all(static_cast<std::int64_t>(pairs.size()), kBlocksPerTask, [&](std::int64_t i) {
-      const auto [a, b] = pairs[u(i)];
-      const auto coordinate = [&](std::int64_t block, long k) { return order_[u(first_[u(block)] + k)]; };
-      const StepPowers &of_a = powers[u(kind_[u(a)])], &of_b = powers[u(kind_[u(b)])];
-      double z[AffinePower::kMaxOrder] = {}, c[AffinePower::kMaxOrder] = {};
-      for (long k = 0; k < of_a.d; ++k) {
-        const Place& p = places[u(coordinate(a, k))];
-        z[k] = task.state[p.part][p.at];
-      }
-      for (long k = 0; k < of_b.d; ++k) {
-        const Place& p = places[u(coordinate(b, k))];
-        c[k] = task.cotangents[p.part][p.at];
-      }
-      const BlockSums sums = block_sums(of_a, of_b, task.steps, z, c);
-      double* worst = &off[2 * parts * u(i)];
-      const auto saw = [](double& most, double error) { most = error <= most ? most : error; };
-      for (long k = 0; k < of_b.d; ++k) {
-        // The output of the map that drives this coordinate.
-        const std::int64_t driven_one = coordinate(b, k), r = driven(driven_one);
-        const double sign = hamiltonian() && r < system_->size() / 2 ? -1.0 : 1.0;
-        const Place& to = places[u(r)];
-        const std::int64_t size = system_->sizes[to.part];
-        for (long j = 0; j < of_a.d; ++j) {
-          task.out[to.part][places[u(coordinate(a, j))].row * size + to.at] =
-              sign * sums.phi[u(j * of_b.d + k)];
-          saw(worst[to.part], sums.phi_error[u(j * of_b.d + k)]);
-        }
-        if (a != b) continue;
-        task.out[parts + to.part][to.at] = sign * sums.psi[u(k)];
-        saw(worst[parts + to.part], sums.psi_error[u(k)]);
-      }
-      if (a != b) return;
-      for (long k = 0; k < of_a.d; ++k) {
-        const Place& p = places[u(coordinate(a, k))];
-        f.end[p.part][u(p.at)] = z[k] + sums.end[u(k)];
-      }
-    });
+    // How far off the sums of each member are, the largest of each kind. First by what is known of the powers alone; where that is
+    // more than the rounding of the result, more closely.
+    std::vector<double> off(2 * parts * members.size());
     f.of_each = 0x1p-52;
-    for (std::size_t i = 0; i < 2 * parts; ++i) {
-      const std::int64_t size = system_->sizes[i % parts] * (i < parts ? task.rows : 1);
-      double most = 0, error = 0;
-      for (std::int64_t k = 0; k < size; ++k) {
-        if (!std::isfinite(task.out[i][k]))
-          return f.refused = "the sums of the gradient leave the range of doubles", f;
-        most = std::max(most, std::fabs(task.out[i][k]));
+    for (const bool closely : {false, true}) {
+      const bool one = members.size() == 1;
+      const auto take = [&](std::int64_t i) {
+        sums_of_member(members[u(i)], powers, places, task, closely, one, &off[2 * parts * u(i)], f.end);
+      };
+      if (one)
+        take(0);
+      else
+        for_all(static_cast<std::int64_t>(members.size()), kBlocksPerTask, take);
+      f.of_largest = 0;
+      for (std::size_t i = 0; i < 2 * parts; ++i) {
+        const std::int64_t size = system_->sizes[i % parts] * (i < parts ? task.rows : 1);
+        double most = 0, error = 0;
+        for (std::int64_t k = 0; k < size; ++k) {
+          if (!std::isfinite(task.out[i][k]))
+            return f.refused = "the sums of the gradient leave the range of doubles", f;
+          most = std::max(most, std::fabs(task.out[i][k]));
+        }
+        for (std::size_t m = 0; m < members.size(); ++m) keep_larger(error, off[2 * parts * m + i]);
+        // Sums of 0 are 0 by structure, or lost.
+        if (most > 0) keep_larger(f.of_largest, error / most);
       }
-      for (std::size_t k = 0; k < pairs.size(); ++k) {
-        const double of_pair = off[2 * parts * k + i];
-        error = of_pair <= error ? error : of_pair;
-      }
-      // Sums of 0 are 0 by structure, or lost.
-      if (most > 0 && !(error / most <= f.of_largest)) f.of_largest = error / most;
+      if (f.of_largest <= 0x1p-52) break;
     }
     return f;
   }
@@ -240,8 +203,8 @@ class PoweringPropagator final : public Propagator {
   }
 
  private:
-  // Handling a block, and a pair of them in a doubling of its sums, in multiply-adds.
-  static constexpr double kBlockOverhead = 20, kPairOverhead = 150;
+  // Handling a block, and in each doubling of sums a pair of them and each by itself, in multiply-adds.
+  static constexpr double kBlockOverhead = 20, kPairOverhead = 20, kCourseOverhead = 150;
 
   bool ready(const JumpTask& task) const { return !powers_.empty() && h_ == task.h && steps_ == task.steps; }
 
@@ -461,6 +424,70 @@ class PoweringPropagator final : public Propagator {
       to.terms.push_back(std::move(term));
     }
     return {};
+  }
+
+  // Of a coordinate: its part of the state, where it is there, and its number in its member.
+  struct Place {
+    std::size_t part;
+    std::int64_t at, row;
+  };
+  static void keep_larger(double& most, double x) { most = x <= most ? most : x; }  // NaN stays
+
+  // All pairs of the member's blocks; `off` as in sums().
+  void sums_of_member(const std::vector<std::int64_t>& blocks, const std::vector<StepPowers>& powers,
+                      const std::vector<Place>& places, const SumsTask& task, bool closely, bool in_parallel,
+                      double* off, std::vector<std::vector<double>>& end) const {
+    const std::size_t parts = system_->sizes.size(), count = blocks.size();
+    const auto place = [&](std::int64_t block, long k) -> const Place& {
+      return places[u(order_[u(first_[u(block)] + k)])];
+    };
+    std::vector<StateCourse> states;
+    std::vector<CotangentCourse> cotangents;
+    for (const std::int64_t b : blocks) {
+      const StepPowers& of = powers[u(kind_[u(b)])];
+      double z[AffinePower::kMaxOrder] = {}, c[AffinePower::kMaxOrder] = {};
+      for (long k = 0; k < of.d; ++k) {
+        const Place& p = place(b, k);
+        z[k] = task.state[p.part][p.at];
+        c[k] = task.cotangents[p.part][p.at];
+      }
+      states.push_back(state_course(of, z));
+      cotangents.push_back(cotangent_course(of, task.steps, c));
+      for (long k = 0; k < of.d; ++k) {
+        const Place& p = place(b, k);
+        end[p.part][u(p.at)] = z[k] + states.back().end[u(k)];
+      }
+    }
+    std::vector<double> of_pairs(2 * parts * count * count);
+    const auto take = [&](std::int64_t pair) {
+      const std::size_t a = u(pair) / count, b = u(pair) % count;
+      double* worst = &of_pairs[2 * parts * u(pair)];
+      const BlockSums sums = block_sums(states[a], cotangents[b], task.steps, closely);
+      const long n = states[a].of->d, m = cotangents[b].of->d;
+      for (long k = 0; k < m; ++k) {
+        // The output of the map that drives this coordinate.
+        const std::int64_t r = driven(order_[u(first_[u(blocks[b])] + k)]);
+        const double sign = hamiltonian() && r < system_->size() / 2 ? -1.0 : 1.0;
+        const Place& to = places[u(r)];
+        const std::int64_t size = system_->sizes[to.part];
+        for (long j = 0; j < n; ++j) {
+          task.out[to.part][place(blocks[a], j).row * size + to.at] = sign * sums.phi[u(j * m + k)];
+          keep_larger(worst[to.part], sums.phi_error[u(j * m + k)]);
+        }
+        if (a != b) continue;
+        task.out[parts + to.part][to.at] = sign * sums.psi[u(k)];
+        keep_larger(worst[parts + to.part], sums.psi_error[u(k)]);
+      }
+    };
+    const auto pairs = static_cast<std::int64_t>(count * count);
+    if (in_parallel)
+      for_all(pairs, kBlocksPerTask, take);
+    else
+      for (std::int64_t i = 0; i < pairs; ++i) take(i);
+    for (std::size_t i = 0; i < 2 * parts; ++i) {
+      off[i] = 0;
+      for (std::size_t k = 0; k < count * count; ++k) keep_larger(off[i], of_pairs[2 * parts * k + i]);
+    }
   }
 
   // The blocks of each member of so many coordinates, all parts of the state together; empty where a block is not of one.

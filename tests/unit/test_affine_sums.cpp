@@ -124,31 +124,35 @@ TEST_CASE("sums over affine steps are those added up, within their bounds, also 
         }
       const StepPowers of_a = step_powers(maps[0], steps), of_b = step_powers(maps[1], steps);
       REQUIRE(of_a.reason + of_b.reason == "");
-      const BlockSums sums = block_sums(of_a, of_b, steps, z0.data(), c.data());
-      CAPTURE(trial);
-      CAPTURE(static_cast<int>(kind_a));
-      CAPTURE(static_cast<int>(kind_b));
-      CAPTURE(steps);
-      CAPTURE(moved);
-      double worst = 0, bound = 0, size = 0;
-      bool within = true;
-      for (std::size_t i = 0; i < sums.phi.size(); ++i) {
-        const double e = off(sums.phi[i], exact.phi[i]);
-        within = within && e <= sums.phi_error[i] + 0x1p-52 * std::fabs(sums.phi[i]);
-        worst = std::max(worst, e);
-        bound = std::max(bound, sums.phi_error[i]);
-        size = std::max(size, std::fabs(sums.phi[i]));
-      }
-      CHECK(within);
-      for (std::size_t j = 0; j < sums.psi.size(); ++j)
-        CHECK(off(sums.psi[j], exact.psi[j]) <= sums.psi_error[j] + 0x1p-52 * std::fabs(sums.psi[j]));
-      if (!moved) {
-        for (std::size_t i = 0; i < sums.phi.size(); ++i)
-          CHECK(off(sums.phi[i], exact.phi[i]) <= 0x1p-52 * std::fabs(sums.phi[i]) + 1e-24 * size);
-        for (std::size_t i = 0; i < sums.end.size(); ++i)
-          CHECK(off(sums.end[i], exact.end[i]) <= 1e-15 * std::fabs(sums.end[i]) + 1e-24);
-      } else if (worst > 0) {
-        tightest = std::min(tightest, bound / worst);
+      const StateCourse states = state_course(of_a, z0.data());
+      const CotangentCourse cotangents = cotangent_course(of_b, steps, c.data());
+      for (const bool closely : {false, true}) {
+        const BlockSums sums = block_sums(states, cotangents, steps, closely);
+        CAPTURE(trial);
+        CAPTURE(static_cast<int>(kind_a));
+        CAPTURE(static_cast<int>(kind_b));
+        CAPTURE(steps);
+        CAPTURE(moved);
+        double worst = 0, bound = 0, size = 0;
+        bool within = true;
+        for (std::size_t i = 0; i < sums.phi.size(); ++i) {
+          const double e = off(sums.phi[i], exact.phi[i]);
+          within = within && e <= sums.phi_error[i] + 0x1p-52 * std::fabs(sums.phi[i]);
+          worst = std::max(worst, e);
+          bound = std::max(bound, sums.phi_error[i]);
+          size = std::max(size, std::fabs(sums.phi[i]));
+        }
+        CHECK(within);
+        for (std::size_t j = 0; j < sums.psi.size(); ++j)
+          CHECK(off(sums.psi[j], exact.psi[j]) <= sums.psi_error[j] + 0x1p-52 * std::fabs(sums.psi[j]));
+        if (!moved) {
+          for (std::size_t i = 0; i < sums.phi.size(); ++i)
+            CHECK(off(sums.phi[i], exact.phi[i]) <= 0x1p-52 * std::fabs(sums.phi[i]) + 1e-24 * size);
+          for (std::size_t i = 0; i < states.end.size(); ++i)
+            CHECK(off(states.end[i], exact.end[i]) <= 1e-15 * std::fabs(states.end[i]) + 1e-24);
+        } else if (worst > 0) {
+          tightest = std::min(tightest, bound / worst);
+        }
       }
     }
   }
@@ -174,8 +178,10 @@ TEST_CASE("sums over a flow are its integrals: against many short steps of its s
     for (long i = 0; i < m; ++i) c.push_back(random());
     const int doublings = std::max(doublings_of(ga, h, steps), doublings_of(gb, h, steps));
     const std::vector<DD> none(u(m));
-    const BlockSums sums = block_sums(flow_powers(ga, g, h, steps, doublings),
-                                      flow_powers(gb, none, h, steps, doublings), steps, z0.data(), c.data());
+    const StepPowers of_a = flow_powers(ga, g, h, steps, doublings),
+                     of_b = flow_powers(gb, none, h, steps, doublings);
+    const BlockSums sums =
+        block_sums(state_course(of_a, z0.data()), cotangent_course(of_b, steps, c.data()), steps, true);
     // Phi' = Phi B + w c^T, w' = A w + v, in one Taylor series of the time t: t |A| is at most 20.
     const Quad t = Quad(h) * Quad(static_cast<double>(steps));
     std::vector<Quad> phi(u(n * m)), f(u(n * m)), w(u(n));
