@@ -1,7 +1,6 @@
 #include "linalg/affine_sums.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
 namespace tinyphys {

@@ -435,6 +435,29 @@ TEST_CASE("the gradient by arrays of an affine step: far offsets, and values nea
   }
 }
 
+TEST_CASE("a gradient of an affine step whose sums cancel goes over the tape, and says so" * needs_passes()) {
+  const Tensor c = Tensor::from({1.3, 0.7}).clone();
+  const auto by_c = [&](std::int64_t steps, tp::Method method) {  // three on springs, that drift
+    const auto [x, v] = tp::scan(
+        [&](const Tensor& y, const Tensor& u) {
+          const Tensor f = c * (y.slice(0, 1, 3) - y.slice(0, 0, 2));
+          const Tensor next = u + 0.01 * (f.pad({{0, 1}}) - f.pad({{1, 0}}));
+          return std::tuple{y + 0.01 * next, next};
+        },
+        std::tuple{Tensor::from({1.0, 0.5, 0.25}).clone(), Tensor::from({1e7, 1e7 + 1, 1e7}).clone()}, steps,
+        {.method = method});
+    const Tensor d = x.slice(0, 1, 3) - x.slice(0, 0, 2);
+    Tensor g = tp::gradient((d * d).sum() + 1e-12 * (x * x).sum() * v.sum(), Tensors{c})[0];
+    (void)g.to_vector<double>();
+    return g;
+  };
+  const Tensor g = by_c(2000, tp::Method::Default);
+  INFO(tp::explain(g).text);
+  CHECK(contains(tp::explain(g).text, "the sums of the gradient cancel in it"));
+  const auto got = g.to_vector<double>(), loop = by_c(2000, tp::Method::Loop).to_vector<double>();
+  for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i] == doctest::Approx(loop[i]).epsilon(1e-5));
+}
+
 TEST_CASE("a gradient of an affine step that needs a tape for which there is no room is an error" *
           needs_passes()) {
   const Tensor a = Tensor::from({0.1, 0.2}).clone();
