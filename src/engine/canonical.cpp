@@ -7,6 +7,7 @@
 
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
+#include "uop/pending.hpp"
 #include "uop/scan_layout.hpp"
 
 namespace tinyphys {
@@ -57,11 +58,11 @@ Canonical canonical_form(std::span<const UOp> values, bool has_loops,
       return slot(n, {{}, n->arg(1)}, true);
     return {};
   }};
-  if (same)
-    how.after = [&](Node* n, const UOp& now) -> UOp {
-      same(n, now.get());
-      return {};
-    };
+  how.after = [&](Node* n, const UOp& now) -> UOp {
+    if (same) same(n, now.get());
+    if (is_copy(now.get())) return now.src(0);
+    return {};
+  };
   const auto outputs = rebuild(values, how);
   out.program = lambda_of(outputs, out.arguments.size());
   return out;

@@ -228,11 +228,16 @@ ScanNotes::ScanNotes(Node* node, std::shared_ptr<const Notes> run, std::string w
     tape_bytes_ += bytes_of(c->dtype, c->shape());
   }
   if (is_const(s.steps())) steps_ = const_int(s.steps());
+  asked_for_loop_ = s.method == Method::Loop;
   // The front end's name of a loop that it made.
   const std::string made = labels_.names.empty() ? "" : labels_.names[0] + ", ";
+  if (!labels_.folded.empty() && steps_) {
+    what_ = fmt::format("{}folded {} passes of {} into a scan, carry {}",
+                        back_ ? "the gradient through " : "", with_commas(*steps_), labels_.folded, carry);
+    return;
+  }
   what_ = fmt::format("{}{}{}, carry {}", back_ ? "the gradient through " : "", made,
                       steps_ ? with_commas(*steps_) + " steps" : "steps given as a tensor", carry);
-  asked_for_loop_ = s.method == Method::Loop;
 }
 
 void ScanNotes::report(Records& to) const {

@@ -29,6 +29,8 @@ enum Id {
   kThreads,
   kVerify,
   kProgress,
+  kFold,
+  kPending,
   kLongTests,
   kFuzzSeed,
   kFuzzGraphs,
@@ -74,6 +76,7 @@ std::optional<std::int64_t> parse_cost_model(std::string_view text) {
 }
 std::optional<std::int64_t> parse_flag(std::string_view text) { return parse_int(text, 0, 1); }
 std::optional<std::int64_t> parse_threads(std::string_view text) { return parse_int(text, 1, kMaxThreads); }
+std::optional<std::int64_t> parse_pending(std::string_view text) { return parse_int(text, 64, 1'000'000); }
 std::optional<std::int64_t> parse_progress(std::string_view text) {
   return parse_word(text, "auto", "0", "1");
 }
@@ -92,6 +95,8 @@ constexpr std::array<Variable, kCount> kVariables{{
      "threads of a computation"},
     {"TINYPHYS_VERIFY", "0 1", "0", "1 checks the graph against its spec after each pass"},
     {"TINYPHYS_PROGRESS", "auto 0 1", "auto", "the progress bar: on a terminal, never, always"},
+    {"TINYPHYS_FOLD", "0 1", "1", "0 keeps plain loops as the chains that they record"},
+    {"TINYPHYS_PENDING", "64 to 1000000", "4096", "recorded operations at which a plain loop is looked for"},
     {"TINYPHYS_LONG_TESTS", "0 1", "0", "1 runs the tests that take minutes"},
     {"TINYPHYS_FUZZ_SEED", "0 or more", "each fuzzer's own", "where the random graphs and rule inputs start"},
     {"TINYPHYS_FUZZ_GRAPHS", "0 or more", "each fuzzer's own", "how many random graphs a fuzzer makes"},
@@ -113,6 +118,8 @@ constexpr std::array<Rule, kCount> kRules{{
     {parse_threads, [] { return std::int64_t{available_cpus()}; }},
     {parse_flag, [] { return std::int64_t{0}; }},
     {parse_progress, [] { return std::int64_t{0}; }},
+    {parse_flag, [] { return std::int64_t{1}; }},
+    {parse_pending, [] { return std::int64_t{4096}; }},
     {parse_flag, [] { return std::int64_t{0}; }},
     {parse_count, [] { return kUnset; }},
     {parse_count, [] { return kUnset; }},
@@ -199,6 +206,8 @@ bool optimize() { return value(kOpt) != 0; }
 int threads() { return static_cast<int>(value(kThreads)); }
 bool verify() { return value(kVerify) != 0; }
 ProgressChoice progress() { return static_cast<ProgressChoice>(value(kProgress)); }
+bool fold() { return value(kFold) != 0; }
+std::size_t pending() { return static_cast<std::size_t>(value(kPending)); }
 bool long_tests() { return value(kLongTests) != 0; }
 std::int64_t fuzz_seed(std::int64_t fallback) { return value_or(kFuzzSeed, fallback); }
 std::int64_t fuzz_graphs(std::int64_t fallback) { return value_or(kFuzzGraphs, fallback); }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -22,6 +23,8 @@ bool optimize();
 int threads();
 bool verify();
 ProgressChoice progress();
+bool fold();
+std::size_t pending();
 bool long_tests();
 /// Of the tests that draw at random; `fallback` where the variable is unset.
 std::int64_t fuzz_seed(std::int64_t fallback);

@@ -10,6 +10,7 @@
 #include "tinyphys/error.hpp"
 #include "uop/build.hpp"
 #include "uop/history.hpp"
+#include "uop/pending.hpp"
 
 namespace tinyphys {
 
@@ -121,6 +122,7 @@ namespace tinyphys::front {
 bool is_traced(const Node* n) { return !storage(n) && (n->flags & (Node::kHasSym | Node::kHasParam)); }
 
 void compute(std::span<const UOp> values, Call call, const Where& where) {
+  PendingTrace::before_compute(values);
   std::vector<UOp> missing;
   for (const UOp& v : values) {
     if (storage(v.get())) continue;

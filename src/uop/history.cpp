@@ -55,6 +55,12 @@ class History {
     note(s);
   }
 
+  bool knows(const Node* n) {
+    if (n->history.load(std::memory_order_relaxed) == 0) return false;
+    std::lock_guard lock(mutex_);
+    return is_keeper(n);
+  }
+
   void note(const Node* n, std::uint32_t s) {
     std::lock_guard lock(mutex_);
     if (s < places_.size() && places_[s].node == n) note(s);
@@ -439,6 +445,7 @@ ComputeLock::~ComputeLock() {
 bool ComputeLock::held_here() { return computing; }
 
 void note_realized(Node* n) { history().note_realized(n); }
+bool has_history(const Node* n) { return history().knows(n); }
 void let_go() { history().let_go(false); }
 void let_go_now() noexcept {
   const ComputeLock lock(std::try_to_lock);

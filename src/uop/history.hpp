@@ -35,6 +35,8 @@ class ComputeLock {
 
 // n has a value now, and its past may go. Under the ComputeLock.
 void note_realized(Node* n);
+// Whether n has had a value, be it gone by now. Any thread may ask.
+bool has_history(const Node* n);
 // Lets go of all that nobody can ask for. Under the ComputeLock.
 void let_go();
 

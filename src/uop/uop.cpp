@@ -19,6 +19,7 @@
 #include "tinyphys/error.hpp"
 #include "uop/derive.hpp"
 #include "uop/history.hpp"
+#include "uop/pending.hpp"
 
 namespace tinyphys {
 namespace {
@@ -284,7 +285,8 @@ UOp make(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
                 "", 0);
   const std::size_t bytes =
       std::max(Node::kMinBytes,
-               sizeof(Node) + (src.size() + arg.size() + derived.shape.size()) * sizeof(std::int64_t));
+               sizeof(Node) + (src.size() + std::max<std::size_t>(arg.size(), 1) + derived.shape.size()) *
+                                  sizeof(std::int64_t));  // room for become_copy
   std::uint8_t size_class = 0;
   void* memory = shard.allocate(bytes, size_class);
   std::uint8_t flags = 0;
@@ -313,6 +315,9 @@ UOp make(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
   for (std::int64_t a : arg) *tail++ = a;
   for (std::int64_t d : derived.shape) *tail++ = d;
   shard.insert(n);
+  constexpr std::uint8_t kOpen = Node::kHasSym | Node::kHasParam;
+  if (!(flags & kOpen) && !src.empty() && op != Op::LAMBDA && !ComputeLock::held_here())
+    PendingTrace::note(n, current_location);
   return UOp::adopt(n);
 }
 
@@ -345,28 +350,61 @@ void destroy_node(Node* first) {
   }
 }
 
-bool become_leaf(Node* n, std::span<const Accounted> above, std::vector<UOp>& sources) {
-  sources.reserve(sources.size() + n->n_src);
+namespace {
+
+// Calls `change` on n when nobody can be looking at it, or at what is above it, but for those accounted for.
+template <class Change> bool change_unseen(Node* n, std::span<const Accounted> above, const Change& change) {
   Shard& shard = shard_of(n->hash);
   std::lock_guard lock(shard.mutex);  // a search of the table looks at nodes without a reference
   std::size_t claimed = 0;
   while (claimed < above.size() && above[claimed].node->refs.claim(above[claimed].references)) ++claimed;
-  const auto unclaim = [&] {
-    while (claimed > 0) above[--claimed].node->refs.unclaim();
-  };
-  if (claimed < above.size()) {
-    unclaim();
-    return false;
-  }
-  for (Node* s : n->src()) sources.push_back(UOp::adopt(s));
-  const auto shape = n->shape();
-  std::memmove(static_cast<void*>(n + 1), shape.data(), shape.size_bytes());
-  n->op = Op::BUFFER;
-  n->flags = Node::kHasBuffer;
-  n->n_src = 0;
-  n->n_arg = 0;
-  unclaim();
-  return true;
+  const bool all = claimed == above.size();
+  if (all) change();
+  while (claimed > 0) above[--claimed].node->refs.unclaim();
+  return all;
+}
+
+}  // namespace
+
+bool become_leaf(Node* n, std::span<const Accounted> above, std::vector<UOp>& sources) {
+  sources.reserve(sources.size() + n->n_src);
+  return change_unseen(n, above, [&] {
+    for (Node* s : n->src()) sources.push_back(UOp::adopt(s));
+    const auto shape = n->shape();
+    std::memmove(static_cast<void*>(n + 1), shape.data(), shape.size_bytes());
+    n->op = Op::BUFFER;
+    n->flags = Node::kHasBuffer;
+    n->n_src = 0;
+    n->n_arg = 0;
+  });
+}
+
+bool become_copy(Node* n, const UOp& source, std::span<const Accounted> above, std::vector<UOp>& sources) {
+  if (n->n_src == 0) return false;
+  sources.reserve(sources.size() + n->n_src);
+  return change_unseen(n, above, [&] {
+    for (Node* s : n->src()) sources.push_back(UOp::adopt(s));
+    const auto shape = n->shape();
+    auto* words = reinterpret_cast<std::int64_t*>(n + 1);
+    std::memmove(words + 2, shape.data(), shape.size_bytes());
+    Node* now = UOp(source).detach();
+    std::memcpy(words, &now, sizeof now);
+    words[1] = static_cast<std::int64_t>(n->dtype);
+    n->op = Op::CAST;
+    for (const Accounted& a : above)
+      a.node->flags |= source->flags;  // what was made of numbers alone has data below now
+    n->n_src = 1;
+    n->n_arg = 1;
+  });
+}
+
+UOp find_alive(const Node* n, std::uint32_t hash) {
+  Shard& shard = shard_of(hash);
+  std::lock_guard lock(shard.mutex);
+  for (std::size_t i = shard.home(hash); shard.entries[i].node; i = shard.after(i))
+    if (Node* found = shard.entries[i].node; found == n && shard.entries[i].hash == hash)
+      return found->refs.add_if_alive() ? UOp::adopt(found) : UOp();
+  return {};
 }
 
 namespace {
@@ -499,7 +537,10 @@ LocationScope::LocationScope(const std::source_location& where) : before_(curren
 LocationScope::LocationScope(std::uint32_t id) : before_(current_location) {
   current_location = id & ~kMoreLocations;
 }
-LocationScope::~LocationScope() { current_location = before_; }
+LocationScope::~LocationScope() {
+  current_location = before_;
+  if (before_ == 0) PendingTrace::call_ended();
+}
 
 std::vector<Location> locations(const Node* n) {
   LocationTable& t = location_table();

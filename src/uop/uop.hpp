@@ -271,7 +271,8 @@ struct Labels {
   };
   std::vector<Place> places;
   std::vector<std::string> names;  // of the terms of an energy
-  bool any() const { return !places.empty() || !names.empty(); }
+  std::string folded;              // of a SCAN made of a plain loop: its lines, "main.cpp:20-24"
+  bool any() const { return !places.empty() || !names.empty() || !folded.empty(); }
 };
 void set_labels(Node* n, Labels labels);
 Labels labels_of(const Node* n);

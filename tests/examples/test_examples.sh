@@ -31,5 +31,10 @@ check cyclotron 'drift .* relative difference (0.0e\+00|[0-9.]+e-1[3-9])'
 check outer_solar_system 'its relative error stays below [1-3]\.[0-9]e-04'
 check outer_solar_system 'refused  jump: sqrt'
 check ensemble 'largest difference from cos\(N theta\) is [0-9.]+e-1[4-9]'
+"$programs/plain_loop" 20000 >out 2>err || fail "plain_loop: exit code $?: $(cat err)"
+for pattern in 'apart     scan (0e\+00|[0-9]e-1[4-9]), System (0e\+00|[0-9]e-1[3-9])' 'folded 19,9[0-9][0-9] passes of plain_loop.cpp:[0-9]+-[0-9]+ into a scan' \
+  'proved   the step is affine in its carry'; do
+  grep -Eq "$pattern" out || fail "plain_loop: no line like '$pattern': $(cat out)"
+done
 "$programs/crystal_lattice" 3 >out 2>err && fail "crystal_lattice 3: no error"
 exit $((failures > 0))

@@ -94,6 +94,7 @@ long lines(const std::string& text) { return static_cast<long>(std::count(text.b
 }  // namespace
 
 TEST_CASE("a chain is planned, compiled and run in work that grows as its length") {
+  const tp::env::ScopedOverride as_recorded("TINYPHYS_FOLD", "0");
   for (const std::int64_t size : {1, 3, 1000}) {
     CAPTURE(size);
     check_linear([&](long n) { chain(start(size), n).realize(); }, 2000);
@@ -103,12 +104,14 @@ TEST_CASE("a chain is planned, compiled and run in work that grows as its length
 }
 
 TEST_CASE("without optimisation too") {
+  const tp::env::ScopedOverride as_recorded("TINYPHYS_FOLD", "0");
   const tp::env::ScopedOverride plain("TINYPHYS_OPT", "0");
   check_linear([&](long n) { chain(start(3), n).realize(); }, 2000);
   check_linear([&](long n) { varying(start(3), n).realize(); }, 2000);
 }
 
 TEST_CASE("a repeated body is compiled once, with numbers that vary too") {
+  const tp::env::ScopedOverride as_recorded("TINYPHYS_FOLD", "0");
   chain(start(5), 100).realize();
   varying(start(5), 100).realize();
   // The kernel of 256 operations and the last, shorter one; their phase against the body is the same everywhere.
@@ -118,6 +121,7 @@ TEST_CASE("a repeated body is compiled once, with numbers that vary too") {
 }
 
 TEST_CASE("a chain of kernels has the values of its steps") {
+  const tp::env::ScopedOverride as_recorded("TINYPHYS_FOLD", "0");
   double x = 1.25, y = 1.25;
   for (long i = 0; i < 3000; ++i) {
     x = x * 0.99 + 0.01;
@@ -137,6 +141,7 @@ TEST_CASE("a chain of kernels has the values of its steps") {
 }
 
 TEST_CASE("the gradient of a chain, its report, and dropping it") {
+  const tp::env::ScopedOverride as_recorded("TINYPHYS_FOLD", "0");
   const auto loss = [](const Tensor& x0, long n) {
     Tensor x = x0;
     for (long i = 0; i < n; ++i) x = x * 0.99 + 0.005 * (x * x);
@@ -164,6 +169,7 @@ TEST_CASE("the gradient of a chain, its report, and dropping it") {
 }
 
 TEST_CASE("cat and stack of many pieces copy them, each once") {
+  const tp::env::ScopedOverride as_recorded("TINYPHYS_FOLD", "0");
   const auto x = [](long n) {
     std::vector<double> v(static_cast<std::size_t>(n));
     for (std::size_t i = 0; i < v.size(); ++i) v[i] = 0.5 + static_cast<double>(i);
@@ -187,6 +193,7 @@ TEST_CASE("cat and stack of many pieces copy them, each once") {
 }
 
 TEST_CASE("a copy has the values of the parts: numbers, views, unequal lengths, inner axes, every dtype") {
+  const tp::env::ScopedOverride as_recorded("TINYPHYS_FOLD", "0");
   for (const tp::DType d :
        {tp::DType::kFloat64, tp::DType::kFloat32, tp::DType::kInt64, tp::DType::kInt32, tp::DType::kBool}) {
     CAPTURE(tp::name(d));
@@ -215,6 +222,7 @@ TEST_CASE("a copy has the values of the parts: numbers, views, unequal lengths, 
 }
 
 TEST_CASE("slices of one value, many of them, are the elements that they name") {
+  const tp::env::ScopedOverride as_recorded("TINYPHYS_FOLD", "0");
   std::vector<double> v(7 * 90);
   for (std::size_t i = 0; i < v.size(); ++i) v[i] = static_cast<double>(i);
   const Tensor x = Tensor::from(v, {7, 90}) + 0.5;
@@ -233,6 +241,7 @@ TEST_CASE("slices of one value, many of them, are the elements that they name") 
 }
 
 TEST_CASE("growing and sliding windows of cat") {
+  const tp::env::ScopedOverride as_recorded("TINYPHYS_FOLD", "0");
   const auto grow = [](long n) {
     Tensor x = start(2);
     for (long i = 0; i < n; ++i) x = tp::cat({x, Tensor::full({1}, static_cast<double>(i))}, 0);
@@ -260,6 +269,7 @@ TEST_CASE("growing and sliding windows of cat") {
 }
 
 TEST_CASE("chains of movement, reductions and products are cut into kernels of bounded size") {
+  const tp::env::ScopedOverride as_recorded("TINYPHYS_FOLD", "0");
   check_linear(
       [](long n) {
         Tensor x = Tensor::from(std::vector<double>{1.0, 2.0, 3.0, 4.0});
@@ -288,6 +298,7 @@ TEST_CASE("chains of movement, reductions and products are cut into kernels of b
 }
 
 TEST_CASE("plans of long graphs do not pile up" * tp::testing::needs_passes()) {
+  const tp::env::ScopedOverride as_recorded("TINYPHYS_FOLD", "0");
   chain(start(20), 60'000).realize();
   const std::int64_t before = tp::live_nodes();
   for (std::int64_t size = 21; size < 30; ++size) chain(start(size), 60'000).realize();
@@ -296,6 +307,7 @@ TEST_CASE("plans of long graphs do not pile up" * tp::testing::needs_passes()) {
 }
 
 TEST_CASE("a chain of updates of parts is cut into kernels of a bounded size") {
+  const tp::env::ScopedOverride as_recorded("TINYPHYS_FOLD", "0");
   constexpr long kSize = 40;
   const auto run = [](long passes) {
     Tensor x = Tensor::full({kSize}, 1.0);
@@ -314,6 +326,7 @@ TEST_CASE("a chain of updates of parts is cut into kernels of a bounded size") {
 }
 
 TEST_CASE("a pass of a descent looks at no more nodes the longer it runs, though its data is held") {
+  const tp::env::ScopedOverride as_recorded("TINYPHYS_FOLD", "0");
   const Tensor data = Tensor::from({1.0, 2.0, 3.0}).clone();
   Tensor k = Tensor::from({0.5, 0.4, 0.3}).clone();
   std::int64_t early = 0, late = 0;

@@ -1,10 +1,12 @@
 #include <thread>
 
+#include "support/env.hpp"
 #include "test_tensor_helpers.hpp"
 
 namespace tinyphys::testing {
 
 TEST_CASE("tensor: threads build, share, run and drop graphs") {
+  const env::ScopedOverride as_recorded("TINYPHYS_FOLD", "0");
   const auto work = [] {
     const Tensor shared = Tensor::from({1.0, 2.0, 3.0});
     constexpr int kThreads = 4, kSteps = 2000;
@@ -37,6 +39,7 @@ TEST_CASE("tensor: threads build, share, run and drop graphs") {
 }
 
 TEST_CASE("tensor: a million nodes are built and dropped without recursion") {
+  const env::ScopedOverride as_recorded("TINYPHYS_FOLD", "0");
   const std::int64_t before = live_nodes();
   {
     const Tensor one = Tensor::from({1.0}, {});

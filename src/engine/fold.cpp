@@ -1,0 +1,452 @@
+#include "engine/fold.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <string>
+
+#include <fmt/format.h>
+
+#include "engine/repetition.hpp"
+#include "support/debug.hpp"
+#include "support/env.hpp"
+#include "tensor/engine_hook.hpp"
+#include "tinyphys/error.hpp"
+#include "uop/build.hpp"
+#include "uop/graph.hpp"
+#include "uop/history.hpp"
+#include "uop/pending.hpp"
+#include "uop/scan_layout.hpp"
+
+namespace tinyphys {
+namespace {
+
+// The last passes stay as they are: the user holds values of them, and the next ones begin there.
+constexpr std::size_t kLeftAlone = 2;
+// Values of single passes that are kept are rows of one array; it must not be larger than this.
+constexpr double kMostStacked = 1 << 28;
+
+using Trace = std::vector<PendingTrace::Operation>;
+
+// References to the nodes of the trace from the nodes of the trace, beside the one that the trace itself holds.
+NodeMap<std::uint32_t> references_within(const Trace& trace, std::size_t from, std::size_t to) {
+  NodeMap<std::uint32_t> count;
+  for (const auto& o : trace) count.insert(o.node.get(), 0);
+  for (std::size_t i = from; i < to; ++i)
+    for (Node* s : trace[i].node->src())
+      if (std::uint32_t* c = count.find(s)) ++*c;
+  return count;
+}
+
+std::string lines_of(const Trace& trace, const Repetition& r, std::uint32_t& first) {
+  std::string file;
+  unsigned low = 0, high = 0;
+  for (std::size_t place = 0; place < r.length; ++place) {
+    const std::uint32_t id = trace[r.at(0, place)].location;
+    if (id == 0) continue;
+    const Location at = location(id);
+    if (file.empty()) file = at.file;
+    if (at.file != file) continue;
+    if (low == 0 || at.line < low) {
+      low = at.line;
+      first = id;
+    }
+    high = std::max(high, at.line);
+  }
+  if (file.empty()) return "a loop";
+  return fmt::format("{}:{}", file, low) + (high > low ? fmt::format("-{}", high) : "");
+}
+
+// The numbers of all passes: one after the other in steps of one product, (start + index) * factor to the bit, or an array.
+UOp number_of_pass(const std::vector<const Node*>& numbers, ScanParts& parts) {
+  const DType d = numbers[0]->dtype;
+  const auto count = static_cast<std::int64_t>(numbers.size());
+  const auto index_from = [&](std::int64_t start) {
+    return make(Op::ADD, {parts.index, constant_int(start)});
+  };
+  if (d == DType::kInt64) {
+    const std::int64_t start = const_int(numbers[0]);
+    bool counts = true;
+    for (std::int64_t i = 0; i < count; ++i)
+      counts = counts && const_int(numbers[static_cast<std::size_t>(i)]) == start + i;
+    if (counts) return index_from(start);
+  }
+  if (d == DType::kFloat64) {
+    const double a = const_double(numbers[0]), b = const_double(numbers[1]);
+    const double last = const_double(numbers.back());
+    const double rough = (last - a) / static_cast<double>(count - 1);
+    const double start = std::round(a / rough);
+    if (std::isfinite(start) && std::fabs(start) < 0x1p52) {
+      // i * h was rounded; h is one of the doubles near.
+      for (const double factor : {b - a, rough, last / (start + static_cast<double>(count - 1)), a / start}) {
+        if (!std::isfinite(factor)) continue;
+        bool holds = true;
+        for (std::int64_t i = 0; holds && i < count; ++i)
+          holds = bits((start + static_cast<double>(i)) * factor) ==
+                  bits(const_double(numbers[static_cast<std::size_t>(i)]));
+        if (holds) return scaled(cast(index_from(static_cast<std::int64_t>(start)), DType::kFloat64), factor);
+      }
+    }
+  }
+  StorageRef data = allocate(d, std::span(&count, 1));
+  {
+    const HostWrite to(*data);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const Node* n = numbers[static_cast<std::size_t>(i)];
+      switch (d) {
+        case DType::kFloat64: to.as<double>()[i] = const_double(n); break;
+        case DType::kFloat32: to.as<float>()[i] = static_cast<float>(const_double(n)); break;
+        case DType::kInt64: to.as<std::int64_t>()[i] = const_int(n); break;
+        case DType::kInt32: to.as<std::int32_t>()[i] = static_cast<std::int32_t>(const_int(n)); break;
+        default: to.as<bool>()[i] = const_int(n) != 0; break;
+      }
+    }
+  }
+  parts.xs.push_back(buffer(d, std::span(&count, 1), std::move(data)));
+  parts.row_params.push_back(symbol(d, {}));
+  return parts.row_params.back();
+}
+
+// One repetition on its way to a SCAN.
+class Fold {
+ public:
+  Fold(const Trace& trace, const Repetition& r, std::span<const UOp> values)
+      : trace_(trace), r_(r), passes_(r.passes - kLeftAlone), values_held_(values) {}
+
+  // The SCAN, and which of its outputs each value that is needed is. False: nothing is needed, or too much.
+  bool build() {
+    parts_.index = symbol(DType::kInt64, {});
+    parts_.steps = constant_int(static_cast<std::int64_t>(passes_));
+    for (std::size_t place = 0; place < r_.length; ++place)
+      for (std::size_t s = 0; s < r_.sources[place].size(); ++s)
+        if (const PassSource& from = r_.sources[place][s]; from.kind == PassSource::kEarlier)
+          if (!slot(from.place, from.lag, place, s)) return false;
+    find_needed();
+    if (needed_.empty()) return false;
+    for (std::size_t place = 0; place < r_.length; ++place) values_.push_back(operation(place));
+    for (const auto& [key, number] : slots_)
+      parts_.next[number] =
+          key.second == 1 ? values_[key.first] : parts_.carry_params[slots_.at({key.first, key.second - 1})];
+    double stacked = 0;
+    for (Needed& n : needed_) {
+      const UOp& value = values_[n.place];
+      if (!n.rows.empty()) {
+        stacked += static_cast<double>(passes_) * static_cast<double>(bytes_of(value->dtype, value->shape()));
+        n.out = parts_.outs.size();
+        parts_.outs.push_back(value);
+      }
+      if (std::ranges::find(n.last, 1u) == n.last.end() || slots_.contains({n.place, 1})) continue;
+      slots_[{n.place, 1}] = parts_.carry.size();
+      parts_.carry.push_back(zeros_like(value));
+      parts_.carry_params.push_back(symbol_like(value.get()));
+      parts_.next.push_back(value);
+    }
+    if (stacked > kMostStacked) return false;
+    lines_ = lines_of(trace_, r_, location_);
+    const LocationScope at(location_);
+    scan_ = make_scan(parts_);
+    label(scan_);
+    return true;
+  }
+
+  // Afterwards what is needed is an output of the SCAN: computed now, or left for later where that SCAN is all there is to
+  // compute, so that it takes up the passes to come.
+  void settle() {
+    whole_ = merged();
+    NodeMap<std::uint32_t> within = references_within(trace_, 0, trace_.size());
+    for (const UOp& v : values_held_)
+      if (std::uint32_t* count = within.find(v.get())) ++*count;
+    find_users();
+    if (is_ready(whole_) && put_off(within)) return;
+    std::vector<UOp> wanted;
+    for (const Needed& n : needed_) {
+      for (const std::uint32_t lag : n.last) wanted.push_back(last_of(scan_, n, lag));
+      if (!n.rows.empty()) wanted.push_back(rows_of(n));
+    }
+    engine().realize(wanted);
+    std::vector<UOp> dropped;
+    const ComputeLock lock;
+    const auto give = [&](Node* n, StorageRef value, const UOp& source) {
+      (void)become_copy(n, source, above(n, within), dropped);
+      set_storage(n, std::move(value));
+      note_realized(n);
+    };
+    for (const Needed& n : needed_) {
+      for (const std::uint32_t lag : n.last) {
+        const UOp value = last_of(scan_, n, lag);
+        give(node_of(n, lag), StorageRef::share(storage(value.get())), value);
+      }
+      if (n.rows.empty()) continue;
+      const UOp all = rows_of(n);
+      const UOp& model = values_[n.place];
+      const std::size_t bytes = bytes_of(model->dtype, model->shape());
+      const HostRead from(*storage(all.get()));
+      for (const std::size_t pass : n.rows) {
+        StorageRef row = allocate(model->dtype, model->shape());
+        if (bytes)
+          std::memcpy(HostWrite(*row).data(), static_cast<const char*>(from.data()) + pass * bytes, bytes);
+        row->origin = storage(all.get())->origin;
+        give(trace_[r_.at(pass, n.place)].node.get(), std::move(row),
+             index_axis(all, 0, static_cast<std::int64_t>(pass)));
+      }
+    }
+  }
+
+  std::size_t passes() const { return passes_; }
+  const std::string& lines() const { return lines_; }
+
+ private:
+  // An operation of which values are needed: of single passes, of the last ones.
+  struct Needed {
+    std::size_t place;
+    std::vector<std::size_t> rows;
+    std::vector<std::uint32_t> last;  // counted from the end: 1 is the last pass; each is in the carry
+    std::size_t out = 0;
+  };
+
+  void find_needed() {
+    const NodeMap<std::uint32_t> within = references_within(trace_, r_.first, r_.at(passes_, 0));
+    for (std::size_t place = 0; place < r_.length; ++place) {
+      Needed n{place, {}, {}};
+      for (std::size_t pass = 0; pass < passes_; ++pass) {
+        const Node* node = trace_[r_.at(pass, place)].node.get();
+        const bool held = node->refs.handles() > 0;
+        if (!held && node->refs.load() == within.at(node) + 1) continue;
+        const auto lag = static_cast<std::uint32_t>(passes_ - pass);
+        if (lag == 1 || slots_.contains({place, lag}))
+          n.last.push_back(lag);
+        else if (held)  // others can be made again from what is below
+          n.rows.push_back(pass);
+      }
+      if (!n.last.empty() || !n.rows.empty()) needed_.push_back(std::move(n));
+    }
+  }
+
+  // The carry that holds the value of `place` of `lag` passes before, read by source s of `user`.
+  bool slot(std::uint32_t place, std::uint32_t lag, std::size_t user, std::size_t s) {
+    for (std::uint32_t l = 1; l <= lag; ++l) {
+      // In pass lag - l the reader reads what was `l` passes before the first one.
+      Node* before = trace_[r_.at(lag - l, user)].node->src(s);
+      const auto [it, fresh] = slots_.try_emplace({place, l}, parts_.carry.size());
+      if (!fresh) {
+        if (parts_.carry[it->second].get() != before) return false;
+        continue;
+      }
+      parts_.carry.push_back(UOp::share(before));
+      parts_.carry_params.push_back(symbol_like(before));
+      parts_.next.emplace_back();
+    }
+    return true;
+  }
+
+  UOp operation(std::size_t place) {
+    const Node* model = trace_[r_.at(0, place)].node.get();
+    std::vector<Node*> sources;
+    std::vector<UOp> held;
+    for (std::size_t s = 0; s < model->n_src; ++s) {
+      const PassSource& from = r_.sources[place][s];
+      switch (from.kind) {
+        case PassSource::kLocal: held.push_back(values_[from.place]); break;
+        case PassSource::kEarlier:
+          held.push_back(parts_.carry_params[slots_.at({from.place, from.lag})]);
+          break;
+        case PassSource::kFixed: held.push_back(UOp::share(model->src(s))); break;
+        case PassSource::kNumber: {
+          std::vector<const Node*> numbers;
+          for (std::size_t pass = 0; pass < passes_; ++pass)
+            numbers.push_back(trace_[r_.at(pass, place)].node->src(s));
+          UOp& known = numbers_[numbers];
+          if (!known) known = number_of_pass(numbers, parts_);
+          held.push_back(known);
+          varies_ = true;
+          break;
+        }
+      }
+      sources.push_back(held.back().get());
+    }
+    const LocationScope at(trace_[r_.at(0, place)].location);
+    UOp out = with_sources(model, sources);
+    if (Labels labels = labels_of(model); labels.any()) set_labels(out.get(), std::move(labels));
+    return out;
+  }
+
+  UOp last_of(const UOp& scan, const Needed& n, std::uint32_t lag) const {
+    return get(scan, static_cast<std::int64_t>(slots_.at({n.place, lag})));
+  }
+  Node* node_of(const Needed& n, std::uint32_t lag) const {
+    return trace_[r_.at(passes_ - lag, n.place)].node.get();
+  }
+  UOp rows_of(const Needed& n) const {
+    return get(scan_, static_cast<std::int64_t>(parts_.carry.size() + n.out));
+  }
+
+  void label(const UOp& scan) const {
+    Labels labels = labels_of(scan.get());
+    labels.folded = lines_;
+    set_labels(scan.get(), std::move(labels));
+  }
+
+  // Where the carry comes from a fold of the same passes that waits to be computed, one SCAN over both.
+  UOp merged() const {
+    if (varies_ || !parts_.outs.empty()) return scan_;
+    const ScanView now(scan_.get());
+    UOp before;
+    for (std::size_t i = 0; i < now.n_carry && !before; ++i)
+      if (is_output(now.carry()[i], i)) before = UOp::share(now.carry()[i]->src(0)->src(0));
+    if (!before) return scan_;
+    const ScanView then(before.get());
+    if (then.body() != now.body() || !is_const(then.steps()) ||
+        !std::ranges::equal(then.node->arg(), now.node->arg()) ||
+        !std::ranges::equal(then.captured(), now.captured()))
+      return scan_;
+    for (std::size_t i = 0; i < now.n_carry; ++i) {
+      Node* c = now.carry()[i];
+      if (!(is_output(c, i) && c->src(0)->src(0) == before.get()) && c != then.carry()[i]) return scan_;
+    }
+    std::vector<UOp> src;
+    for (Node* s : before->src()) src.push_back(UOp::share(s));
+    src[1] = constant_int(const_int(then.steps()) + static_cast<std::int64_t>(passes_));
+    const LocationScope at(location_);
+    UOp all = make(Op::SCAN, std::span<const UOp>(src), before->arg());
+    label(all);
+    return all;
+  }
+  // Output i of a SCAN that has not been computed.
+  static bool is_output(const Node* n, std::size_t i) {
+    return is_copy(n) && !storage(n) && !storage(n->src(0)) && n->src(0)->op == Op::GET &&
+           n->src(0)->src(0)->op == Op::SCAN && n->src(0)->arg(0) == static_cast<std::int64_t>(i);
+  }
+  // All that it starts from is there.
+  bool is_ready(const UOp& scan) const {
+    if (varies_ || !parts_.outs.empty()) return false;
+    const auto there = [](const Node* n) {
+      return n->op == Op::LAMBDA || storage(n) || (is_copy(n) && storage(n->src(0))) ||
+             !(n->flags & Node::kHasBuffer);
+    };
+    return std::ranges::all_of(scan->src(), there);
+  }
+  bool put_off(const NodeMap<std::uint32_t>& within) {
+    std::vector<UOp> dropped;
+    const ComputeLock lock;
+    for (const Needed& n : needed_) {
+      for (const std::uint32_t lag : n.last) {
+        Node* node = node_of(n, lag);
+        if (!become_copy(node, last_of(whole_, n, lag), above(node, within), dropped)) return false;
+      }
+    }
+    return true;
+  }
+
+  void find_users() {
+    for (const auto& o : trace_)
+      for (Node* s : o.node->src()) users_[s].push_back(o.node.get());
+  }
+  // n and all that reaches it, with the references that come from the trace.
+  std::vector<Accounted> above(Node* n, const NodeMap<std::uint32_t>& within) const {
+    std::vector<Accounted> out;
+    std::vector<Node*> todo{n};
+    NodeMap<char> seen;
+    while (!todo.empty()) {
+      Node* x = todo.back();
+      todo.pop_back();
+      if (!seen.insert(x, 1)) continue;
+      out.push_back({x, within.at(x) + 1});
+      // A node that has become a copy meanwhile refers to others than it did.
+      if (const auto* users = users_.find(x))
+        for (Node* y : *users)
+          if (std::ranges::find(y->src(), x) != y->src().end()) todo.push_back(y);
+    }
+    return out;
+  }
+
+  const Trace& trace_;
+  const Repetition& r_;
+  std::size_t passes_;
+  std::span<const UOp> values_held_;
+  ScanParts parts_;
+  std::map<std::pair<std::size_t, std::uint32_t>, std::size_t> slots_;  // (place, lag) -> carry
+  std::vector<UOp> values_;  // of a pass, over the symbols of the body
+  std::map<std::vector<const Node*>, UOp> numbers_;
+  std::vector<Needed> needed_;
+  NodeMap<std::vector<Node*>> users_;
+  bool varies_ = false;
+  std::string lines_;
+  std::uint32_t location_ = 0;
+  UOp scan_, whole_;  // of these passes; with those before that are not computed
+};
+
+// What the user holds of a trace that does not repeat.
+void compute_held(const Trace& trace) {
+  std::vector<UOp> held;
+  for (const auto& o : trace)
+    if (o.node->refs.handles() > 0 && !storage(o.node.get())) held.push_back(o.node);
+  if (!held.empty()) engine().realize(held);
+}
+
+// `enough`: fewer are left alone. `all`: what does not repeat is computed, where it is more than that.
+void fold_trace(std::size_t enough, bool all, std::span<const UOp> values) {
+  Trace trace = PendingTrace::take_alive();
+  if (trace.size() > enough) {
+    std::string ended;
+    Trace rest;
+    std::size_t done = 0;
+    const auto pass_over = [&](std::size_t to) {
+      rest.insert(rest.end(), trace.begin() + static_cast<std::ptrdiff_t>(done),
+                  trace.begin() + static_cast<std::ptrdiff_t>(to));
+    };
+    for (const Repetition& r : find_repetitions(trace)) {
+      ended = r.ended;
+      if (r.passes <= kLeftAlone + 1) continue;
+      Fold fold(trace, r, values);
+      if (!fold.build()) continue;
+      fold.settle();
+      pass_over(r.first);
+      done = r.at(fold.passes(), 0);
+      if (debug_enabled(2))
+        debug_print(2, "graph",
+                    fmt::format("folded {} passes of {} into a scan", fold.passes(), fold.lines()));
+    }
+    pass_over(trace.size());
+    PendingTrace::keep(rest);
+    rest.clear();
+    trace.clear();  // those that nobody uses any more go
+    trace = PendingTrace::take_alive();
+    if (all && trace.size() > enough) {
+      static std::once_flag said;
+      if (debug_enabled(1))
+        std::call_once(said, [&] {
+          debug_print(1, "graph",
+                      fmt::format("{} pending operations repeat too little to be folded into a loop and are "
+                                  "computed as they are; the first that differs: {}",
+                                  trace.size(), ended.empty() ? "none repeats" : ended));
+        });
+      compute_held(trace);
+      trace.clear();
+    }
+  }
+  PendingTrace::keep(trace);
+}
+
+[[maybe_unused]] const bool registered = [] {
+  PendingTrace::set(fold_pending);
+  return true;
+}();
+
+}  // namespace
+
+std::size_t fold_pending(std::size_t limit, std::span<const UOp> values) noexcept {
+  const std::size_t most = env::pending();
+  try {
+    if (env::fold())
+      fold_trace((limit == 0 ? most : std::min(limit, most)) / 2, limit == 0, values);
+    else
+      PendingTrace::keep({});
+  } catch (...) {
+    // Whoever asks for the values meets the error where it can be told.
+  }
+  return most;
+}
+
+}  // namespace tinyphys

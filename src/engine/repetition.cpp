@@ -1,0 +1,159 @@
+#include "engine/repetition.hpp"
+
+#include <algorithm>
+
+#include "support/hash.hpp"
+#include "uop/graph.hpp"
+
+namespace tinyphys {
+namespace {
+
+// Fewer passes are not worth a scan.
+constexpr std::size_t kFewestPasses = 8;
+constexpr std::size_t kLongestPass = 1024;
+// What is tried at each place of the trace: so many distances to the next operations of its kind.
+constexpr std::size_t kCandidates = 12;
+// Values of so many passes before can enter an operation.
+constexpr std::size_t kMostLag = 4;
+// Trials of a whole trace that may fail by what the sources are.
+constexpr int kMostFailures = 64;
+
+std::uint64_t signature(const PendingTrace::Operation& o) {
+  const Node* n = o.node.get();
+  std::uint64_t h = hash_mix(static_cast<std::uint64_t>(n->op), n->n_src * 64u + n->n_arg);
+  h = hash_mix(h, o.location);
+  for (const std::int64_t a : n->arg()) h = hash_mix(h, static_cast<std::uint64_t>(a));
+  for (const std::int64_t d : n->shape()) h = hash_mix(h, static_cast<std::uint64_t>(d));
+  return hash_mix(h, static_cast<std::uint64_t>(n->dtype));
+}
+
+bool same_kind(const Node* a, const Node* b) {
+  return a->op == b->op && a->dtype == b->dtype && a->n_src == b->n_src && same_shape(a, b) &&
+         std::ranges::equal(a->arg(), b->arg());
+}
+
+class Finder {
+ public:
+  explicit Finder(const std::vector<PendingTrace::Operation>& trace) : trace_(trace) {
+    for (std::size_t i = 0; i < trace.size(); ++i) {
+      signs_.push_back(signature(trace[i]));
+      at_.insert(trace[i].node.get(), i);
+    }
+  }
+
+  std::vector<Repetition> run() {
+    std::vector<Repetition> found;
+    for (std::size_t i = 0; i < trace_.size();) {
+      Repetition r = best_at(i);
+      if (r.passes == 0) {
+        ++i;
+        continue;
+      }
+      i = r.end();
+      found.push_back(std::move(r));
+    }
+    return found;
+  }
+
+ private:
+  Repetition best_at(std::size_t i) {
+    std::size_t tried = 0;
+    for (std::size_t length = 1; length <= kLongestPass && tried < kCandidates; ++length) {
+      if (i + kFewestPasses * length > trace_.size()) break;
+      if (signs_[i + length] != signs_[i]) continue;
+      ++tried;
+      std::size_t same = 0;
+      while (i + same + length < trace_.size() && signs_[i + same] == signs_[i + same + length]) ++same;
+      const std::size_t passes = (same + length) / length;
+      if (passes < kFewestPasses) continue;
+      if (failures_ >= kMostFailures) return {};
+      if (Repetition r = proved(i, length, passes); r.passes >= kFewestPasses) return r;
+      ++failures_;
+    }
+    return {};
+  }
+
+  // As many of these passes, from the first on, as are alike.
+  Repetition proved(std::size_t first, std::size_t length, std::size_t passes) {
+    Repetition r{first, length, passes, {}, {}};
+    // Read off a pass that all lags can be seen from.
+    const std::size_t model = std::min(passes - 1, kMostLag);
+    for (std::size_t place = 0; place < length; ++place) {
+      const Node* n = trace_[r.at(model, place)].node.get();
+      std::vector<PassSource> sources;
+      for (std::size_t s = 0; s < n->n_src; ++s) sources.push_back(source_of(r, model, place, s));
+      r.sources.push_back(std::move(sources));
+    }
+    // Passes that take nothing from each other are no loop.
+    const bool carries = std::ranges::any_of(r.sources, [](const auto& of) {
+      return std::ranges::any_of(of, [](const PassSource& s) { return s.kind == PassSource::kEarlier; });
+    });
+    if (!carries) return {};
+    for (std::size_t pass = 0; pass < passes; ++pass)
+      for (std::size_t place = 0; place < length; ++place)
+        if (const Node* differs = difference(r, pass, place)) {
+          r.passes = pass;
+          r.ended = std::string(name(differs->op)) + shape_text(differs->shape());
+          if (const std::string at = location_text(differs); !at.empty()) r.ended += " at " + at;
+          return r;
+        }
+    return r;
+  }
+
+  PassSource source_of(const Repetition& r, std::size_t pass, std::size_t place, std::size_t s) const {
+    const Node* source = trace_[r.at(pass, place)].node->src(s);
+    if (trace_[r.at(pass - 1, place)].node->src(s) == source) return {PassSource::kFixed};
+    if (source->op == Op::CONST) return {PassSource::kNumber};
+    const std::size_t* at = at_.find(source);
+    if (!at || *at < r.first || *at >= r.at(pass, place)) return {PassSource::kFixed};  // which will not hold
+    const std::size_t from = (*at - r.first) / r.length;
+    return {from == pass ? PassSource::kLocal : PassSource::kEarlier,
+            static_cast<std::uint32_t>((*at - r.first) % r.length), static_cast<std::uint32_t>(pass - from)};
+  }
+
+  // The operation, if it is not as in the other passes.
+  const Node* difference(const Repetition& r, std::size_t pass, std::size_t place) const {
+    const Node* n = trace_[r.at(pass, place)].node.get();
+    const Node* first = trace_[r.at(0, place)].node.get();
+    if (!same_kind(n, first)) return n;
+    for (std::size_t s = 0; s < n->n_src; ++s) {
+      const PassSource& from = r.sources[place][s];
+      const Node* source = n->src(s);
+      switch (from.kind) {
+        case PassSource::kLocal:
+          if (source != trace_[r.at(pass, from.place)].node.get()) return n;
+          break;
+        case PassSource::kEarlier:
+          if (pass >= from.lag) {
+            if (source != trace_[r.at(pass - from.lag, from.place)].node.get()) return n;
+          } else if (const Node* model = trace_[r.at(0, from.place)].node.get();
+                     source->dtype != model->dtype || !same_shape(source, model)) {
+            return n;
+          } else if (const std::size_t* at = at_.find(source); at && *at >= r.first) {
+            return n;  // not from before
+          }
+          break;
+        case PassSource::kFixed:
+          if (source != first->src(s)) return n;
+          break;
+        case PassSource::kNumber:
+          if (source->op != Op::CONST || source->dtype != first->src(s)->dtype) return n;
+          break;
+      }
+    }
+    return nullptr;
+  }
+
+  const std::vector<PendingTrace::Operation>& trace_;
+  std::vector<std::uint64_t> signs_;
+  NodeMap<std::size_t> at_;
+  int failures_ = 0;
+};
+
+}  // namespace
+
+std::vector<Repetition> find_repetitions(const std::vector<PendingTrace::Operation>& trace) {
+  return Finder(trace).run();
+}
+
+}  // namespace tinyphys
