@@ -1,6 +1,7 @@
 #include "engine/repetition.hpp"
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "support/hash.hpp"
 #include "uop/graph.hpp"
@@ -39,6 +40,14 @@ class Finder {
       signs_.push_back(signature(trace[i]));
       at_.insert(trace[i].node.get(), i);
     }
+    next_.resize(trace.size(), trace.size());
+    std::unordered_map<std::uint64_t, std::size_t> later;
+    for (std::size_t i = trace.size(); i-- > 0;) {
+      const auto [it, fresh] = later.try_emplace(signs_[i], i);
+      if (fresh) continue;
+      next_[i] = it->second;
+      it->second = i;
+    }
   }
 
   std::vector<Repetition> run() {
@@ -58,13 +67,15 @@ class Finder {
  private:
   Repetition best_at(std::size_t i) {
     std::size_t tried = 0;
-    for (std::size_t length = 1; length <= kLongestPass && tried < kCandidates; ++length) {
-      if (i + kFewestPasses * length > trace_.size()) break;
-      if (signs_[i + length] != signs_[i]) continue;
-      ++tried;
-      std::size_t same = 0;
-      while (i + same + length < trace_.size() && signs_[i + same] == signs_[i + same + length]) ++same;
-      const std::size_t passes = (same + length) / length;
+    for (std::size_t next = next_[i]; next < trace_.size() && tried < kCandidates;
+         next = next_[next], ++tried) {
+      const std::size_t length = next - i;
+      if (length > kLongestPass || i + kFewestPasses * length > trace_.size()) break;
+      // Signs that come again after this length, from i on; what was found from an earlier place serves here.
+      std::size_t& end = same_until_[length];
+      end = std::max(end, i);
+      while (end + length < trace_.size() && signs_[end] == signs_[end + length]) ++end;
+      const std::size_t passes = (end - i + length) / length;
       if (passes < kFewestPasses) continue;
       if (failures_ >= kMostFailures) return {};
       if (Repetition r = proved(i, length, passes); r.passes >= kFewestPasses) return r;
@@ -146,6 +157,8 @@ class Finder {
 
   const std::vector<PendingTrace::Operation>& trace_;
   std::vector<std::uint64_t> signs_;
+  std::vector<std::size_t> next_;                            // operation with the same sign
+  std::unordered_map<std::size_t, std::size_t> same_until_;  // by length
   NodeMap<std::size_t> at_;
   int failures_ = 0;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "uop/graph.hpp"
 #include "uop/history.hpp"
 
 namespace tinyphys {
@@ -22,16 +23,22 @@ void PendingTrace::full(std::size_t limit, std::span<const UOp> values) noexcept
   }
   const Pause pause;
   const std::size_t most = on_full(limit, values);
-  limit_ = nodes_.size() + std::max<std::size_t>(most - std::min(nodes_.size(), most / 2), 1);
+  looked_ = nodes_.size();
+  limit_ = looked_ + std::max<std::size_t>(most - std::min(looked_, most / 2), 1);
 }
 
 std::vector<PendingTrace::Operation> PendingTrace::take_alive() {
   std::vector<Operation> alive;
   const std::vector<Noted> noted = std::exchange(here().nodes_, {});
   alive.reserve(noted.size());
-  for (const Noted& n : noted)
-    if (UOp u = find_alive(n.node, n.hash); u && u->n_src > 0 && !storage(u.get()) && !has_history(u.get()))
-      alive.push_back({std::move(u), n.location});
+  // A node may stand where an equal one stood: the last one is what is there.
+  NodeMap<char> seen;
+  for (std::size_t i = noted.size(); i-- > 0;) {
+    UOp u = find_alive(noted[i].node, noted[i].hash);
+    if (!u || u->n_src == 0 || storage(u.get()) || has_history(u.get()) || !seen.insert(u.get(), 1)) continue;
+    alive.push_back({std::move(u), noted[i].location});
+  }
+  std::reverse(alive.begin(), alive.end());
   return alive;
 }
 

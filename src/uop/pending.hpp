@@ -27,7 +27,7 @@ class PendingTrace {
   // These values are about to be computed: what they come from may be a loop.
   static void before_compute(std::span<const UOp> values) {
     PendingTrace& t = here();
-    if (t.nodes_.size() >= kWorthALook && t.paused_ == 0) t.full(kWorthALook, values);
+    if (t.nodes_.size() >= t.looked_ + kWorthALook && t.paused_ == 0) t.full(kWorthALook, values);
   }
 
   struct Operation {
@@ -66,7 +66,7 @@ class PendingTrace {
 
   static constexpr std::size_t kFirstLook = 64, kWorthALook = 512;
   std::vector<Noted> nodes_;
-  std::size_t limit_ = kFirstLook;
+  std::size_t limit_ = kFirstLook, looked_ = 0;  // looked_: how many the last look left
   int paused_ = 0;
 };
 

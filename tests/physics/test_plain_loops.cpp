@@ -13,6 +13,8 @@
 #include "needs_passes.hpp"
 #include "support/dd.hpp"
 #include "support/env.hpp"
+#include "uop/graph.hpp"
+#include "uop/pending.hpp"
 #include "uop/uop.hpp"
 
 namespace tp = tinyphys;
@@ -327,6 +329,25 @@ TEST_CASE("memory stays flat, whether the start is held or not, and where nothin
   };
   CHECK(most_of(at_random, 3000) < 30'000);
   CHECK(std::isfinite(z.q[0].item<double>()));
+}
+
+TEST_CASE(
+    "equal operations at the place of older ones are noted once: a loop that realizes each pass stays "
+    "cheap") {
+  // Nodes of passes before are gone, and new ones lie where they lay, with the same sources.
+  const auto work_of = [](int passes) {
+    const std::int64_t before = tp::nodes_visited();
+    Motion z;
+    for (int i = 0; i < passes; ++i) {
+      kick(z);
+      tp::realize({z.q, z.p});
+    }
+    return static_cast<double>(tp::nodes_visited() - before);
+  };
+  (void)work_of(500);
+  const double once = work_of(1000);
+  CHECK(work_of(4000) <= 4.4 * once);
+  CHECK(tp::PendingTrace::take_alive().size() < 100);
 }
 
 TEST_CASE("random loops: folded or not, the same bits") {
