@@ -96,24 +96,24 @@ struct Vec {
 TP_INLINE Vec zero() { return {_mm256_setzero_pd(), _mm256_setzero_pd()}; }
 TP_INLINE Vec broadcast(double x) { return {_mm256_set1_pd(x), _mm256_set1_pd(x)}; }
 TP_INLINE Vec load(const double* p) { return {_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4)}; }
-TP_INLINE void store(double* p, const Vec& x) {
+TP_INLINE void store(double* p, Vec x) {
   _mm256_storeu_pd(p, x.a);
   _mm256_storeu_pd(p + 4, x.b);
 }
-TP_INLINE Vec add(const Vec& x, const Vec& y) { return {_mm256_add_pd(x.a, y.a), _mm256_add_pd(x.b, y.b)}; }
-TP_INLINE Vec sub(const Vec& x, const Vec& y) { return {_mm256_sub_pd(x.a, y.a), _mm256_sub_pd(x.b, y.b)}; }
-TP_INLINE Vec mul(const Vec& x, const Vec& y) { return {_mm256_mul_pd(x.a, y.a), _mm256_mul_pd(x.b, y.b)}; }
-TP_INLINE Vec mul_error(const Vec& x, const Vec& y, const Vec& p) {
+TP_INLINE Vec add(Vec x, Vec y) { return {_mm256_add_pd(x.a, y.a), _mm256_add_pd(x.b, y.b)}; }
+TP_INLINE Vec sub(Vec x, Vec y) { return {_mm256_sub_pd(x.a, y.a), _mm256_sub_pd(x.b, y.b)}; }
+TP_INLINE Vec mul(Vec x, Vec y) { return {_mm256_mul_pd(x.a, y.a), _mm256_mul_pd(x.b, y.b)}; }
+TP_INLINE Vec mul_error(Vec x, Vec y, Vec p) {
   return {_mm256_fmsub_pd(x.a, y.a, p.a), _mm256_fmsub_pd(x.b, y.b, p.b)};
 }
-TP_INLINE Vec mul_add(const Vec& x, const Vec& y, const Vec& z) {
+TP_INLINE Vec mul_add(Vec x, Vec y, Vec z) {
   return {_mm256_fmadd_pd(x.a, y.a, z.a), _mm256_fmadd_pd(x.b, y.b, z.b)};
 }
-TP_INLINE Vec div(const Vec& x, const Vec& y) { return {_mm256_div_pd(x.a, y.a), _mm256_div_pd(x.b, y.b)}; }
-TP_INLINE Vec root(const Vec& x) { return {_mm256_sqrt_pd(x.a), _mm256_sqrt_pd(x.b)}; }
-TP_INLINE Vec vmax(const Vec& x, const Vec& y) { return {_mm256_max_pd(x.a, y.a), _mm256_max_pd(x.b, y.b)}; }
-TP_INLINE Vec vmin(const Vec& x, const Vec& y) { return {_mm256_min_pd(x.a, y.a), _mm256_min_pd(x.b, y.b)}; }
-TP_INLINE Vec pick(const double* table, const Vec& at) {
+TP_INLINE Vec div(Vec x, Vec y) { return {_mm256_div_pd(x.a, y.a), _mm256_div_pd(x.b, y.b)}; }
+TP_INLINE Vec root(Vec x) { return {_mm256_sqrt_pd(x.a), _mm256_sqrt_pd(x.b)}; }
+TP_INLINE Vec vmax(Vec x, Vec y) { return {_mm256_max_pd(x.a, y.a), _mm256_max_pd(x.b, y.b)}; }
+TP_INLINE Vec vmin(Vec x, Vec y) { return {_mm256_min_pd(x.a, y.a), _mm256_min_pd(x.b, y.b)}; }
+TP_INLINE Vec pick(const double* table, Vec at) {
   const __m256i byte = _mm256_set1_epi64x(255);
   return {_mm256_i64gather_pd(table, _mm256_and_si256(_mm256_castpd_si256(at.a), byte), 8),
           _mm256_i64gather_pd(table, _mm256_and_si256(_mm256_castpd_si256(at.b), byte), 8)};
@@ -144,17 +144,17 @@ struct Vec {
 TP_INLINE Vec zero() { return {_mm512_setzero_pd()}; }
 TP_INLINE Vec broadcast(double x) { return {_mm512_set1_pd(x)}; }
 TP_INLINE Vec load(const double* p) { return {_mm512_loadu_pd(p)}; }
-TP_INLINE void store(double* p, const Vec& x) { _mm512_storeu_pd(p, x.a); }
-TP_INLINE Vec add(const Vec& x, const Vec& y) { return {_mm512_add_pd(x.a, y.a)}; }
-TP_INLINE Vec sub(const Vec& x, const Vec& y) { return {_mm512_sub_pd(x.a, y.a)}; }
-TP_INLINE Vec mul(const Vec& x, const Vec& y) { return {_mm512_mul_pd(x.a, y.a)}; }
-TP_INLINE Vec mul_error(const Vec& x, const Vec& y, const Vec& p) { return {_mm512_fmsub_pd(x.a, y.a, p.a)}; }
-TP_INLINE Vec mul_add(const Vec& x, const Vec& y, const Vec& z) { return {_mm512_fmadd_pd(x.a, y.a, z.a)}; }
-TP_INLINE Vec div(const Vec& x, const Vec& y) { return {_mm512_div_pd(x.a, y.a)}; }
-TP_INLINE Vec root(const Vec& x) { return {_mm512_maskz_sqrt_pd(0xff, x.a)}; }
-TP_INLINE Vec vmax(const Vec& x, const Vec& y) { return {_mm512_maskz_max_pd(0xff, x.a, y.a)}; }
-TP_INLINE Vec vmin(const Vec& x, const Vec& y) { return {_mm512_maskz_min_pd(0xff, x.a, y.a)}; }
-TP_INLINE Vec pick(const double* table, const Vec& at) {
+TP_INLINE void store(double* p, Vec x) { _mm512_storeu_pd(p, x.a); }
+TP_INLINE Vec add(Vec x, Vec y) { return {_mm512_add_pd(x.a, y.a)}; }
+TP_INLINE Vec sub(Vec x, Vec y) { return {_mm512_sub_pd(x.a, y.a)}; }
+TP_INLINE Vec mul(Vec x, Vec y) { return {_mm512_mul_pd(x.a, y.a)}; }
+TP_INLINE Vec mul_error(Vec x, Vec y, Vec p) { return {_mm512_fmsub_pd(x.a, y.a, p.a)}; }
+TP_INLINE Vec mul_add(Vec x, Vec y, Vec z) { return {_mm512_fmadd_pd(x.a, y.a, z.a)}; }
+TP_INLINE Vec div(Vec x, Vec y) { return {_mm512_div_pd(x.a, y.a)}; }
+TP_INLINE Vec root(Vec x) { return {_mm512_maskz_sqrt_pd(0xff, x.a)}; }
+TP_INLINE Vec vmax(Vec x, Vec y) { return {_mm512_maskz_max_pd(0xff, x.a, y.a)}; }
+TP_INLINE Vec vmin(Vec x, Vec y) { return {_mm512_maskz_min_pd(0xff, x.a, y.a)}; }
+TP_INLINE Vec pick(const double* table, Vec at) {
   const __m512i index = _mm512_and_si512(_mm512_castpd_si512(at.a), _mm512_set1_epi64(255));
   return {_mm512_mask_i64gather_pd(_mm512_setzero_pd(), 0xff, index, table, 8)};
 }

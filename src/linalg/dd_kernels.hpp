@@ -41,10 +41,12 @@ struct ModeArrays {
 struct ModeExtremes {
   double phase, lambda_min, lambda_max;
 };
-// Single coordinates and their modes' powers; low words may be null (zero), and g (then with v, a2, lever2).
+// Single coordinates and their maps, q' = t q + of_p p + at_q, p' = t p + of_q q + at_p. For each eight coordinates eight
+// words of each of t, of_p, of_q, and with `constant` of at_q and at_p: high words, then low words. The states' low words may
+// be null (all four).
 struct SingleArrays {
-  const double *t_h, *t_l, *b_h, *b_l, *a1_h, *a1_l, *a2_h, *a2_l, *lever, *lever2, *rounding;
-  const double *k_h, *k_l, *m_h, *m_l, *g_h, *g_l, *v_h, *v_l;
+  const double* maps;
+  bool constant;
   const double *q_h, *q_l, *p_h, *p_l;
   double *q_out_h, *q_out_l, *p_out_h, *p_out_l;
 };
@@ -70,9 +72,8 @@ struct DDKernels {
   // first and last are multiples of 8.
   void (*mode_powers)(const ModeTask& task, long first, long last, const double* lambda_h,
                       const double* lambda_l, const ModeArrays& out, ModeExtremes& extremes);
-  // n is a multiple of 8. kick: the time of the forces times the unit of lambda's rounding. The seven sums of Norms, in its
-  // order.
-  void (*mode_apply)(const SingleArrays& arrays, long n, double kick, double* sums);
+  // n is a multiple of 8. sums: the squares of q, p, and of both afterwards.
+  void (*mode_apply)(const SingleArrays& arrays, long n, double* sums);
   // The largest |x|; NaN if one is not finite.
   double (*largest)(const double* x, long n);
 };

@@ -5,79 +5,81 @@ struct VecDD {
   Vec h, l;
 };
 
-TP_INLINE Vec vneg(const Vec& a) { return sub(zero(), a); }
-TP_INLINE Vec vabs(const Vec& a) { return vmax(a, vneg(a)); }
+TP_INLINE Vec vneg(Vec a) { return sub(zero(), a); }
+TP_INLINE Vec vabs(Vec a) { return vmax(a, vneg(a)); }
 
-TP_INLINE VecDD vquick(const Vec& a, const Vec& b) {
-  const Vec s = add(a, b);
-  return {s, sub(b, sub(s, a))};
+TP_INLINE VecDD vquick(Vec a, Vec b) {
+  VecDD r;
+  r.h = add(a, b);
+  r.l = sub(b, sub(r.h, a));
+  return r;
 }
-TP_INLINE VecDD vtwo_sum(const Vec& a, const Vec& b) {
+TP_INLINE VecDD vtwo_sum(Vec a, Vec b) {
   const Vec s = add(a, b), t = sub(s, a);
   return {s, add(sub(a, sub(s, t)), sub(b, t))};
 }
 // Off by some 2^-105 (|a| + |b|), also where they cancel: what the angles and amplitudes here need.
-TP_INLINE VecDD vadd(const VecDD& a, const VecDD& b) {
+TP_INLINE VecDD vadd(VecDD a, VecDD b) {
   const VecDD s = vtwo_sum(a.h, b.h);
   return vquick(s.h, add(s.l, add(a.l, b.l)));
 }
-TP_INLINE VecDD vadd(const VecDD& a, const Vec& b) {
+TP_INLINE VecDD vadd(VecDD a, Vec b) {
   const VecDD s = vtwo_sum(a.h, b);
   return vquick(s.h, add(s.l, a.l));
 }
 // The same for |a| >= |b| or a = 0.
-TP_INLINE VecDD vadd_less(const VecDD& a, const VecDD& b) {
+TP_INLINE VecDD vadd_less(VecDD a, VecDD b) {
   const VecDD s = vquick(a.h, b.h);
   return vquick(s.h, add(s.l, add(a.l, b.l)));
 }
-TP_INLINE VecDD vneg(const VecDD& a) { return {vneg(a.h), vneg(a.l)}; }
-TP_INLINE VecDD vsub(const VecDD& a, const VecDD& b) { return vadd(a, vneg(b)); }
-TP_INLINE VecDD vmul(const VecDD& a, const VecDD& b) {
+TP_INLINE VecDD vneg(VecDD a) { return {vneg(a.h), vneg(a.l)}; }
+TP_INLINE VecDD vsub(VecDD a, VecDD b) { return vadd(a, vneg(b)); }
+TP_INLINE VecDD vmul(VecDD a, VecDD b) {
   const Vec p = mul(a.h, b.h), e = mul_error(a.h, b.h, p);
   return vquick(p, add(e, mul_add(a.h, b.l, mul(a.l, b.h))));
 }
-TP_INLINE VecDD vmul(const VecDD& a, const Vec& b) {
+TP_INLINE VecDD vmul(VecDD a, Vec b) {
   const Vec p = mul(a.h, b), e = mul_error(a.h, b, p);
   return vquick(p, mul_add(a.l, b, e));
 }
-TP_INLINE VecDD vproduct(const Vec& a, const Vec& b) {
+TP_INLINE VecDD vproduct(Vec a, Vec b) {
   const Vec p = mul(a, b);
   return {p, mul_error(a, b, p)};
 }
 // By a power of two.
-TP_INLINE VecDD vscale(const VecDD& a, double factor) {
+TP_INLINE VecDD vscale(VecDD a, double factor) {
   return {mul(a.h, broadcast(factor)), mul(a.l, broadcast(factor))};
 }
 // Of two doubles whose product is near c: c - a b, exact but for the low words.
-TP_INLINE Vec vresidual(const VecDD& c, const Vec& a, const Vec& b) {
+TP_INLINE Vec vresidual(VecDD c, Vec a, Vec b) {
   const VecDD p = vproduct(a, b);
   return add(sub(sub(c.h, p.h), p.l), c.l);
 }
-TP_INLINE VecDD vdiv(const VecDD& a, const VecDD& b) {
+TP_INLINE VecDD vdiv(VecDD a, VecDD b) {
   const Vec inverse = div(broadcast(1.0), b.h), q = mul(a.h, inverse);
   return vquick(q, mul(sub(vresidual(a, b.h, q), mul(b.l, q)), inverse));
 }
-TP_INLINE VecDD vroot(const VecDD& a) {
+TP_INLINE VecDD vroot(VecDD a) {
   const Vec y = root(a.h);
   return vquick(y, mul(vresidual(a, y, y), div(broadcast(0.5), y)));
 }
 TP_INLINE VecDD vnumber(double h, double l) { return {broadcast(h), broadcast(l)}; }
 TP_INLINE VecDD vload(const double* h, const double* l) { return {load(h), l ? load(l) : zero()}; }
-TP_INLINE void vstore(double* h, double* l, const VecDD& a) {
+TP_INLINE void vstore(double* h, double* l, VecDD a) {
   store(h, a.h);
   store(l, a.l);
 }
 
 // Sines and cosines of the multiples of kModeAngle, by the low bits of `at` (an integer that was rounded by kVecRound).
-TP_INLINE VecDD angle_sine(const double* table, const Vec& at) {
+TP_INLINE VecDD angle_sine(const double* table, Vec at) {
   return {pick(table, at), pick(table + kModeAngles, at)};
 }
-TP_INLINE VecDD angle_cosine(const double* table, const Vec& at) {
+TP_INLINE VecDD angle_cosine(const double* table, Vec at) {
   return {pick(table + 2 * kModeAngles, at), pick(table + 3 * kModeAngles, at)};
 }
 
 // sum of c[k] x^k: the first `exact` in double-double, what they multiply in doubles.
-TP_INLINE VecDD vseries(const double (*c)[2], int exact, int terms, const VecDD& x) {
+TP_INLINE VecDD vseries(const double (*c)[2], int exact, int terms, VecDD x) {
   Vec tail = broadcast(c[terms - 1][0]);
   for (int k = terms - 2; k >= exact; --k) tail = mul_add(tail, x.h, broadcast(c[k][0]));
   VecDD sum{tail, zero()};
@@ -85,7 +87,7 @@ TP_INLINE VecDD vseries(const double (*c)[2], int exact, int terms, const VecDD&
   return sum;
 }
 
-TP_INLINE void vsincos(const ModeTask& task, const VecDD& x, VecDD& sine, VecDD& cosine) {
+TP_INLINE void vsincos(const ModeTask& task, VecDD x, VecDD& sine, VecDD& cosine) {
   const Vec at = add(mul(x.h, broadcast(task.over_angle)), broadcast(kVecRound)),
             k = sub(at, broadcast(kVecRound));
   // x - k angle, the angle in three words.
@@ -101,7 +103,7 @@ TP_INLINE void vsincos(const ModeTask& task, const VecDD& x, VecDD& sine, VecDD&
 }
 
 // Of an angle up to pi / 4, from its sine and cosine.
-TP_INLINE VecDD vangle(const ModeTask& task, const VecDD& s, const VecDD& c) {
+TP_INLINE VecDD vangle(const ModeTask& task, VecDD s, VecDD c) {
   const Vec s2 = mul(s.h, s.h);
   Vec rough = broadcast(1155.0 / 13824);
   constexpr double kArcsine[] = {1.0, 1.0 / 6, 3.0 / 40, 5.0 / 112, 35.0 / 1152, 63.0 / 2816};
@@ -218,92 +220,77 @@ TP_TARGET static void mode_powers(const ModeTask& task, long first, long last, c
   }
 }
 
-// a x where x has a low word or not; not normalised.
-template <bool kLow> TP_INLINE VecDD vtimes(const VecDD& a, const VecDD& x) {
-  const Vec p = mul(a.h, x.h), e = mul_add(a.l, x.h, mul_error(a.h, x.h, p));
-  if constexpr (kLow)
-    return {p, mul_add(a.h, x.l, e)};
-  else
-    return {p, e};
+// a x + b y, and c.
+template <bool kLow, bool kConstant>
+TP_INLINE VecDD vmap(VecDD a, VecDD x, VecDD b, VecDD y, VecDD c) {
+  const Vec p = mul(a.h, x.h), r = mul(b.h, y.h);
+  Vec low = mul_add(b.l, y.h, mul_add(a.l, x.h, add(mul_error(a.h, x.h, p), mul_error(b.h, y.h, r))));
+  if constexpr (kLow) low = mul_add(b.h, y.l, mul_add(a.h, x.l, low));
+  VecDD sum = vtwo_sum(p, r);
+  low = add(low, sum.l);
+  if constexpr (kConstant) {
+    sum = vtwo_sum(sum.h, c.h);
+    low = add(low, add(sum.l, c.l));
+  }
+  return vquick(sum.h, low);
 }
 
-// q' = t q + b (m p + v) - a2 m g, p' = t p - a1 (k q + g) - a2 k v. kLow: states in double-double.
-template <bool kLow, bool kForces>
-TP_TARGET static void mode_apply_as(const SingleArrays& s, long n, double kick_unit, double* sums) {
-  const Vec unit = broadcast(kick_unit);
-  Vec q_before = zero(), p_before = zero(), forces = zero(), q_after = zero(), p_after = zero(),
-      q_error = zero(), p_error = zero();
-  for (long j = 0; j < n; j += 8) {
-    const VecDD t = vload(s.t_h + j, s.t_l + j), b = vload(s.b_h + j, s.b_l + j),
-                a1 = vload(s.a1_h + j, s.a1_l + j), k = vload(s.k_h + j, s.k_l ? s.k_l + j : nullptr),
-                m = vload(s.m_h + j, s.m_l ? s.m_l + j : nullptr),
-                x = vload(s.q_h + j, kLow ? s.q_l + j : nullptr), y = vload(s.p_h + j, kLow ? s.p_l + j : nullptr);
-    VecDD speed = vtimes<kLow>(m, y), pull = vtimes<kLow>(k, x);
-    const Vec lever = load(s.lever + j), stiff = vabs(k.h), far = vabs(x.h), fast = vabs(y.h);
-    Vec largest_q = mul_add(mul(lever, m.h), fast, far), largest_p = fast, pushed = mul(stiff, far);
-    VecDD q = vtimes<kLow>(t, x), p = vtimes<kLow>(t, y);
-    if constexpr (kForces) {
-      const VecDD g = vload(s.g_h + j, s.g_l + j), v = vload(s.v_h + j, s.v_l + j),
-                  a2 = vload(s.a2_h + j, s.a2_l + j);
-      const Vec lever2 = load(s.lever2 + j), f = vabs(g.h), w = vabs(v.h);
-      largest_q = add(largest_q, add(mul(lever, w), mul(mul(lever2, m.h), f)));
-      largest_p = mul_add(mul(lever2, stiff), w, largest_p);
-      pushed = add(pushed, f);
-      speed = vadd(speed, v);
-      pull = vadd(pull, g);
-      q = vsub(q, vmul(a2, vmul(m, g)));
-      p = vsub(p, vmul(a2, vmul(k, v)));
-    }
-    q = vadd(q, vtimes<true>(b, speed));
-    p = vsub(p, vtimes<true>(a1, pull));
-    store(s.q_out_h + j, q.h);
-    store(s.p_out_h + j, p.h);
-    if constexpr (kLow) {
-      store(s.q_out_l + j, q.l);
-      store(s.p_out_l + j, p.l);
-    }
-    largest_p = mul_add(lever, pushed, largest_p);
-    const Vec kick = mul(mul(unit, stiff), largest_q), rounding = load(s.rounding + j);
-    const Vec dq = mul_add(rounding, largest_q, mul(mul(kick, m.h), lever)),
-              dp = mul_add(rounding, largest_p, kick);
+TP_INLINE VecDD vpair(const double* words) { return {load(words), load(words + 8)}; }
+
+// kLow: states in double-double.
+template <bool kLow, bool kConstant>
+TP_TARGET static void mode_apply_as(const SingleArrays& s, long n, double* sums) {
+  Vec q_before = zero(), p_before = zero(), q_after = zero(), p_after = zero();
+  const double *map = s.maps, *q_h = s.q_h, *p_h = s.p_h, *q_l = s.q_l, *p_l = s.p_l;
+  double *q_to = s.q_out_h, *p_to = s.p_out_h, *q_low_to = s.q_out_l, *p_low_to = s.p_out_l;
+  for (long j = 0; j < n; j += 8, map += 8 * (kConstant ? 10 : 6)) {
+    const VecDD x = vload(q_h + j, kLow ? q_l + j : nullptr), y = vload(p_h + j, kLow ? p_l + j : nullptr);
+    const VecDD t = vpair(map), none{zero(), zero()};
+    const VecDD q = vmap<kLow, kConstant>(t, x, vpair(map + 16), y, kConstant ? vpair(map + 48) : none);
+    store(q_to + j, q.h);
+    if constexpr (kLow) store(q_low_to + j, q.l);
     q_before = mul_add(x.h, x.h, q_before);
-    p_before = mul_add(y.h, y.h, p_before);
-    forces = mul_add(pushed, pushed, forces);
     q_after = mul_add(q.h, q.h, q_after);
+    const VecDD p = vmap<kLow, kConstant>(t, y, vpair(map + 32), x, kConstant ? vpair(map + 64) : none);
+    store(p_to + j, p.h);
+    if constexpr (kLow) store(p_low_to + j, p.l);
+    p_before = mul_add(y.h, y.h, p_before);
     p_after = mul_add(p.h, p.h, p_after);
-    q_error = mul_add(dq, dq, q_error);
-    p_error = mul_add(dp, dp, p_error);
   }
-  const Vec all[7] = {q_before, p_before, forces, q_after, p_after, q_error, p_error};
-  for (int i = 0; i < 7; ++i) {
+  const Vec all[4] = {q_before, p_before, q_after, p_after};
+  for (int i = 0; i < 4; ++i) {
     double lanes[8];
     store(lanes, all[i]);
     sums[i] = ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
   }
 }
 
-TP_TARGET static void mode_apply(const SingleArrays& s, long n, double kick_unit, double* sums) {
-  if (s.q_l && s.g_h)
-    mode_apply_as<true, true>(s, n, kick_unit, sums);
+TP_TARGET static void mode_apply(const SingleArrays& s, long n, double* sums) {
+  if (s.q_l && s.constant)
+    mode_apply_as<true, true>(s, n, sums);
   else if (s.q_l)
-    mode_apply_as<true, false>(s, n, kick_unit, sums);
-  else if (s.g_h)
-    mode_apply_as<false, true>(s, n, kick_unit, sums);
+    mode_apply_as<true, false>(s, n, sums);
+  else if (s.constant)
+    mode_apply_as<false, true>(s, n, sums);
   else
-    mode_apply_as<false, false>(s, n, kick_unit, sums);
+    mode_apply_as<false, false>(s, n, sums);
 }
 
 TP_TARGET static double largest(const double* x, long n) {
-  Vec most = zero(), finite = zero();
-  const long whole = n / 8 * 8;
-  for (long i = 0; i < whole; i += 8) {
-    const Vec v = load(x + i);
-    most = vmax(most, vabs(v));
-    finite = add(finite, sub(v, v));
+  // Two chains: one would wait for its own sums.
+  Vec most[2] = {zero(), zero()}, finite[2] = {zero(), zero()};
+  const long whole = n / 16 * 16;
+  for (long i = 0; i < whole; i += 16) {
+#pragma GCC unroll 2
+    for (int c = 0; c < 2; ++c) {
+      const Vec v = load(x + i + 8 * c);
+      most[c] = vmax(most[c], vabs(v));
+      finite[c] = add(finite[c], sub(v, v));
+    }
   }
   double lanes[8], zeros[8], result = 0.0, all = 0.0;
-  store(lanes, most);
-  store(zeros, finite);
+  store(lanes, vmax(most[0], most[1]));
+  store(zeros, add(finite[0], finite[1]));
   for (int k = 0; k < 8; ++k) {
     result = lanes[k] > result ? lanes[k] : result;
     all += zeros[k];

@@ -237,20 +237,6 @@ ModeBound ModePowers::bound(long j) const {
   return {array(8)[j], forces_ ? array(9)[j] : 0.0, array(10)[j], 1.0};
 }
 
-void ModePowers::fill(SingleArrays& s, long j) const {
-  s.t_h = array(0) + j;
-  s.t_l = array(1) + j;
-  s.b_h = array(2) + j;
-  s.b_l = array(3) + j;
-  s.a1_h = array(4) + j;
-  s.a1_l = array(5) + j;
-  s.a2_h = forces_ ? array(6) + j : nullptr;
-  s.a2_l = forces_ ? array(7) + j : nullptr;
-  s.lever = array(8) + j;
-  s.lever2 = forces_ ? array(9) + j : nullptr;
-  s.rounding = array(10) + j;
-}
-
 std::vector<long> ModePowers::unstable() const {
   std::vector<long> modes;
   for (const Odd& o : odd_)

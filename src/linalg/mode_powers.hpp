@@ -29,8 +29,6 @@ class ModePowers {
   ModeBound bound(long j) const;
   // All modes from the first of eight on.
   bool regular(long first) const { return regular_[static_cast<std::size_t>(first / 8)] != 0; }
-  // Those of mode j on, for SingleArrays.
-  void fill(SingleArrays& arrays, long j) const;
 
   // Over all modes, lambda off by 2^-104 of itself.
   const ModeExtremes& extremes() const { return extremes_; }

@@ -26,14 +26,8 @@ std::size_t u(long i) { return static_cast<std::size_t>(i); }
 constexpr int kHugeExponent = 900;
 constexpr std::int64_t kExponentLimit = std::int64_t{1} << 42;
 constexpr long kSmallComponent = 64;
-constexpr long kSingleBlock = 1024;
-// States below this meet no coefficient with which a product leaves the range.
-constexpr double kModerateState = 1e100;
+constexpr long kMemberBlock = 1024;
 constexpr std::size_t kKeptJumps = 8, kKeptCoefficients = std::size_t{1} << 20;
-
-DD scale_exponent(DD x, std::int64_t e) {
-  return ldexp(x, static_cast<int>(std::clamp<std::int64_t>(e, -5000, 5000)));
-}
 
 std::string number(double x) {
   char text[32];
@@ -118,74 +112,9 @@ std::string symmetrise(Rows& rows, long n, const char* name, double& asymmetry) 
   return {};
 }
 
-// Single coordinates: q' = t q + b (m p + v) - a2 m g, p' = t p - k a1 q - k a2 v - a1 g, with lambda = m k.
-// The linear drift of m = 0 is the limit lambda = 0.
-struct Singles {
-  std::vector<long> index;
-  // The low words of k and m are empty where all are 0; g and v where all are.
-  std::vector<double> k_h, k_l, m_h, m_l, g_h, g_l, v_h, v_l;
-  std::vector<long> mode;  // into Impl::lambda; equal lambdas share a mode
-  bool in_order = true;    // index and mode count up from 0
-  bool moderate = true;    // no product of a few of these leaves the range of doubles
-
-  long size() const { return static_cast<long>(index.size()); }
-  DD k(long s) const { return value(k_h, k_l, s); }
-  DD m(long s) const { return value(m_h, m_l, s); }
-  DD g(long s) const { return g_h.empty() ? DD(0.0) : value(g_h, g_l, s); }
-  DD v(long s) const { return g_h.empty() ? DD(0.0) : value(v_h, v_l, s); }
-  // When all are there.
-  void finish() {
-    const auto zero = [](std::vector<double>& x) {
-      return std::ranges::all_of(x, [](double y) { return y == 0.0; });
-    };
-    for (auto* low : {&k_l, &m_l})
-      if (zero(*low)) *low = {};
-    if (zero(g_h) && zero(v_h)) g_h = g_l = v_h = v_l = {};
-    for (const auto* high : {&k_h, &m_h, &g_h, &v_h})
-      for (const double x : *high) moderate = moderate && std::fabs(x) < kModerate;
-    for (long s = 0; s < size(); ++s) in_order = in_order && index[u(s)] == s && mode[u(s)] == s;
-  }
-
-  void fill(SingleArrays& arrays, long s) const {
-    const auto at = [s](const std::vector<double>& x) { return x.empty() ? nullptr : x.data() + s; };
-    arrays.k_h = at(k_h);
-    arrays.k_l = at(k_l);
-    arrays.m_h = at(m_h);
-    arrays.m_l = at(m_l);
-    arrays.g_h = at(g_h);
-    arrays.g_l = at(g_l);
-    arrays.v_h = at(v_h);
-    arrays.v_l = at(v_l);
-  }
-
- private:
-  static constexpr double kModerate = 1e100;
-  static DD value(const std::vector<double>& high, const std::vector<double>& low, long s) {
-    return {high[u(s)], low.empty() ? 0.0 : low[u(s)]};
-  }
-};
-
-// Unit of double-double arithmetic as the bounds count it: some operations of 2^-104 each.
-constexpr double kUnit = 0x1p-101;
 constexpr double kSmallest = 0x1p-1060;  // what underflow can leave
 // Beyond this growth no bound is stated.
 constexpr double kMaxGrowth = 1e280;
-
-// Squared norms of one component, or of the singles: of the state before and after, of their error, and of the forces
-// of one step.
-struct Norms {
-  double q_before = 0.0, p_before = 0.0, force = 0.0, q = 0.0, p = 0.0, q_error = 0.0, p_error = 0.0;
-
-  void add(const Norms& o) {
-    q_before += o.q_before;
-    p_before += o.p_before;
-    force += o.force;
-    q += o.q;
-    p += o.p;
-    q_error += o.q_error;
-    p_error += o.p_error;
-  }
-};
 
 struct Component {
   std::vector<long> index;
@@ -334,9 +263,6 @@ void measure(Component& c, const Rows& k, const Rows& minv, double asymmetry) {
   }
 }
 
-// 0 * inf = 0: a coefficient may have overflowed where the input is zero.
-DD guarded(DD coefficient, DD x) { return x.hi == 0.0 ? DD(0.0) : coefficient * x; }
-
 // The sum of the weights of a step's forces.
 DD force_weight(const IntegratorRow& row) {
   if (row.has(Part::kFlow)) return 1.0;
@@ -345,19 +271,6 @@ DD force_weight(const IntegratorRow& row) {
     if (s.part != Part::kDrift) sum += s.coefficient;
   return sum;
 }
-
-// The duration of a jump, as the error sees it: of N h times the weights of the forces, negative ones counted too.
-double stretched_time(const Jump& jump) {
-  double forces = 0.0;
-  for (const Substep& s : row_of(jump.integrator).substeps)
-    if (s.part != Part::kDrift) forces += std::fabs(s.coefficient);
-  return static_cast<double>(jump.steps) * std::fabs(jump.h) * std::max(1.0, forces);
-}
-
-// Inputs near the end of the range are brought down first, so that no two products overflow to opposite
-// infinities.
-int headroom(DD a, DD b) { return std::fmax(std::fabs(a.hi), std::fabs(b.hi)) > 0x1p400 ? 620 : 0; }
-DD lowered(DD value, int down) { return down == 0 ? value : ldexp(value, -down); }
 
 }  // namespace
 
@@ -379,9 +292,6 @@ struct NormalModes::Impl {
                               std::span<const DD> v, std::vector<DD>& values,
                               const ParallelFor& parallel) const;
   // Both return norms of the parts of the state that they did.
-  template <class Number>
-  Norms apply_singles(const Jump& jump, const Number* q, const Number* p, Number* q_out, Number* p_out) const;
-  void apply_single(const Jump& jump, long s, DD q, DD p, DD& q_out, DD& p_out, Norms& total) const;
   StateError error_of(const Jump& jump, const Norms& norms) const;
   Norms apply_component(const Component& c, const Jump& jump, const DD* q, const DD* p, DD* q_out, DD* p_out,
                         const ParallelFor& parallel) const;
@@ -404,16 +314,7 @@ void NormalModes::Impl::add_single(long i, DD k, DD m, DD g, DD v) {
     recent[slot] = mode + 1;
   }
   ++multiplicity[u(mode)];
-  singles.index.push_back(i);
-  const auto push = [](std::vector<double>& high, std::vector<double>& low, DD x) {
-    high.push_back(x.hi);
-    low.push_back(x.lo);
-  };
-  push(singles.k_h, singles.k_l, k);
-  push(singles.m_h, singles.m_l, m);
-  push(singles.g_h, singles.g_l, g);
-  push(singles.v_h, singles.v_l, v);
-  singles.mode.push_back(mode);
+  singles.add(i, mode, k, m, g, v);
 }
 
 std::string NormalModes::Impl::build_component(Component& c, const Rows& k, const Rows& minv,
@@ -695,9 +596,8 @@ std::shared_ptr<const Jump> NormalModes::jump(double h, std::int64_t steps, Inte
   } else {
     const IntegratorRow& row = row_of(integrator);
     const std::span<const DD> lambda = impl_->lambda;
-    made->singles =
-        ModePowers(lambda.first(u(impl_->shared)), h, steps, row, !impl_->singles.g_h.empty(), impl_->pool);
-    made->reason = made->singles.reason();
+    made->singles = impl_->singles.jump(lambda.first(u(impl_->shared)), h, steps, row, impl_->pool);
+    made->reason = made->singles.powers.reason();
     const long coupled = count - impl_->shared;
     made->coefficients.resize(u(coupled));
     made->bounds.resize(u(coupled));
@@ -723,7 +623,7 @@ std::shared_ptr<const Jump> NormalModes::jump(double h, std::int64_t steps, Inte
   impl_->kept.push_front(made);
   std::size_t held = 0, keep = 0;
   for (const auto& old : impl_->kept) {
-    held += u(old->singles.count()) + old->coefficients.size();
+    held += u(old->singles.powers.count()) + old->coefficients.size();
     if (keep > 0 && (keep == kKeptJumps || held > kKeptCoefficients)) break;
     ++keep;
   }
@@ -734,7 +634,7 @@ std::shared_ptr<const Jump> NormalModes::jump(double h, std::int64_t steps, Inte
 void NormalModes::Impl::report(Jump& jump, std::span<const ModeAngle> angles) const {
   JumpReport& r = jump.report;
   const double h = std::fabs(jump.h);
-  const ModeExtremes& singly = jump.singles.extremes();
+  const ModeExtremes& singly = jump.singles.powers.extremes();
   r.lambda_min = singly.lambda_min;
   r.lambda_max = singly.lambda_max;
   double phase = singly.phase, transforms = 0.0;
@@ -745,7 +645,7 @@ void NormalModes::Impl::report(Jump& jump, std::span<const ModeAngle> angles) co
         std::log10(std::fabs(m.t.hi)) + 0.30102999566398120 * static_cast<double>(m.exponent);
     r.log10_growth = std::max(r.log10_growth, decades);
   };
-  for (const long j : jump.singles.unstable()) unstable(j, jump.singles.coefficients(j));
+  for (const long j : jump.singles.powers.unstable()) unstable(j, jump.singles.powers.coefficients(j));
   for (const Component& c : components) {
     for (long j = c.first_mode; j < c.first_mode + c.modes; ++j) {
       const double l = lambda[u(j)].hi;
@@ -764,128 +664,11 @@ void NormalModes::Impl::report(Jump& jump, std::span<const ModeAngle> angles) co
   r.error_bound = 0x1p-53 + phase + transforms;
 }
 
-bool moderate(const double* x, long n) { return dd_kernels().largest(x, n) < kModerateState; }
-bool moderate(const DD* x, long n) {
-  return std::all_of(x, x + n, [](DD y) { return std::fabs(y.hi) < kModerateState; });
-}
-
-// One coordinate by itself, for any mode and any size.
-void NormalModes::Impl::apply_single(const Jump& jump, long s, DD q, DD p, DD& q_out, DD& p_out,
-                                     Norms& total) const {
-  const ModeCoefficients c = jump.singles.coefficients(singles.mode[u(s)]);
-  const ModeBound bound = jump.singles.bound(singles.mode[u(s)]);
-  const int down = headroom(q, p);
-  const DD k = singles.k(s), m = singles.m(s), g = lowered(singles.g(s), down),
-           v = lowered(singles.v(s), down);
-  const DD x = lowered(q, down), y = lowered(p, down);
-  DD a = guarded(c.t, x) + guarded(c.b, m * y + v);
-  DD b = guarded(c.t_p, y) - guarded(c.a1, k * x);
-  if (g.hi != 0.0) {
-    a -= guarded(c.a2, m * g);
-    b -= guarded(c.a1, g);
-  }
-  if (v.hi != 0.0) b -= guarded(c.a2_p, k * v);
-  const std::int64_t e = c.exponent + down;
-  q_out = e == 0 ? a : scale_exponent(a, e);
-  p_out = e == 0 ? b : scale_exponent(b, e);
-  // The largest |q| and |p| on the way; lambda = m k is right to a unit, a kick of that part of k q in each step.
-  const double mass = m.hi, stiff = std::fabs(k.hi), far = std::fabs(q.hi), fast = std::fabs(p.hi);
-  const double f = std::fabs(singles.g(s).hi), w = std::fabs(singles.v(s).hi);
-  double largest_q = far + bound.lever * mass * fast, largest_p = fast, pushed = stiff * far;
-  if (f != 0.0 || w != 0.0) {
-    largest_q += bound.lever * w + bound.lever2 * mass * f;
-    largest_p += bound.lever2 * stiff * w;
-    pushed += f;
-  }
-  largest_p += bound.lever * pushed;
-  const double kick = stretched_time(jump) * kUnit * stiff * largest_q;
-  const double dq = bound.growth * (bound.rounding * largest_q + kick * mass * bound.lever);
-  const double dp = bound.growth * (bound.rounding * largest_p + kick);
-  total.add(
-      {far * far, fast * fast, pushed * pushed, q_out.hi * q_out.hi, p_out.hi * p_out.hi, dq * dq, dp * dp});
-}
-
-template <class Number>
-Norms NormalModes::Impl::apply_singles(const Jump& jump, const Number* q, const Number* p, Number* q_out,
-                                       Number* p_out) const {
-  const long count = singles.size();
-  const long blocks = (count + kSingleBlock - 1) / kSingleBlock;
-  const double kick = stretched_time(jump) * kUnit;
-  std::vector<Norms> norms(u(blocks));
-  run_blocks(pool, blocks, [&](long block) {
-    const long first = block * kSingleBlock, last = std::min(count, first + kSingleBlock);
-    // Whole groups of eight go side by side where modes, coordinates and sizes allow.
-    std::array<std::array<double, kSingleBlock>, 8> planar;
-    const auto side_by_side = [&](long at, long width) {
-      SingleArrays arrays{};
-      jump.singles.fill(arrays, at);
-      singles.fill(arrays, at);
-      if constexpr (std::is_same_v<Number, DD>) {
-        for (long i = 0; i < width; ++i) {
-          planar[0][u(i)] = q[at + i].hi;
-          planar[1][u(i)] = q[at + i].lo;
-          planar[2][u(i)] = p[at + i].hi;
-          planar[3][u(i)] = p[at + i].lo;
-        }
-        arrays.q_h = planar[0].data();
-        arrays.q_l = planar[1].data();
-        arrays.p_h = planar[2].data();
-        arrays.p_l = planar[3].data();
-        arrays.q_out_h = planar[4].data();
-        arrays.q_out_l = planar[5].data();
-        arrays.p_out_h = planar[6].data();
-        arrays.p_out_l = planar[7].data();
-      } else {
-        arrays.q_h = q + at;
-        arrays.p_h = p + at;
-        arrays.q_out_h = q_out + at;
-        arrays.p_out_h = p_out + at;
-      }
-      double sums[7];
-      dd_kernels().mode_apply(arrays, width, kick, sums);
-      if constexpr (std::is_same_v<Number, DD>) {
-        for (long i = 0; i < width; ++i) {
-          q_out[at + i] = {planar[4][u(i)], planar[5][u(i)]};
-          p_out[at + i] = {planar[6][u(i)], planar[7][u(i)]};
-        }
-      }
-      norms[u(block)].add({sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6]});
-    };
-    const bool wide = singles.in_order && singles.moderate;
-    long done = first;
-    for (long s = first; s < last; s = done) {
-      done = s + 1;
-      if (wide && s % 8 == 0) {
-        long end = s;
-        while (end + 8 <= last && jump.singles.regular(end)) end += 8;
-        if (end > s && moderate(q + s, end - s) && moderate(p + s, end - s)) {
-          side_by_side(s, end - s);
-          done = end;
-          continue;
-        }
-      }
-      const long i = singles.index[u(s)];
-      DD x, y;
-      apply_single(jump, s, q[i], p[i], x, y, norms[u(block)]);
-      if constexpr (std::is_same_v<Number, DD>) {
-        q_out[i] = x;
-        p_out[i] = y;
-      } else {
-        q_out[i] = x.hi;
-        p_out[i] = y.hi;
-      }
-    }
-  });
-  Norms sum;
-  for (const Norms& part : norms) sum.add(part);
-  sum.force *= jump.h * jump.h;
-  return sum;
-}
-
 Norms NormalModes::Impl::apply_component(const Component& c, const Jump& jump, const DD* q, const DD* p,
                                          DD* q_out, DD* p_out, const ParallelFor& parallel) const {
   const long size = c.size(), modes = c.modes;
-  const double step = std::fabs(jump.h), duration = stretched_time(jump);
+  const double step = std::fabs(jump.h),
+               duration = stretched_time(row_of(jump.integrator), jump.h, jump.steps);
   const double transform = kUnit * static_cast<double>(size);  // of a dot product, relative to both norms
   Norms norms;
   std::vector<DD> state(u(2 * size)), in_modes(u(2 * modes));
@@ -1054,7 +837,7 @@ StateError NormalModes::apply(const Jump& jump, const DD* q, const DD* p, DD* q_
     std::copy_n(p, impl_->n, p_out);
     return {};
   }
-  Norms norms = impl_->apply_singles(jump, q, p, q_out, p_out);
+  Norms norms = impl_->singles.apply(jump.singles, q, p, q_out, p_out, impl_->pool);
   const long count = static_cast<long>(impl_->components.size());
   std::vector<Norms> parts(u(count));
   run_blocks(impl_->pool, count, [&](long at) {
@@ -1080,7 +863,7 @@ StateError NormalModes::apply(const Jump& jump, const double* q, const double* p
   }
   StateError error;
   if (impl_->components.empty()) {
-    error = impl_->error_of(jump, impl_->apply_singles(jump, q, p, q_out, p_out));
+    error = impl_->error_of(jump, impl_->singles.apply(jump.singles, q, p, q_out, p_out, impl_->pool));
   } else {
     std::vector<DD> x(q, q + n), y(p, p + n);
     error = apply(jump, x.data(), y.data(), x.data(), y.data());
@@ -1103,8 +886,7 @@ std::string NormalModes::moments(double h, std::int64_t steps, Integrator integr
   // What moves by itself today would not if a coupling that is 0 were not: all pairs of a member count.
   std::vector<std::vector<long>> singles_of(u(members));
   std::vector<std::vector<const Component*>> components_of(u(members));
-  for (std::size_t e = 0; e < s.index.size(); ++e)
-    singles_of[u(s.index[e] / rows)].push_back(static_cast<long>(e));
+  for (long e = 0; e < s.size(); ++e) singles_of[u(s.index(e) / rows)].push_back(e);
   for (const Component& c : impl_->components) {
     for (const long i : c.index)
       if (i / rows != c.index[0] / rows) return "coordinates of different members are coupled";
@@ -1114,7 +896,7 @@ std::string NormalModes::moments(double h, std::int64_t steps, Integrator integr
   // A coordinate by itself, q = 2^unit y, p = 2^-unit pi, with a mass near 1.
   const auto unit_of = [&](long e) { return s.m(e).hi > 0.0 ? std::ilogb(s.m(e).hi) / 2 : 0; };
   const auto single = [&](long e) {
-    const std::size_t i = u(s.index[u(e)]);
+    const std::size_t i = u(s.index(e));
     const int unit = unit_of(e);
     return ModeLine{ldexp(s.k(e), 2 * unit),
                     ldexp(s.m(e), -2 * unit),
@@ -1126,10 +908,10 @@ std::string NormalModes::moments(double h, std::int64_t steps, Integrator integr
                     std::ldexp(of_p[i], -unit)};
   };
   if (rows == 1) {
-    const long blocks = (members + kSingleBlock - 1) / kSingleBlock;
+    const long blocks = (members + kMemberBlock - 1) / kMemberBlock;
     std::vector<std::string> reasons(u(blocks));
     run_blocks(impl_->pool, blocks, [&](long at) {
-      const long first = at * kSingleBlock, here = std::min(n - first, kSingleBlock);
+      const long first = at * kMemberBlock, here = std::min(n - first, kMemberBlock);
       std::vector<ModeLine> modes;
       for (long i = first; i < first + here; ++i) modes.push_back(single(singles_of[u(i)][0]));
       const ModeMoments sums(modes, h, steps, row);
@@ -1153,7 +935,7 @@ std::string NormalModes::moments(double h, std::int64_t steps, Integrator integr
     std::vector<ModeLine> modes;
     std::vector<double> to_q(u(rows * rows), 0.0), to_p(u(rows * rows), 0.0);
     for (const long e : singles_of[u(b)]) {
-      const long at = static_cast<long>(modes.size()) * rows + s.index[u(e)] % rows;
+      const long at = static_cast<long>(modes.size()) * rows + s.index(e) % rows;
       to_q[u(at)] = std::ldexp(1.0, unit_of(e));
       to_p[u(at)] = std::ldexp(1.0, -unit_of(e));
       modes.push_back(single(e));

@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "linalg/mode_powers.hpp"
+#include "linalg/singles.hpp"
 #include "support/integrators.hpp"
 
 namespace tinyphys {
@@ -62,7 +62,7 @@ struct Jump {
   std::int64_t steps = 0;
   Integrator integrator = Integrator::LeapfrogKDK;
   std::string reason;  // empty, or why this jump cannot be taken (the loop must run)
-  ModePowers singles;
+  SinglesJump singles;
   std::vector<ModeCoefficients> coefficients;  // of the coupled modes
   std::vector<ModeBound> bounds;
   JumpReport report;

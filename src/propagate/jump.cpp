@@ -13,6 +13,7 @@
 #include "linalg/dd_kernels.hpp"
 #include "support/cost_model.hpp"
 #include "support/hash.hpp"
+#include "support/thread_pool.hpp"
 #include "uop/graph.hpp"
 
 namespace tinyphys {
@@ -112,7 +113,19 @@ void trim(Kept& kept) {
 std::vector<double> largest(const JumpSystem& system, std::span<const double* const> state) {
   std::vector<double> out;
   for (std::size_t i = 0; i < state.size(); ++i) {
-    double most = dd_kernels().largest(state[i], system.sizes[i]);
+    constexpr std::int64_t kBlock = 1 << 14;  // in the cache of one core
+    const std::int64_t n = system.sizes[i], blocks = std::max<std::int64_t>(1, (n + kBlock - 1) / kBlock);
+    std::vector<double> parts(static_cast<std::size_t>(blocks));
+    const auto part = [&](std::int64_t b) {
+      parts[static_cast<std::size_t>(b)] =
+          dd_kernels().largest(state[i] + b * kBlock, std::min(kBlock, n - b * kBlock));
+    };
+    if (blocks > 1)
+      parallel_for(blocks, part);
+    else
+      part(0);
+    double most = 0.0;
+    for (const double x : parts) most = x > most || std::isnan(x) ? x : most;  // NaN stays
     // Infinity and NaN are told apart.
     for (std::int64_t k = 0; std::isnan(most) && k < system.sizes[i] && !std::isnan(state[i][k]); ++k)
       if (k + 1 == system.sizes[i]) most = std::numeric_limits<double>::infinity();

@@ -86,7 +86,7 @@ std::string shape_list(std::span<const UOp> values) {
 UOp value(const Tensor& t, Call call, const Where& where) {
   Node* n = TensorAccess::node(t);
   if (!n) fail(call, "the tensor is empty: it was default constructed or moved from", where);
-  return UOp::share(n);
+  return UOp::share_held(n);
 }
 
 namespace {

@@ -52,17 +52,17 @@ UOp combine(Call call, Op op, const Arg& a, const Arg& b, DType d) {
 }
 
 // The way of most nodes: two tensors of one float dtype and one shape. No allocation but the node's.
-Node* plain_pair(const Arg& a, const Arg& b, std::array<Node*, 2>& src) {
-  src = {TensorAccess::node(a.tensor()), TensorAccess::node(b.tensor())};
-  const bool plain = src[0] && src[1] && src[0]->dtype == src[1]->dtype && is_float(src[0]->dtype) &&
-                     same_shape(src[0], src[1]);
-  return plain ? src[0] : nullptr;
+bool plain_pair(const Arg& a, const Arg& b, std::array<UOp, 2>& src) {
+  if (a.is_number() || b.is_number()) return false;
+  src = {uop(a.tensor()), uop(b.tensor())};
+  return src[0] && src[1] && src[0]->dtype == src[1]->dtype && is_float(src[0]->dtype) &&
+         same_shape(src[0].get(), src[1].get());
 }
 
 Tensor binary(Call call, Op op, const Arg& a, const Arg& b, Rule rule) {
   LocationScope scope(a.where());
-  std::array<Node*, 2> src;
-  if (rule != Rule::kOnlyBool && plain_pair(a, b, src)) return tensor(make(op, std::span<Node* const>(src)));
+  std::array<UOp, 2> src;
+  if (rule != Rule::kOnlyBool && plain_pair(a, b, src)) return tensor(make_of(op, src));
   DType d = operand_dtype(rule, {&a, &b}, call, a.where());
   if (d == DType::kBool && op == Op::ADD) op = Op::OR;
   if (d == DType::kBool && op == Op::MUL) op = Op::AND;

@@ -102,6 +102,7 @@ class History {
     bool kept = false;    // a handle holds something below
     bool stale = false;   // the edge must be looked for again
     bool sealed = false;  // buffers below are gone for good: the value cannot be computed again
+    bool named = false;   // when its users were last told
     bool queued = false, waiting = false;
     unsigned tries = 0;
     std::uint64_t next_try = 0;
@@ -241,7 +242,9 @@ class History {
       if (is_constant(n) && n->refs.handles() == 0) drop_constant(s, dropped);
       if (!places_[s].node) continue;
       if (places_[s].keeper) queue(s);
-      queue_users(s, !is_edge(places_[s].node));
+      // As long as it is held, nothing that it is in the past of may let go: a parameter of a long loop has many users.
+      const bool named = is_named(n), was = std::exchange(places_[s].named, named);
+      if (!named || !was) queue_users(s, !is_edge(n));
     }
     std::vector<std::uint32_t> unused;
     while (!queue_.empty()) {

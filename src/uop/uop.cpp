@@ -267,7 +267,10 @@ void set_storage(Node* n, StorageRef s) {
 
 // --- making and destroying ---
 
-UOp make(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
+namespace {
+
+// `taken`: the references to the sources, which a new node takes over; or null.
+UOp intern(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg, UOp* taken) {
   const std::uint32_t h = hash_of(op, src, arg);
   Shard& shard = shard_of(h);
   thread_local Derived derived;
@@ -308,8 +311,12 @@ UOp make(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
                               {0},
                               {nullptr}};
   auto* tail = reinterpret_cast<std::int64_t*>(n + 1);
-  for (Node* s : src) {
-    s->refs.add();
+  for (std::size_t i = 0; i < src.size(); ++i) {
+    Node* s = src[i];
+    if (taken)
+      (void)taken[i].detach();
+    else
+      s->refs.add();
     std::memcpy(tail++, &s, sizeof(Node*));
   }
   for (std::int64_t a : arg) *tail++ = a;
@@ -319,6 +326,17 @@ UOp make(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
   if (!(flags & kOpen) && !src.empty() && op != Op::LAMBDA && !ComputeLock::held_here())
     PendingTrace::note(n, current_location);
   return UOp::adopt(n);
+}
+
+}  // namespace
+
+UOp make(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
+  return intern(op, src, arg, nullptr);
+}
+UOp make_of(Op op, std::span<UOp> src) {
+  std::array<Node*, 3> nodes{};
+  for (std::size_t i = 0; i < src.size(); ++i) nodes.at(i) = src[i].get();
+  return intern(op, std::span<Node* const>(nodes.data(), src.size()), {}, src.data());
 }
 
 // Sources whose count falls to 0 join an explicit stack: chains of 10^6 nodes are normal here.

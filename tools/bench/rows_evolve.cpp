@@ -228,26 +228,31 @@ Bench lattice_jump(bool other_steps) {
   return b;
 }
 
+// A billion steps from where the last billion ended.
 Bench ensemble_jump(bool other_steps) {
   Random random(6);
   const auto k = random.vector(kMembers, 0.5, 4), q = random.vector(kMembers, -1, 1),
              p = random.vector(kMembers, -1, 1);
-  const Tensor springs = Tensor::from(k), q0 = Tensor::from(q), p0 = Tensor::from(p);
+  const Tensor springs = Tensor::from(k);
   const System system(
       [=](const Tensor& x, const Tensor& y) { return 0.5 * (y * y).sum() + 0.5 * (springs * x * x).sum(); });
+  const auto state = std::make_shared<State>(State{Tensor::from(q), Tensor::from(p)});
   const auto count = std::make_shared<std::int64_t>(kBillion);
   const auto motion = [=] {
     if (other_steps) --*count;
-    const State s = system.evolve({q0.clone(), p0.clone()}, {.dt = 0.01, .steps = *count});
-    realize({s.q, s.p});
-    return s;
+    *state = system.evolve(*state, {.dt = 0.01, .steps = *count});
+    realize({state->q, state->p});
   };
-  const State s = motion();
-  const double before = system.energy({q0, p0}).item<double>(), after = system.energy(s).item<double>();
+  const double before = system.energy(*state).item<double>();
+  motion();
+  const double after = system.energy(*state).item<double>();
   if (!(std::abs(after - before) <= kEnergySwing * before)) throw Wrong("the energy changed");
   const auto out = std::make_shared<std::pair<std::vector<double>, std::vector<double>>>(q, p);
   Bench b;
-  b.work = timed([=] { consume(motion()); });
+  b.work = timed([=] {
+    motion();
+    consume(*state);
+  });
   b.reference = timed([=] {
     pass_over(q, p, k, out->first, out->second);
     consume(*out);
