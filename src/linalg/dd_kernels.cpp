@@ -17,6 +17,7 @@ struct Vec {
 
 #define TP_TARGET
 #define TP_INLINE static inline
+#define TP_MEMBER inline
 
 TP_INLINE Vec zero() { return Vec{}; }
 TP_INLINE Vec broadcast(double x) { return Vec{{x, x, x, x, x, x, x, x}}; }
@@ -76,6 +77,7 @@ constexpr int kTileRows = 1, kTileVecs = 1;
 
 #undef TP_TARGET
 #undef TP_INLINE
+#undef TP_MEMBER
 
 constexpr DDKernels kKernels{"portable", matvec,      matvec_transposed, product,
                              accumulate, mode_powers, mode_apply,        largest};
@@ -86,12 +88,22 @@ constexpr DDKernels kKernels{"portable", matvec,      matvec_transposed, product
 
 namespace avx2 {
 
-struct Vec {
-  __m256d a, b;
-};
-
 #define TP_TARGET __attribute__((target("avx2,fma")))
 #define TP_INLINE static inline __attribute__((always_inline, target("avx2,fma")))
+#define TP_MEMBER __attribute__((always_inline, target("avx2,fma"))) inline
+
+// Copied word by word: GCC 12 copies a pair as one piece of memory, in parts for which the loads then wait.
+struct Vec {
+  __m256d a, b;
+  Vec() = default;
+  TP_MEMBER Vec(__m256d x, __m256d y) : a(x), b(y) {}
+  TP_MEMBER Vec(const Vec& o) : a(o.a), b(o.b) {}
+  TP_MEMBER Vec& operator=(const Vec& o) {
+    a = o.a;
+    b = o.b;
+    return *this;
+  }
+};
 
 TP_INLINE Vec zero() { return {_mm256_setzero_pd(), _mm256_setzero_pd()}; }
 TP_INLINE Vec broadcast(double x) { return {_mm256_set1_pd(x), _mm256_set1_pd(x)}; }
@@ -125,6 +137,7 @@ constexpr int kTileRows = 2, kTileVecs = 1;
 
 #undef TP_TARGET
 #undef TP_INLINE
+#undef TP_MEMBER
 
 constexpr DDKernels kKernels{"avx2",     matvec,      matvec_transposed, product,
                              accumulate, mode_powers, mode_apply,        largest};
@@ -140,6 +153,7 @@ struct Vec {
 
 #define TP_TARGET __attribute__((target("avx512f")))
 #define TP_INLINE static inline __attribute__((always_inline, target("avx512f")))
+#define TP_MEMBER __attribute__((always_inline, target("avx512f"))) inline
 
 TP_INLINE Vec zero() { return {_mm512_setzero_pd()}; }
 TP_INLINE Vec broadcast(double x) { return {_mm512_set1_pd(x)}; }
@@ -165,6 +179,7 @@ constexpr int kTileRows = 4, kTileVecs = 2;
 
 #undef TP_TARGET
 #undef TP_INLINE
+#undef TP_MEMBER
 
 constexpr DDKernels kKernels{"avx512",   matvec,      matvec_transposed, product,
                              accumulate, mode_powers, mode_apply,        largest};

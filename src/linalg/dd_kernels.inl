@@ -149,37 +149,34 @@ TP_TARGET static void product(long k, const double* a, const double* b, double* 
           l[r][v] = zero();
         }
       }
-      for (long i = 0; i < k; ++i) {
-        const double* x = a + 2 * kDDProductRows * i + row;
-        const double* y = b + 2 * kDDProductCols * i + col;
-        Vec yh[kTileVecs], yl[kTileVecs];
+      for (long begin = 0; begin < k; begin += 8) {
+        const long end = begin + 8 < k ? begin + 8 : k;
+        for (long i = begin; i < end; ++i) {
+          const double* x = a + 2 * kDDProductRows * i + row;
+          const double* y = b + 2 * kDDProductCols * i + col;
 #pragma GCC unroll 8
-        for (int v = 0; v < kTileVecs; ++v) {
-          yh[v] = load(y + 8 * v);
-          yl[v] = load(y + kDDProductCols + 8 * v);
-        }
+          for (int r = 0; r < kTileRows; ++r) {
+            const Vec xh = broadcast(x[r]), xl = broadcast(x[kDDProductRows + r]);
 #pragma GCC unroll 8
-        for (int r = 0; r < kTileRows; ++r) {
-          const Vec xh = broadcast(x[r]), xl = broadcast(x[kDDProductRows + r]);
-#pragma GCC unroll 8
-          for (int v = 0; v < kTileVecs; ++v) {
-            // The sum takes the product to a fixed unit; what it leaves is exact but for 2^-106.
-            const Vec t = mul_add(xh, yh[v], s[r][v]);
-            const Vec left = mul_error(xh, yh[v], sub(t, s[r][v]));
-            l[r][v] = add(l[r][v], mul_add(xl, yh[v], mul_add(xh, yl[v], left)));
-            s[r][v] = t;
+            for (int v = 0; v < kTileVecs; ++v) {
+              const Vec yh = load(y + 8 * v), yl = load(y + kDDProductCols + 8 * v);
+              // The sum takes the product to a fixed unit; what it leaves is exact but for 2^-106.
+              const Vec t = mul_add(xh, yh, s[r][v]);
+              const Vec left = mul_error(xh, yh, sub(t, s[r][v]));
+              l[r][v] = add(l[r][v], mul_add(xl, yh, mul_add(xh, yl, left)));
+              s[r][v] = t;
+            }
           }
         }
         // The rest gives its whole units to the sum: the smaller it is, the less its own rounding.
-        if (i % 8 == 7) {
+        if (end - begin < 8) break;
 #pragma GCC unroll 8
-          for (int r = 0; r < kTileRows; ++r) {
+        for (int r = 0; r < kTileRows; ++r) {
 #pragma GCC unroll 8
-            for (int v = 0; v < kTileVecs; ++v) {
-              const Vec t = add(s[r][v], l[r][v]);
-              l[r][v] = sub(l[r][v], sub(t, s[r][v]));
-              s[r][v] = t;
-            }
+          for (int v = 0; v < kTileVecs; ++v) {
+            const Vec t = add(s[r][v], l[r][v]);
+            l[r][v] = sub(l[r][v], sub(t, s[r][v]));
+            s[r][v] = t;
           }
         }
       }

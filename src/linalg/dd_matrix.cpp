@@ -1,6 +1,7 @@
 #include "linalg/dd_matrix.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <memory>
 #include <numeric>
@@ -23,11 +24,17 @@ Scratch scratch(long count) { return Scratch(new double[static_cast<std::size_t>
 
 std::size_t u(long i) { return static_cast<std::size_t>(i); }
 
-// Exact powers of two that may leave the normal range are applied in two steps.
-double scaled(double x, int e) {
-  if (e > -1000 && e < 1000) return x * std::ldexp(1.0, e);
-  return std::ldexp(x, e);
+double power_of_two(int e) {
+  return e > -1000 && e < 1000 ? std::bit_cast<double>(static_cast<std::uint64_t>(1023 + e) << 52)
+                               : std::ldexp(1.0, e);
 }
+// 2^e in two steps, either of which may leave the normal range but not that of doubles.
+struct PowerOfTwo {
+  double first = 1.0, second = 1.0;
+  PowerOfTwo() = default;
+  explicit PowerOfTwo(int e) : first(power_of_two(e / 2)), second(power_of_two(e - e / 2)) {}
+};
+double scaled(double x, int e) { return e > -1000 && e < 1000 ? x * power_of_two(e) : std::ldexp(x, e); }
 
 // e with norm <= 2^e of values x up to `max`.
 int exponent_of_norm(double max, double square, int scale) {
@@ -71,21 +78,30 @@ Packed pack(const DDView& m, bool along, long width, const ParallelFor& parallel
           to[width + i] = i < count && m.lo != nullptr ? m.lo[at + i * line] : 0.0;
         }
       }
-      for (long i = 0; i < count; ++i) {
-        double max = 0.0, square = 0.0;
-        for (long k = 0; k < end - begin; ++k) max = std::max(max, std::fabs(out[2 * width * k + i]));
-        int scale = 0;
-        if (std::isfinite(max)) (void)std::frexp(max, &scale);
-        for (long k = 0; k < end - begin; ++k) {
-          const double x = scaled(out[2 * width * k + i], -scale);
-          square += x * x;
-        }
-        const int e = exponent_of_norm(max, square, scale);
-        exponents[u((block * strips + s) * width + i)] = e;
-        for (long k = 0; k < end - begin; ++k) {
-          for (double* x : {out + 2 * width * k + i, out + 2 * width * k + width + i}) *x = scaled(*x, -e);
-        }
+      // Over all lines at once, which lie side by side.
+      constexpr long kMost = std::max(kDDProductRows, kDDProductCols);
+      double max[kMost] = {}, square[kMost] = {};
+      PowerOfTwo down[kMost];
+      int scale[kMost] = {};
+      for (long k = 0; k < end - begin; ++k)
+        for (long i = 0; i < width; ++i) max[i] = std::max(max[i], std::fabs(out[2 * width * k + i]));
+      for (long i = 0; i < width; ++i) {
+        if (std::isfinite(max[i])) (void)std::frexp(max[i], &scale[i]);
+        down[i] = PowerOfTwo(-scale[i]);
       }
+      for (long k = 0; k < end - begin; ++k)
+        for (long i = 0; i < width; ++i) {
+          const double x = out[2 * width * k + i] * down[i].first * down[i].second;
+          square[i] += x * x;
+        }
+      for (long i = 0; i < width; ++i) {
+        const int e = exponent_of_norm(max[i], square[i], scale[i]);
+        if (i < count) exponents[u((block * strips + s) * width + i)] = e;
+        down[i] = PowerOfTwo(-e);
+      }
+      for (long k = 0; k < 2 * (end - begin); ++k)  // high words, then low words
+        for (long i = 0; i < width; ++i)
+          out[width * k + i] = out[width * k + i] * down[i].first * down[i].second;
     };
     for (long block = 0; block < blocks; ++block) one(block);
     for (long i = first; i < first + count; ++i) {

@@ -3,6 +3,14 @@
 
 struct VecDD {
   Vec h, l;
+  VecDD() = default;
+  TP_MEMBER VecDD(Vec high, Vec low) : h(high), l(low) {}
+  TP_MEMBER VecDD(const VecDD& o) : h(o.h), l(o.l) {}
+  TP_MEMBER VecDD& operator=(const VecDD& o) {
+    h = o.h;
+    l = o.l;
+    return *this;
+  }
 };
 
 TP_INLINE Vec vneg(Vec a) { return sub(zero(), a); }
