@@ -28,18 +28,6 @@ constexpr std::size_t kLeftAlone = 2;
 // Values of single passes that are kept are rows of one array; it must not be larger than this.
 constexpr double kMostStacked = 1 << 28;
 
-using Trace = std::vector<PendingTrace::Operation>;
-
-// References to the nodes of the trace from the nodes of the trace, beside the one that the trace itself holds.
-NodeMap<std::uint32_t> references_within(const Trace& trace, std::size_t from, std::size_t to) {
-  NodeMap<std::uint32_t> count;
-  for (const auto& o : trace) count.insert(o.node.get(), 0);
-  for (std::size_t i = from; i < to; ++i)
-    for (Node* s : trace[i].node->src())
-      if (std::uint32_t* c = count.find(s)) ++*c;
-  return count;
-}
-
 std::string lines_of(const Trace& trace, const Repetition& r, std::uint32_t& first) {
   std::string file;
   unsigned low = 0, high = 0;
@@ -112,8 +100,8 @@ UOp number_of_pass(const std::vector<const Node*>& numbers, ScanParts& parts) {
 // One repetition on its way to a SCAN.
 class Fold {
  public:
-  Fold(const Trace& trace, const Repetition& r, std::span<const UOp> values)
-      : trace_(trace), r_(r), passes_(r.passes - kLeftAlone), values_held_(values) {}
+  Fold(const Trace& trace, const TraceIndex& index, const Repetition& r, std::span<const UOp> values)
+      : trace_(trace), index_(index), r_(r), passes_(r.passes - kLeftAlone), values_held_(values) {}
 
   // The SCAN, and which of its outputs each value that is needed is. False: nothing is needed, or too much.
   bool build() {
@@ -155,11 +143,11 @@ class Fold {
   // compute, so that it takes up the passes to come.
   void settle() {
     whole_ = merged();
-    NodeMap<std::uint32_t> within = references_within(trace_, 0, trace_.size());
+    references_ = index_.references(0, trace_.size());
     for (const UOp& v : values_held_)
-      if (std::uint32_t* count = within.find(v.get())) ++*count;
-    find_users();
-    if (is_ready(whole_) && put_off(within)) return;
+      if (const auto at = index_.at(v.get()); at != TraceIndex::kNone) ++references_[at];
+    users_ = index_.users();
+    if (is_ready(whole_) && put_off()) return;
     std::vector<UOp> wanted;
     for (const Needed& n : needed_) {
       for (const std::uint32_t lag : n.last) wanted.push_back(last_of(scan_, n, lag));
@@ -168,15 +156,16 @@ class Fold {
     engine().realize(wanted);
     std::vector<UOp> dropped;
     const ComputeLock lock;
-    const auto give = [&](Node* n, StorageRef value, const UOp& source) {
-      (void)become_copy(n, source, above(n, within), dropped);
+    const auto give = [&](std::size_t at, StorageRef value, const UOp& source) {
+      Node* n = trace_[at].node.get();
+      (void)become_copy(n, source, above(at), dropped);
       set_storage(n, std::move(value));
       note_realized(n);
     };
     for (const Needed& n : needed_) {
       for (const std::uint32_t lag : n.last) {
         const UOp value = last_of(scan_, n, lag);
-        give(node_of(n, lag), StorageRef::share(storage(value.get())), value);
+        give(r_.at(passes_ - lag, n.place), StorageRef::share(storage(value.get())), value);
       }
       if (n.rows.empty()) continue;
       const UOp all = rows_of(n);
@@ -188,8 +177,7 @@ class Fold {
         if (bytes)
           std::memcpy(HostWrite(*row).data(), static_cast<const char*>(from.data()) + pass * bytes, bytes);
         row->origin = storage(all.get())->origin;
-        give(trace_[r_.at(pass, n.place)].node.get(), std::move(row),
-             index_axis(all, 0, static_cast<std::int64_t>(pass)));
+        give(r_.at(pass, n.place), std::move(row), index_axis(all, 0, static_cast<std::int64_t>(pass)));
       }
     }
   }
@@ -207,13 +195,13 @@ class Fold {
   };
 
   void find_needed() {
-    const NodeMap<std::uint32_t> within = references_within(trace_, r_.first, r_.at(passes_, 0));
+    const std::vector<std::uint32_t> within = index_.references(r_.first, r_.at(passes_, 0));
     for (std::size_t place = 0; place < r_.length; ++place) {
       Needed n{place, {}, {}};
       for (std::size_t pass = 0; pass < passes_; ++pass) {
         const Node* node = trace_[r_.at(pass, place)].node.get();
         const bool held = node->refs.handles() > 0;
-        if (!held && node->refs.load() == within.at(node) + 1) continue;
+        if (!held && node->refs.load() == within[r_.at(pass, place)] + 1) continue;
         const auto lag = static_cast<std::uint32_t>(passes_ - pass);
         if (lag == 1 || slots_.contains({place, lag}))
           n.last.push_back(lag);
@@ -275,9 +263,6 @@ class Fold {
   UOp last_of(const UOp& scan, const Needed& n, std::uint32_t lag) const {
     return get(scan, static_cast<std::int64_t>(slots_.at({n.place, lag})));
   }
-  Node* node_of(const Needed& n, std::uint32_t lag) const {
-    return trace_[r_.at(passes_ - lag, n.place)].node.get();
-  }
   UOp rows_of(const Needed& n) const {
     return get(scan_, static_cast<std::int64_t>(parts_.carry.size() + n.out));
   }
@@ -327,41 +312,39 @@ class Fold {
     };
     return std::ranges::all_of(scan->src(), there);
   }
-  bool put_off(const NodeMap<std::uint32_t>& within) {
+  bool put_off() {
     std::vector<UOp> dropped;
     const ComputeLock lock;
     for (const Needed& n : needed_) {
       for (const std::uint32_t lag : n.last) {
-        Node* node = node_of(n, lag);
-        if (!become_copy(node, last_of(whole_, n, lag), above(node, within), dropped)) return false;
+        const std::size_t at = r_.at(passes_ - lag, n.place);
+        if (!become_copy(trace_[at].node.get(), last_of(whole_, n, lag), above(at), dropped)) return false;
       }
     }
     return true;
   }
 
-  void find_users() {
-    for (const auto& o : trace_)
-      for (Node* s : o.node->src()) users_[s].push_back(o.node.get());
-  }
-  // n and all that reaches it, with the references that come from the trace.
-  std::vector<Accounted> above(Node* n, const NodeMap<std::uint32_t>& within) const {
+  // The operation and all that reaches it, with the references that come from the trace.
+  std::vector<Accounted> above(std::size_t operation) const {
     std::vector<Accounted> out;
-    std::vector<Node*> todo{n};
+    std::vector<std::uint32_t> todo{static_cast<std::uint32_t>(operation)};
     NodeMap<char> seen;
     while (!todo.empty()) {
-      Node* x = todo.back();
+      const std::uint32_t i = todo.back();
       todo.pop_back();
+      Node* x = trace_[i].node.get();
       if (!seen.insert(x, 1)) continue;
-      out.push_back({x, within.at(x) + 1});
+      out.push_back({x, references_[i] + 1});
       // A node that has become a copy meanwhile refers to others than it did.
-      if (const auto* users = users_.find(x))
-        for (Node* y : *users)
-          if (std::ranges::find(y->src(), x) != y->src().end()) todo.push_back(y);
+      for (std::uint32_t k = users_.first[i]; k < users_.first[i + 1]; ++k)
+        if (const auto src = trace_[users_.read_by[k]].node->src(); std::ranges::find(src, x) != src.end())
+          todo.push_back(users_.read_by[k]);
     }
     return out;
   }
 
   const Trace& trace_;
+  const TraceIndex& index_;
   const Repetition& r_;
   std::size_t passes_;
   std::span<const UOp> values_held_;
@@ -370,7 +353,8 @@ class Fold {
   std::vector<UOp> values_;  // of a pass, over the symbols of the body
   std::map<std::vector<const Node*>, UOp> numbers_;
   std::vector<Needed> needed_;
-  NodeMap<std::vector<Node*>> users_;
+  std::vector<std::uint32_t> references_;  // to each operation from the trace, and from the values held
+  TraceIndex::Users users_;
   bool varies_ = false;
   std::string lines_;
   std::uint32_t location_ = 0;
@@ -396,10 +380,12 @@ void fold_trace(std::size_t enough, bool all, std::span<const UOp> values) {
       rest.insert(rest.end(), trace.begin() + static_cast<std::ptrdiff_t>(done),
                   trace.begin() + static_cast<std::ptrdiff_t>(to));
     };
-    for (const Repetition& r : find_repetitions(trace)) {
+    TraceIndex index(trace);
+    for (const Repetition& r : find_repetitions(trace, index)) {
       ended = r.ended;
       if (r.passes <= kLeftAlone + 1) continue;
-      Fold fold(trace, r, values);
+      if (done > 0) index = TraceIndex(trace);  // operations have become copies
+      Fold fold(trace, index, r, values);
       if (!fold.build()) continue;
       fold.settle();
       pass_over(r.first);

@@ -35,11 +35,9 @@ bool same_kind(const Node* a, const Node* b) {
 
 class Finder {
  public:
-  explicit Finder(const std::vector<PendingTrace::Operation>& trace) : trace_(trace) {
-    for (std::size_t i = 0; i < trace.size(); ++i) {
-      signs_.push_back(signature(trace[i]));
-      at_.insert(trace[i].node.get(), i);
-    }
+  Finder(const Trace& trace, const TraceIndex& index) : trace_(trace), index_(index) {
+    signs_.reserve(trace.size());
+    for (const auto& o : trace) signs_.push_back(signature(o));
     next_.resize(trace.size(), trace.size());
     std::unordered_map<std::uint64_t, std::size_t> later;
     for (std::size_t i = trace.size(); i-- > 0;) {
@@ -115,11 +113,12 @@ class Finder {
     const Node* source = trace_[r.at(pass, place)].node->src(s);
     if (trace_[r.at(pass - 1, place)].node->src(s) == source) return {PassSource::kFixed};
     if (source->op == Op::CONST) return {PassSource::kNumber};
-    const std::size_t* at = at_.find(source);
-    if (!at || *at < r.first || *at >= r.at(pass, place)) return {PassSource::kFixed};  // which will not hold
-    const std::size_t from = (*at - r.first) / r.length;
+    const std::size_t at = index_.sources(r.at(pass, place))[s];
+    if (at == TraceIndex::kNone || at < r.first || at >= r.at(pass, place))
+      return {PassSource::kFixed};  // which will not hold
+    const std::size_t from = (at - r.first) / r.length;
     return {from == pass ? PassSource::kLocal : PassSource::kEarlier,
-            static_cast<std::uint32_t>((*at - r.first) % r.length), static_cast<std::uint32_t>(pass - from)};
+            static_cast<std::uint32_t>((at - r.first) % r.length), static_cast<std::uint32_t>(pass - from)};
   }
 
   // The operation, if it is not as in the other passes.
@@ -140,7 +139,7 @@ class Finder {
           } else if (const Node* model = trace_[r.at(0, from.place)].node.get();
                      source->dtype != model->dtype || !same_shape(source, model)) {
             return n;
-          } else if (const std::size_t* at = at_.find(source); at && *at >= r.first) {
+          } else if (const auto at = index_.at(source); at != TraceIndex::kNone && at >= r.first) {
             return n;  // not from before
           }
           break;
@@ -155,18 +154,49 @@ class Finder {
     return nullptr;
   }
 
-  const std::vector<PendingTrace::Operation>& trace_;
+  const Trace& trace_;
+  const TraceIndex& index_;
   std::vector<std::uint64_t> signs_;
   std::vector<std::size_t> next_;                            // operation with the same sign
   std::unordered_map<std::size_t, std::size_t> same_until_;  // by length
-  NodeMap<std::size_t> at_;
   int failures_ = 0;
 };
 
 }  // namespace
 
-std::vector<Repetition> find_repetitions(const std::vector<PendingTrace::Operation>& trace) {
-  return Finder(trace).run();
+TraceIndex::TraceIndex(const Trace& trace) {
+  for (std::size_t i = 0; i < trace.size(); ++i)
+    at_.insert(trace[i].node.get(), static_cast<std::uint32_t>(i));
+  first_.reserve(trace.size() + 1);
+  sources_.reserve(2 * trace.size());
+  for (const auto& o : trace) {
+    first_.push_back(static_cast<std::uint32_t>(sources_.size()));
+    for (const Node* s : o.node->src()) sources_.push_back(at(s));
+  }
+  first_.push_back(static_cast<std::uint32_t>(sources_.size()));
+}
+
+std::vector<std::uint32_t> TraceIndex::references(std::size_t from, std::size_t to) const {
+  std::vector<std::uint32_t> count(first_.size() - 1, 0);
+  for (std::size_t i = first_[from]; i < first_[to]; ++i)
+    if (sources_[i] != kNone) ++count[sources_[i]];
+  return count;
+}
+
+TraceIndex::Users TraceIndex::users() const {
+  const std::vector<std::uint32_t> count = references(0, first_.size() - 1);
+  Users u{{0}, {}};
+  for (const std::uint32_t c : count) u.first.push_back(u.first.back() + c);
+  u.read_by.resize(u.first.back());
+  std::vector<std::uint32_t> next(u.first.begin(), u.first.end() - 1);
+  for (std::size_t i = 0; i < count.size(); ++i)
+    for (const std::uint32_t s : sources(i))
+      if (s != kNone) u.read_by[next[s]++] = static_cast<std::uint32_t>(i);
+  return u;
+}
+
+std::vector<Repetition> find_repetitions(const Trace& trace, const TraceIndex& index) {
+  return Finder(trace, index).run();
 }
 
 }  // namespace tinyphys

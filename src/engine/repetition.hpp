@@ -2,12 +2,44 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "uop/graph.hpp"
 #include "uop/pending.hpp"
 
 namespace tinyphys {
+
+using Trace = std::vector<PendingTrace::Operation>;
+
+// Which operations of a trace read which, as of when it was made.
+class TraceIndex {
+ public:
+  static constexpr std::uint32_t kNone = ~std::uint32_t{0};
+
+  explicit TraceIndex(const Trace& trace);
+  // Its place in the trace, or kNone.
+  std::uint32_t at(const Node* n) const {
+    const std::uint32_t* i = at_.find(n);
+    return i ? *i : kNone;
+  }
+  // The places of the sources of operation i; kNone for those from outside.
+  std::span<const std::uint32_t> sources(std::size_t i) const {
+    return {sources_.data() + first_[i], sources_.data() + first_[i + 1]};
+  }
+  // How often each operation is read by operations from, from + 1, ..., to - 1.
+  std::vector<std::uint32_t> references(std::size_t from, std::size_t to) const;
+  // For each operation those that read it: read_by[first[i]] up to read_by[first[i + 1]].
+  struct Users {
+    std::vector<std::uint32_t> first, read_by;
+  };
+  Users users() const;
+
+ private:
+  NodeMap<std::uint32_t> at_;
+  std::vector<std::uint32_t> first_, sources_;
+};
 
 // Where a source of an operation comes from, the same way in every pass.
 struct PassSource {
@@ -33,6 +65,6 @@ struct Repetition {
 
 // Repetitions of the trace in order, without overlap; each of some passes at least. Proved by isomorphism: the operations,
 // their args, dtypes and lines are the same in all passes, and so is where their sources come from.
-std::vector<Repetition> find_repetitions(const std::vector<PendingTrace::Operation>& trace);
+std::vector<Repetition> find_repetitions(const Trace& trace, const TraceIndex& index);
 
 }  // namespace tinyphys
