@@ -159,6 +159,7 @@ class RandomGraph {
 
  private:
   static bool sensible(Op op, DType d) {
+    if (op == Op::COPY) return false;  // only what is realized has a place
     if (op == Op::CAST) return true;
     if (op == Op::NOT || op == Op::AND || op == Op::OR || traits(op).cls == OpClass::kCompare)
       return d == DType::kBool;

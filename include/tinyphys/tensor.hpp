@@ -171,6 +171,16 @@ class Tensor {
   // A realized copy with its own memory and no history: gradients do not flow through it.
   Tensor clone(Where where = Where::current()) const;
 
+  // --- device -------------------------------------------------------------------------------------------
+
+  // The same value on a device, by its name ("cpu", "interp"): what is computed from it runs there. A tensor that was moved
+  // nowhere goes where the others of an operation are, and if they all do, to the device of TINYPHYS_DEVICE; two that were
+  // moved to different devices meet in no operation (tp::Error at that call). Gradients flow back through the move. Throws
+  // tp::Error for an unknown name, and inside a function that is traced.
+  Tensor to(std::string_view device, Where where = Where::current()) const;
+  // Where it was moved, or the device of TINYPHYS_DEVICE.
+  std::string device(Where where = Where::current()) const;
+
   // --- element type -------------------------------------------------------------------------------------
 
   // Floats to integers: towards zero, saturating, NaN to 0. To bool: x != 0.

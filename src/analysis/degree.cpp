@@ -45,7 +45,8 @@ Degree times(const Degree& a, std::int64_t k) {
 // Degree of one node from its sources'. State reaches n (some source has a degree above 0).
 Degree node_degree(const Node* n, std::span<const Degree> s) {
   switch (n->op) {
-    case Op::NEG: return s[0];
+    case Op::NEG:
+    case Op::COPY: return s[0];
     case Op::ADD:
     case Op::SUB: return join(s[0], s[1]);
     case Op::MUL:

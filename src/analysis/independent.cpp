@@ -26,6 +26,7 @@ bool is_exact(const Node* n) {
     case Op::MAX:
     case Op::MIN:
     case Op::WHERE:
+    case Op::COPY:
     case Op::GATHER: return true;
     case Op::CAST: return widens(n);
     default: return false;

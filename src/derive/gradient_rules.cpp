@@ -41,6 +41,7 @@ UOp unary_partial(Node* n, const UOp& x, const UOp& out, const UOp& t) {
     case Op::TANH: return mul(t, one_minus(powi(out, 2)));
     case Op::ERF: return mul(t, scaled(unary(Op::EXP, neg(powi(x, 2))), 2 * std::numbers::inv_sqrtpi));
     case Op::CAST: return cast(t, x->dtype);
+    case Op::COPY: return t->device() == 0 ? t : copy_to(t, x->device());
     case Op::POWI: {
       const std::int64_t k = n->arg(0);
       constexpr std::int64_t kLowest = -64;  // of the op

@@ -310,6 +310,7 @@ class Forward {
         Dims widths(n->arg().begin() + 1, n->arg().end());
         return pad_zeros(t[0], widths);
       }
+      case Op::COPY: return make(n->op, {t[0]}, n->arg());
       case Op::RESHAPE: return reshape(t[0], n->shape());
       case Op::PERMUTE: return permute(t[0], n->arg());
       case Op::EXPAND: return broadcast_to(t[0], n->shape());

@@ -17,6 +17,7 @@
 #include "runtime/device.hpp"
 #include "schedule/plan.hpp"
 #include "support/debug.hpp"
+#include "support/devices.hpp"
 #include "support/env.hpp"
 #include "support/progress.hpp"
 #include "support/small_vector.hpp"
@@ -25,6 +26,7 @@
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
 #include "uop/history.hpp"
+#include "uop/pending.hpp"
 #include "uop/print.hpp"
 #include "uop/scan_layout.hpp"
 #include "uop/spec.hpp"
@@ -47,6 +49,68 @@ class Engine final : public EngineHook {
   void realize(std::span<const UOp> values) override {
     if (std::all_of(values.begin(), values.end(), [](const UOp& v) { return storage(v.get()); })) return;
     not_inside("realize");
+    if (std::any_of(values.begin(), values.end(), [](const UOp& v) { return v->flags & Node::kCrosses; }))
+      move_between_devices(values);
+    const auto on_one = [&](const UOp& v) { return v->device() == values[0]->device(); };
+    if (std::all_of(values.begin(), values.end(), on_one)) return realize_on(values[0]->device(), values);
+    std::vector<UOp> rest(values.begin(), values.end());
+    while (!rest.empty()) {
+      const int number = rest[0]->device();
+      const auto others = std::stable_partition(rest.begin(), rest.end(),
+                                                [&](const UOp& v) { return v->device() == number; });
+      realize_on(number, std::span<const UOp>(rest.begin(), others));
+      rest.erase(rest.begin(), others);
+    }
+  }
+
+  std::int64_t check_evolve(const UOp& evolve, const std::source_location& where) override {
+    check_integrator(evolve.get(), where.file_name(), where.line());
+    return value_verdict(evolve.get());
+  }
+
+  Explanation explain(const UOp& value) override { return explain_value(value); }
+
+  std::string describe(std::span<const UOp> values) {
+    not_inside("explain");
+    const ComputeLock lock;
+    const Wanted wanted(values);
+    if (wanted.roots.empty()) return "nothing to run\n";
+    return to_text(plan_of(wanted.roots, canonicalize(wanted.roots).program, device_by(0)).plan());
+  }
+
+  PlanCounts counts() {
+    not_inside("plan_counts");
+    const ComputeLock lock;
+    return counts_;
+  }
+
+ private:
+  // The user's choice, as in Node::device().
+  static Device& device_by(int number) { return device(number == 0 ? env::device() : device_name(number)); }
+
+  // Computes what is copied from one device to another below these values, each on its device, and copies it.
+  void move_between_devices(std::span<const UOp> values) {
+    std::vector<Node*> roots;
+    for (const UOp& v : values) roots.push_back(v.get());
+    std::vector<UOp> copies;
+    for (Node* n : toposort(roots, [](const Node* x) { return storage(x) || !(x->flags & Node::kCrosses); }))
+      if (n->op == Op::COPY && !is_copy(n) && !storage(n)) copies.push_back(UOp::share(n));
+    for (const UOp& copy : copies) {  // sources first
+      const UOp source = copy.src(0);
+      realize_on(source->device(), std::span<const UOp>(&source, 1));
+      const ComputeLock lock;
+      if (storage(copy.get())) continue;
+      StorageRef value =
+          in_memory(StorageRef::share(storage(source.get())), device_by(copy->device()).memory());
+      value->origin = storage(source.get())->origin;
+      set_storage(copy.get(), std::move(value));
+      note_realized(copy.get());
+    }
+  }
+
+  // All on one device, and with nothing below that is not there.
+  void realize_on(int number, std::span<const UOp> values) {
+    if (std::all_of(values.begin(), values.end(), [](const UOp& v) { return storage(v.get()); })) return;
     const ComputeLock lock;
     let_go();
     const Wanted wanted(values);
@@ -60,15 +124,14 @@ class Engine final : public EngineHook {
       verify(nodes, Stage::kTensor);
     }
     const Canonical canonical = canonicalize(roots, wanted.has_loops);
-    Device& on = device(env::device());
+    Device& on = device_by(number);
     ReadyPlan& ready = plan_of(roots, canonical.program, on);
     RunContext context{on, schedule_options(), progress_of(wanted)};
     if (!context.device.runs()) {
       ready.compile(context.device);
-      throw Error(
-          "realize",
-          "TINYPHYS_DEVICE=" + std::string(env::device()) + " compiles and runs nothing: there are no values",
-          "", 0);
+      throw Error("realize",
+                  "the device " + std::string(on.name()) + " compiles and runs nothing: there are no values",
+                  "", 0);
     }
     std::vector<StorageRef>* made;
     try {
@@ -93,35 +156,13 @@ class Engine final : public EngineHook {
           std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
       std::snprintf(line, sizeof line, "realized %zu value%s in %.3f ms: %zu steps on %s", roots.size(),
                     roots.size() == 1 ? "" : "s", ms, ready.plan().steps.size(),
-                    std::string(env::device()).c_str());
+                    std::string(on.name()).c_str());
       debug_print(1, "time", line);
     }
     if (debug_enabled(3))
       for (const UOp& v : values) debug_print(3, "physics", explain_value(v).text);
   }
 
-  std::int64_t check_evolve(const UOp& evolve, const std::source_location& where) override {
-    check_integrator(evolve.get(), where.file_name(), where.line());
-    return value_verdict(evolve.get());
-  }
-
-  Explanation explain(const UOp& value) override { return explain_value(value); }
-
-  std::string describe(std::span<const UOp> values) {
-    not_inside("explain");
-    const ComputeLock lock;
-    const Wanted wanted(values);
-    if (wanted.roots.empty()) return "nothing to run\n";
-    return to_text(plan_of(wanted.roots, canonicalize(wanted.roots).program, device(env::device())).plan());
-  }
-
-  PlanCounts counts() {
-    not_inside("plan_counts");
-    const ComputeLock lock;
-    return counts_;
-  }
-
- private:
   static void not_inside(std::string_view call) {
     if (ComputeLock::held_here())
       throw Error(call, "a value was asked for inside a progress callback, while another is being computed",

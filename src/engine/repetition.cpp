@@ -85,6 +85,8 @@ class Finder {
   // As many of these passes, from the first on, as are alike.
   Repetition proved(std::size_t first, std::size_t length, std::size_t passes) {
     Repetition r{first, length, passes, {}, {}};
+    for (std::size_t place = 0; place < length; ++place)  // a scan runs on one device
+      if (trace_[r.at(0, place)].node->flags & Node::kCrosses) return {};
     // Read off a pass that all lags can be seen from.
     const std::size_t model = std::min(passes - 1, kMostLag);
     for (std::size_t place = 0; place < length; ++place) {

@@ -8,4 +8,21 @@ namespace tinyphys {
 
 inline constexpr std::string_view kDeviceNames = "cpu interp null island";
 
+// A device by its place, counted from 1; empty where there is none.
+constexpr std::string_view device_name(int number) {
+  std::string_view rest = kDeviceNames;
+  for (int n = 1; n < number; ++n) {
+    const std::size_t space = rest.find(' ');
+    if (space == std::string_view::npos) return {};
+    rest.remove_prefix(space + 1);
+  }
+  return number < 1 ? std::string_view() : rest.substr(0, rest.find(' '));
+}
+// The other way round; 0 for a name that is none.
+constexpr int device_number(std::string_view name) {
+  for (int n = 1; !device_name(n).empty(); ++n)
+    if (device_name(n) == name) return n;
+  return 0;
+}
+
 }  // namespace tinyphys

@@ -1,6 +1,8 @@
 #include <array>
 #include <string>
 
+#include "support/devices.hpp"
+#include "support/env.hpp"
 #include "tensor/access.hpp"
 #include "tensor/ops.hpp"
 #include "uop/build.hpp"
@@ -246,6 +248,26 @@ Tensor where(const Arg& condition, const Arg& then, const Arg& otherwise) {
   std::array<UOp, 3> v{c, operand(then, d, kCall), operand(otherwise, d, kCall)};
   front::broadcast(v, kCall, condition.where());
   return tensor(make(Op::WHERE, std::span<const UOp>(v)));
+}
+
+Tensor Tensor::to(std::string_view device, Where where) const {
+  LocationScope scope(where);
+  const UOp x = front::value(*this, "to", where);
+  const int number = device_number(device);
+  if (number == 0)
+    front::fail("to", "no device \"" + std::string(device) + "\"; there are: " + std::string(kDeviceNames),
+                where);
+  if (x->flags & Node::kHasSym)
+    front::fail("to",
+                "the tensor is a variable that is being traced; a body runs on one device: move what it is "
+                "called with",
+                where);
+  return tensor(copy_to(x, number));
+}
+
+std::string Tensor::device(Where where) const {
+  const int number = front::value(*this, "device", where)->device();
+  return std::string(number == 0 ? env::device() : device_name(number));
 }
 
 Tensor Tensor::astype(DType dtype, Where where) const {

@@ -89,7 +89,7 @@ Tensor Tensor::clone(Where where) const {
   front::compute(std::span<const UOp>(&x, 1), "clone", where);
   StorageRef copy = front::allocate(x->dtype, x->shape(), "clone", where);
   if (copy->bytes) std::memcpy(HostWrite(*copy).data(), HostRead(*storage(x.get())).data(), copy->bytes);
-  return tensor(buffer(x->dtype, x->shape(), std::move(copy)));
+  return tensor(copy_to(buffer(x->dtype, x->shape(), std::move(copy)), x->device()));
 }
 
 bool allclose(const Arg& a, const Arg& b, double rtol, double atol, bool equal_nan) {

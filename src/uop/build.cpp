@@ -44,6 +44,9 @@ UOp neg(const UOp& x) { return x->op == Op::NEG ? x.src(0) : make(Op::NEG, {x});
 UOp cast(const UOp& x, DType d) {
   return x->dtype == d ? x : make(Op::CAST, {x}, {static_cast<std::int64_t>(d)});
 }
+UOp copy_to(const UOp& x, int device) {
+  return x->device() == device ? x : make(Op::COPY, {x}, {std::int64_t{device}});
+}
 UOp powi(const UOp& x, std::int64_t k) {
   if (k == 0) return ones_like(x);
   return k == 1 ? x : make(Op::POWI, {x}, {k});

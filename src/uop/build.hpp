@@ -32,6 +32,7 @@ bool is_full(const Node* x, double v);
 UOp unary(Op op, const UOp& x);
 UOp neg(const UOp& x);
 UOp cast(const UOp& x, DType d);
+UOp copy_to(const UOp& x, int device);   // as Node::device(); x itself where it is there
 UOp powi(const UOp& x, std::int64_t k);  // |k| <= 64
 UOp add(const UOp& a, const UOp& b);
 UOp sub(const UOp& a, const UOp& b);

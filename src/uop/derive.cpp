@@ -175,6 +175,7 @@ void derive(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg
     case OpClass::kUnary:
       out.dtype = op == Op::CAST ? static_cast<DType>(arg[0]) : src[0]->dtype;
       if (op == Op::NOT && src[0]->dtype != DType::kBool) malformed(op, describe(src[0]));
+      if (op == Op::COPY && (arg.size() != 1 || arg[0] < 0 || arg[0] > 15)) malformed(op, "device");
       if (op == Op::POWI && (arg.size() != 1 || arg[0] < -64 || arg[0] > 64)) malformed(op, "exponent");
       take_shape(src[0], out);
       return;

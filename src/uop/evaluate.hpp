@@ -346,6 +346,10 @@ template <class T> class GraphEvaluator {
   }
 
   static void unary(const Node* n, const Value<T>& x, Value<T>& out) {
+    if (n->op == Op::COPY) {
+      out = x;
+      return;
+    }
     const bool from_float = is_float(x.dtype), to_float = is_float(n->dtype);
     for (std::size_t i = 0; i < out.size(); ++i) {
       if (n->op == Op::CAST) {

@@ -49,6 +49,7 @@ enum class OpClass : std::uint8_t {
   X(FLOOR, kUnary, 1, false)                                                                            \
   X(CEIL, kUnary, 1, false)                                                                             \
   X(NOT, kUnary, 1, false)  /* bool */                                                                  \
+  X(COPY, kUnary, 1, false) /* the same value; arg: the device it is on from here, Node::device() */ \
   X(CAST, kUnary, 1, false) /* arg: dtype */                                                            \
   X(POWI, kUnary, 1, false) /* arg: integer exponent, |k| <= 64 */                                      \
   X(ADD, kBinary, 2, true)                                                                              \

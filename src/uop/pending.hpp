@@ -73,12 +73,10 @@ class PendingTrace {
 // The node, if it is alive: one with this address and hash.
 UOp find_alive(const Node* n, std::uint32_t hash);
 
-// n, whose value is that of `source`, becomes a CAST of it to its own dtype: its sources are moved to `sources`, and equal
+// n, whose value is that of `source`, becomes a COPY of it: its sources are moved to `sources`, and equal
 // nodes made later are other nodes. `above` as in become_leaf. False where it could not be done; nothing changed then.
 bool become_copy(Node* n, const UOp& source, std::span<const Accounted> above, std::vector<UOp>& sources);
-// Whether n is such a node.
-inline bool is_copy(const Node* n) {
-  return n->op == Op::CAST && n->n_src == 1 && n->src(0)->dtype == n->dtype;
-}
+// Whether n is such a node: a COPY that stays on its device.
+inline bool is_copy(const Node* n) { return n->op == Op::COPY && n->src(0)->device() == n->device(); }
 
 }  // namespace tinyphys

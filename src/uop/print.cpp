@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "support/devices.hpp"
 #include "uop/graph.hpp"
 #include "uop/scan_layout.hpp"
 
@@ -29,6 +30,7 @@ std::string arg_text(const Node* n, std::int64_t buffer_number) {
     case Op::BUFFER:
     case Op::SYM: return " #" + std::to_string(buffer_number);
     case Op::PARAM: return " " + std::to_string(n->arg(0)) + (n->arg(2) ? " scalar" : "");
+    case Op::COPY: return n->arg(0) ? " " + std::string(device_name(static_cast<int>(n->arg(0)))) : "";
     case Op::IOTA:
     case Op::CAST:
     case Op::RESHAPE:
@@ -96,7 +98,7 @@ int precedence(Op op) {
 
 // Movement that only fits shapes says nothing to the reader of a formula, nor does a widening cast.
 const Node* see_through(const Node* n) {
-  while (n->op == Op::EXPAND || n->op == Op::RESHAPE ||
+  while (n->op == Op::EXPAND || n->op == Op::RESHAPE || n->op == Op::COPY ||
          (n->op == Op::CAST && is_float(n->dtype) == is_float(n->src(0)->dtype) &&
           item_size(n->dtype) >= item_size(n->src(0)->dtype)))
     n = n->src(0);

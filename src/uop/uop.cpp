@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +15,7 @@
 #include <thread>
 #include <unordered_map>
 
+#include "support/devices.hpp"
 #include "support/hash.hpp"
 #include "support/small_vector.hpp"
 #include "tinyphys/error.hpp"
@@ -269,6 +271,31 @@ void set_storage(Node* n, StorageRef s) {
 
 namespace {
 
+// The one device that sources are on; throws tp::Error for two.
+std::uint8_t device_flags(Op op, std::span<Node* const> src) {
+  int on = 0;
+  for (const Node* s : src) {
+    const int device = s->op == Op::LAMBDA ? 0 : s->device();
+    if (device == 0 || device == on) continue;
+    if (on != 0) {
+      const Location at = current_location ? location(current_location) : Location{};
+      std::string call(name(op));
+      for (char& c : call) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+      throw Error(call,
+                  "operands on different devices, " + std::string(device_name(on)) + " and " +
+                      std::string(device_name(device)) + "; move one with to(device)",
+                  at.file.c_str(), at.line);
+    }
+    on = device;
+  }
+  return static_cast<std::uint8_t>(on << Node::kDeviceShift);
+}
+std::uint8_t flags_of_copy(const Node* source, std::int64_t device) {
+  const bool crosses = source->device() != device;  // what was moved is data, of a constant too
+  return static_cast<std::uint8_t>(device << Node::kDeviceShift |
+                                   (crosses ? Node::kCrosses | Node::kHasBuffer : 0));
+}
+
 // `taken`: the references to the sources, which a new node takes over; or null.
 UOp intern(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg, UOp* taken) {
   const std::uint32_t h = hash_of(op, src, arg);
@@ -292,12 +319,13 @@ UOp intern(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg,
                                   sizeof(std::int64_t));  // room for become_copy
   std::uint8_t size_class = 0;
   void* memory = shard.allocate(bytes, size_class);
-  std::uint8_t flags = 0;
+  std::uint8_t flags = op == Op::COPY ? flags_of_copy(src[0], arg[0]) : device_flags(op, src);
   if (op == Op::SYM) flags = Node::kHasSym;
   if (op == Op::BUFFER) flags = Node::kHasBuffer;
   if (op == Op::PARAM) flags = Node::kHasParam;
   if (op != Op::LAMBDA)  // closed: nothing of its body is free outside
-    for (Node* s : src) flags |= s->flags & (Node::kHasSym | Node::kHasBuffer | Node::kHasParam);
+    for (Node* s : src)
+      flags |= s->flags & (Node::kHasSym | Node::kHasBuffer | Node::kHasParam | Node::kCrosses);
   Node* n = new (memory) Node{{},
                               op,
                               derived.dtype,
@@ -391,7 +419,7 @@ bool become_leaf(Node* n, std::span<const Accounted> above, std::vector<UOp>& so
     const auto shape = n->shape();
     std::memmove(static_cast<void*>(n + 1), shape.data(), shape.size_bytes());
     n->op = Op::BUFFER;
-    n->flags = Node::kHasBuffer;
+    n->flags = static_cast<std::uint8_t>(Node::kHasBuffer | n->device() << Node::kDeviceShift);
     n->n_src = 0;
     n->n_arg = 0;
   });
@@ -407,8 +435,8 @@ bool become_copy(Node* n, const UOp& source, std::span<const Accounted> above, s
     std::memmove(words + 2, shape.data(), shape.size_bytes());
     Node* now = UOp(source).detach();
     std::memcpy(words, &now, sizeof now);
-    words[1] = static_cast<std::int64_t>(n->dtype);
-    n->op = Op::CAST;
+    words[1] = n->device();
+    n->op = Op::COPY;
     for (const Accounted& a : above)
       a.node->flags |= source->flags;  // what was made of numbers alone has data below now
     n->n_src = 1;

@@ -104,6 +104,10 @@ struct Node {
   // Data (a BUFFER) is below: the value is not a constant of the program text.
   static constexpr std::uint8_t kHasBuffer = 2;
   static constexpr std::uint8_t kHasParam = 4;
+  // A COPY from one device to another is below.
+  static constexpr std::uint8_t kCrosses = 8;
+  // Above these the device that the user chose for what is below: 0, or one more than its place in kDeviceNames.
+  static constexpr int kDeviceShift = 4;
   // No node takes less memory.
   static constexpr std::size_t kMinBytes = 64;
 
@@ -115,6 +119,7 @@ struct Node {
     return {reinterpret_cast<const std::int64_t*>(this + 1) + n_src + n_arg, n_dim};
   }
   Node* src(std::size_t i) const { return src()[i]; }
+  int device() const { return flags >> kDeviceShift; }
   std::int64_t arg(std::size_t i) const { return arg()[i]; }
   // Elements of the value; 1 for a scalar.
   std::int64_t size() const {

@@ -363,6 +363,7 @@ bool has_gradient_rule(Op op) {
     case Op::AND:
     case Op::OR:
     case Op::PHILOX:  // of integers
+    case Op::COPY:    // see test_devices.cpp
     case Op::SIGN:
     case Op::FLOOR:
     case Op::CEIL:      // zero
