@@ -119,13 +119,13 @@ void EvolveNotes::report(Records& to) const {
   if (row.has_loop() && !env::optimize()) return loop("TINYPHYS_OPT=0");
   if (run_) return run_->report(to);
   if (back_) {
-    to.push_back({Finding::kFound,
-                  symmetric_
-                      ? "the gradient by the state is an evolution by -dt, by a few numbers "
-                        "(dt, of H) it goes forward with the tangent; by arrays of H it " +
-                            std::string(proof_->separable.separable ? "is a sum over pairs of modes"
-                                                                    : "is a sum over powers of the step")
-                      : "the step is affine, and so is the way back: it reads no state"});
+    to.push_back(
+        {Finding::kFound,
+         symmetric_
+             ? "the gradient by the state is an evolution by -dt, by a few numbers "
+               "(dt, of H) it goes forward with the tangent; by arrays of H it is sums over the steps, "
+               "which need no tape"
+             : "the step is affine, and so is the way back: it reads no state"});
     to.push_back(
         {Finding::kOffers, fmt::format("{} (class exact); jump or loop is decided by cost when it runs",
                                        symmetric_ && proof_->separable.separable ? "normal-mode jump"

@@ -117,7 +117,9 @@ std::int64_t value_verdict(const Node* evolve) {
   const auto proof = prove_energy(evolve);
   if (!proof->needs_values) return 0;
   return EvolveRecord::kDecided | (proof->quadratic ? EvolveRecord::kQuadratic : 0) |
-         (proof->separable.separable ? EvolveRecord::kSeparable : 0);
+         (proof->separable.separable ? EvolveRecord::kSeparable : 0) |
+         (proof->identity.values_decide ? EvolveRecord::kQuadraticNow : 0) |
+         (proof->separable.values_decide ? EvolveRecord::kSeparableNow : 0);
 }
 
 namespace {
@@ -255,6 +257,15 @@ UOp propagate(const Node* evolve, const UOp& dt, const UOp& q, const UOp& p, boo
   return make(Op::PROPAGATE, std::span<const UOp>(src), arg);
 }
 
+// Whether the velocity of each coordinate is provably that of its own momentum: only then are the sums of a gradient those of
+// pairs of modes (linalg/mode_moments.hpp).
+bool has_single_masses(const UOp& forces) {
+  const UOp velocity = UOp::share(forces->src(1));
+  const UOp alone = with_outputs(forces.get(), std::span(&velocity, 1));
+  const std::vector<Node*> momentum{velocity.get()};  // of its shape
+  return size_of_member(alone.get(), 1, momentum) == 1;
+}
+
 // The cotangents of inputs of the EVOLVE (numbers from 0: dt, steps, q, p, captured...) by the sums of their gradient, which
 // need no tape; nothing where they cannot be had.
 std::vector<UOp> sums_of(const UOp& evolve, const std::vector<std::size_t>& wanted, const UOp& of_q,
@@ -264,11 +275,14 @@ std::vector<UOp> sums_of(const UOp& evolve, const std::vector<std::size_t>& want
   by.propagate = propagate(evolve.get(), UOp::share(e.dt()), UOp::share(e.q()), UOp::share(e.p()), false);
   if (!by.propagate) return {};
   // What only holds for the values that H has now (a q^4 for a = 0) does not hold for what it has beside them.
-  if (e.record().verdict != 0 || prove_energy(evolve.get())->identity.values_decide) return {};
+  const std::int64_t verdict = e.record().verdict != 0 ? e.record().verdict : value_verdict(evolve.get());
+  if (verdict & EvolveRecord::kQuadraticNow) return {};
+  const bool now = verdict & EvolveRecord::kSeparableNow;
+  if (now && e.row().needs_separable()) return {};
   by.cotangents = {of_q, of_p};
-  by.separable = PropagateView(by.propagate.get()).separable();
   const UOp forces = force_lambda(e.energy(), e.q(), e.p());
   const std::vector<Node*> state{e.q(), e.p()};
+  by.separable = PropagateView(by.propagate.get()).separable() && !now && has_single_masses(forces);
   by.rows = size_of_member(forces.get(), 0, state) / (by.separable ? 2 : 1);
   for (const std::size_t i : wanted) by.by.push_back(i == kOfDt ? 0 : i - kFirstCaptured + 1);
   const std::size_t n_captured = e.captured().size();

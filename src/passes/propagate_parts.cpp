@@ -130,6 +130,7 @@ std::vector<UOp> by_sums(const GradientBySums& of) {
   src[2] = program(lower_vjps(outputs), params.size());
 
   std::vector<std::int64_t> arg(forward.system().begin(), forward.system().end());
+  if (hamiltonian) arg[3] = of.separable;
   arg.push_back(of.rows);
   const UOp back = make(Op::PROPAGATE_VJP, std::span<const UOp>(src), arg);
   std::vector<UOp> out;

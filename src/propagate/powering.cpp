@@ -397,30 +397,40 @@ class PoweringPropagator final : public Propagator {
     return powers;
   }
 
-  // Where in a step of solves, z' = z + c h G (z + z') / 2, a change of G acts: on what is half way through such a part,
-  // z + B z / 2 of its map I + B, and what it does there comes out by (1 - c h G / 2)^-1 = 1 + B / 2 and the parts behind.
+  // Where in a step of parts a change of G acts. In a solve, z' = z + c h G (z + z') / 2: on what is half way through it,
+  // z + B z / 2 of its map I + B, and what it does there comes out by (1 - c h G / 2)^-1 = 1 + B / 2 and the parts behind. A
+  // kick or a drift: on what the parts before it leave, and of what it does only the momenta or the positions count.
   std::string add_terms(const Generator& g, std::span<const Substep> substeps, double h,
                         StepPowers& to) const {
     const long d = g.m.rows;
     std::vector<AffineMap> parts;
     for (const Substep& s : substeps) {
-      if (s.part != Part::kSolve) return "the sums of its gradient are not known for this method";
+      if (s.part == Part::kFlow) return "the sums of its gradient are not known for this method";
       parts.push_back(substep(g, s, h));
     }
     for (std::size_t i = 0; i < parts.size(); ++i) {
-      AffineMap half = parts[i];
-      for (std::size_t k = 0; k < half.b.hi.size(); ++k) {
-        half.b.hi[k] *= 0.5;
-        half.b.lo[k] *= 0.5;
+      AffineMap half = identity(d);
+      if (substeps[i].part == Part::kSolve) {
+        half = parts[i];
+        for (std::size_t k = 0; k < half.b.hi.size(); ++k) {
+          half.b.hi[k] *= 0.5;
+          half.b.lo[k] *= 0.5;
+        }
+        for (DD& x : half.shift) x = ldexp(x, -1);
       }
-      for (DD& x : half.shift) x = ldexp(x, -1);
       AffineMap before = identity(d), behind = half;
       for (std::size_t k = 0; k < i; ++k) before = compose(parts[k], before);
       for (std::size_t k = i + 1; k < parts.size(); ++k) behind = compose(parts[k], behind);
       SumTerm term{substeps[i].coefficient, compose(half, before), {}};
       if (!term.at.reason.empty()) return term.at.reason;
+      const auto counts = [&](long c) {
+        return substeps[i].part == Part::kKick    ? c >= g.positions
+               : substeps[i].part == Part::kDrift ? c < g.positions
+                                                  : true;
+      };
       for (long r = 0; r < d; ++r)
-        for (long c = 0; c < d; ++c) term.r.push_back(behind.b.at(r, c) + (r == c ? 1.0 : 0.0));
+        for (long c = 0; c < d; ++c)
+          term.r.push_back(counts(c) ? behind.b.at(r, c) + (r == c ? 1.0 : 0.0) : DD(0.0));
       to.terms.push_back(std::move(term));
     }
     return {};

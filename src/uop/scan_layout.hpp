@@ -89,7 +89,9 @@ struct EvolveRecord {
   std::int64_t batch_axes = 0;  // the first axes of the state are of members that H was proven not to join
   bool dt_in_energy = false;    // dt is 1, and what the user gave is a factor of H
 
-  static constexpr std::int64_t kDecided = 1, kQuadratic = 2, kSeparable = 4;  // of verdict
+  // Of verdict: that there is one; H is quadratic, separable; and is so for these values of its numbers alone.
+  static constexpr std::int64_t kDecided = 1, kQuadratic = 2, kSeparable = 4, kQuadraticNow = 8,
+                                kSeparableNow = 16;
 
   Dims encode() const;
   static EvolveRecord decode(std::span<const std::int64_t> arg);

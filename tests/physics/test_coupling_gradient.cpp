@@ -235,6 +235,55 @@ TEST_CASE("the gradient by arrays of H: structures of it, against the tape") {
   }
 }
 
+TEST_CASE(
+    "the gradient by masses that are a matrix, and by what joins q and p for other values, against the "
+    "tape") {
+  Draws draw;
+  // p^T M^-1 p / 2 of a matrix that is not diagonal, a field and a drift beside it.
+  const Case coupled{[](const Tensor& q, const Tensor& p, const Tensors& of) {
+                       const Tensor m = tp::matmul(of[0], of[0].transpose()) + Tensor::eye(4);
+                       const Tensor d = q.slice(0, 1, 4) - q.slice(0, 0, 3);
+                       return 0.5 * (p * tp::matmul(m, p)).sum() + 0.5 * (of[1] * q * q).sum() +
+                              0.3 * (d * d).sum() + (of[2] * q).sum() + (of[3] * p).sum();
+                     },
+                     {draw({4, 4}), draw({4}, 0.5, 2), draw({4}), draw({4})},
+                     {4},
+                     {.dt = 0.02, .steps = 2000}};
+  const Case pairs{[](const Tensor& q, const Tensor& p, const Tensors& of) {
+                     return (of[0] * p * p).sum(1) + (of[1] * p.select(1, 0) * p.select(1, 1)) +
+                            0.5 * (of[2] * q * q).sum(1);
+                   },
+                   {draw({3, 2}, 0.5, 1), draw({3}, -0.3, 0.3), draw({3, 2}, 0.5, 2)},
+                   {3, 2},
+                   {.dt = 0.02, .steps = 2000},
+                   {.batch_axes = 1}};
+  for (const tp::Integrator method :
+       {tp::Integrator::LeapfrogKDK, tp::Integrator::LeapfrogDKD, tp::Integrator::Yoshida4,
+        tp::Integrator::BlanesMoan4, tp::Integrator::ImplicitMidpoint}) {
+    for (Case c : {coupled, pairs}) {
+      c.options.integrator = method;
+      const Gradients sums = gradients(c, tp::Method::Default), tape = gradients(c, tp::Method::Loop);
+      CAPTURE(tp::row_of(method).name);
+      INFO(sums.report);
+      CHECK(difference(sums, tape) < 1e-11);
+      if (tp::env::optimize()) CHECK(contains(sums.report, kSums));
+    }
+  }
+  // A number that is 0 now makes H separable; the sums are those of a step that joins q and p.
+  const Tensor nothing(0.0);
+  const Case field{[nothing](const Tensor& q, const Tensor& p, const Tensors& of) {
+                     return 0.5 * (p * p).sum() + 0.5 * (of[0] * q * q).sum() +
+                            nothing * (q.select(0, 0) * p.select(0, 1) - q.select(0, 1) * p.select(0, 0));
+                   },
+                   {draw({2}, 0.5, 2)},
+                   {2},
+                   {.dt = 0.02, .steps = 2000, .integrator = tp::Integrator::ImplicitMidpoint}};
+  const Gradients sums = gradients(field, tp::Method::Default), tape = gradients(field, tp::Method::Loop);
+  INFO(sums.report);
+  CHECK(difference(sums, tape) < 1e-11);
+  if (tp::env::optimize()) CHECK(contains(sums.report, kSums));
+}
+
 TEST_CASE("the gradient by arrays of H: where there are no sums it goes over the tape, and says why" *
           needs_passes()) {
   Draws draw;
@@ -244,11 +293,13 @@ TEST_CASE("the gradient by arrays of H: where there are no sums it goes over the
     Case c;
   };
   std::vector<Row> rows;
+  const Tensor walls = Tensor::from({1.0, 0.0, 0.5, 2.0}).clone();  // one of infinite mass
   rows.push_back({"no positive diagonal",
-                  {[](const Tensor& q, const Tensor& p, const Tensors& of) {
-                     return 0.5 * (p * p).sum() + 0.1 * p.sum() * p.sum() + 0.5 * (of[0] * q * q).sum();
+                  {[walls](const Tensor& q, const Tensor& p, const Tensors& of) {
+                     const Tensor d = q.slice(0, 1, 4) - q.slice(0, 0, 3);
+                     return 0.5 * (walls * p * p).sum() + 0.5 * (of[0] * d * d).sum();
                    },
-                   {draw({4}, 0.5, 2)},
+                   {draw({3}, 0.5, 2)},
                    {4},
                    options}});
   rows.push_back({"grows too far",
