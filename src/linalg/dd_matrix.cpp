@@ -15,7 +15,7 @@ namespace {
 
 constexpr long kPanelRows = 64;     // of C, one task each
 constexpr long kBlockCols = 1024;   // of C, bounds the memory for the packed columns of B
-constexpr long kTerms = 64;         // summed in a fixed unit, then in double-double
+constexpr long kTerms = 128;        // summed in a fixed unit, then in double-double
 constexpr long kVectorBlock = 128;  // rows (columns) of a matvec, one task each
 
 // Uninitialised on purpose: every element is written before it is read.
