@@ -20,6 +20,8 @@ constexpr auto kGoals = std::to_array<Goal>({
     {.row = "long/gradient", .words = "<= 10 us a node", .max_seconds = 10e-6},
     {.row = "long/cat", .words = "<= 10 us a piece", .max_seconds = 10e-6},
     {.row = "long/stack", .words = "<= 10 us a piece", .max_seconds = 10e-6},
+    {.row = "loop/nonlinear", .words = "<= 1.5 x the scan and 200 ns an operation", .min_ratio = 1.0},
+    {.row = "loop/linear", .words = "<= 1.5 x the scan and 200 ns an operation", .min_ratio = 1.0},
     {.row = "lattice/jump", .words = "<= 10 FFTW pairs of q and p, ratio >= 0.1", .min_ratio = 0.1},
     {.row = "outer-solar", .words = "speed >= 0.7 x C++ -O3", .min_ratio = 0.7},
     {.row = "three-body", .words = "speed >= 0.5 x C++ -O3", .min_ratio = 0.5},

@@ -118,6 +118,7 @@ int run(const Options& o) {
   add_evolve_rows(rows);
   add_kernel_rows(rows);
   add_overhead_rows(rows);
+  add_loop_rows(rows);
   check_goals(rows);
   const std::vector<const Row*> chosen = select(rows, o.filter);
   if (o.list) {
