@@ -174,7 +174,9 @@ struct LocationTable {
   std::mutex mutex;
   std::vector<Location> entries{Location{}};
   std::map<std::pair<const void*, unsigned>, std::uint32_t> ids;
-  std::unordered_map<const Node*, std::vector<std::uint32_t>> more;
+  // Nodes made at several places share a list of these, in the order in which they came.
+  std::vector<std::vector<std::uint32_t>> lists;
+  std::map<std::vector<std::uint32_t>, std::uint32_t> list_ids;
   std::unordered_map<const Node*, Labels> labels;
 };
 LocationTable& location_table() {
@@ -182,8 +184,47 @@ LocationTable& location_table() {
   return *t;
 }
 thread_local std::uint32_t current_location = 0;
-// Set in Node::location when the side table holds further call sites or labels.
-constexpr std::uint32_t kMoreLocations = std::uint32_t{1} << 31;
+// Set in Node::location when the side table holds labels; and when the rest is the number of a list of places.
+constexpr std::uint32_t kLabelled = std::uint32_t{1} << 31, kList = std::uint32_t{1} << 30;
+std::uint32_t place_of(const Node* n) { return n->location.load(std::memory_order_relaxed) & ~kLabelled; }
+// Under the lock.
+std::vector<std::uint32_t> list_of(const LocationTable& t, std::uint32_t place) {
+  if (place & kList) return t.lists[place & ~kList];
+  return place == 0 ? std::vector<std::uint32_t>() : std::vector{place};
+}
+std::uint32_t first_of(std::uint32_t place) {
+  if (!(place & kList)) return place;
+  LocationTable& t = location_table();
+  std::lock_guard lock(t.mutex);
+  return t.lists[place & ~kList][0];
+}
+// `place` with one more at its end, or `place` itself where that is among it, or where they are too many.
+std::uint32_t with_place(std::uint32_t place, std::uint32_t id) {
+  struct Seen {
+    std::uint32_t place = 0, id = 0, both = 0;
+  };
+  thread_local std::array<Seen, 64> recent;  // as in location_id
+  Seen& seen = recent[(place * 31 + id) % recent.size()];
+  if (seen.id == id && seen.place == place) return seen.both;
+  constexpr std::size_t kMaxLocations = 16, kMaxLists = std::size_t{1} << 20;
+  LocationTable& t = location_table();
+  std::lock_guard lock(t.mutex);
+  std::vector<std::uint32_t> list = list_of(t, place);
+  std::uint32_t both = place;
+  if (list.size() < kMaxLocations && std::find(list.begin(), list.end(), id) == list.end()) {
+    list.push_back(id);
+    const auto known = t.list_ids.find(list);
+    if (known != t.list_ids.end()) {
+      both = known->second;
+    } else if (t.lists.size() < kMaxLists) {
+      both = kList | static_cast<std::uint32_t>(t.lists.size());
+      t.lists.push_back(list);
+      t.list_ids.emplace(std::move(list), both);
+    }
+  }
+  seen = {place, id, both};
+  return both;
+}
 
 std::uint32_t location_id(const std::source_location& where) {
   // The lines of one loop body, at least, are found without the lock.
@@ -220,18 +261,14 @@ std::uint32_t own_location(Op op, std::uint8_t flags) {
 void note_location(Node* n) {
   const std::uint32_t id = own_location(n->op, n->flags);
   if (id == 0) return;
-  std::uint32_t first = n->location.load(std::memory_order_relaxed);
-  if ((first & ~kMoreLocations) == id) return;
-  first = 0;
-  if (n->location.compare_exchange_strong(first, id, std::memory_order_relaxed)) return;
-  if ((first & ~kMoreLocations) == id) return;
-  LocationTable& t = location_table();
-  std::lock_guard lock(t.mutex);
-  n->location.fetch_or(kMoreLocations, std::memory_order_relaxed);
-  auto& list = t.more[n];
-  constexpr std::size_t kMaxLocations = 16;
-  if (list.size() < kMaxLocations && std::find(list.begin(), list.end(), id) == list.end())
-    list.push_back(id);
+  std::uint32_t word = n->location.load(std::memory_order_relaxed);
+  for (;;) {
+    const std::uint32_t place = word & ~kLabelled,
+                        now = place == 0 || place == id ? id : with_place(place, id);
+    if (now == place ||
+        n->location.compare_exchange_weak(word, now | (word & kLabelled), std::memory_order_relaxed))
+      return;
+  }
 }
 
 std::atomic<std::int64_t> next_id{1};
@@ -383,10 +420,9 @@ void destroy_node(Node* first) {
     }
     if (Storage* s = n->storage.load(std::memory_order_acquire))
       if (s->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) delete s;
-    if (n->location.load(std::memory_order_relaxed) & kMoreLocations) {
+    if (n->location.load(std::memory_order_relaxed) & kLabelled) {
       LocationTable& t = location_table();
       std::lock_guard lock(t.mutex);
-      t.more.erase(n);
       t.labels.erase(n);
     }
     Shard& shard = shard_of(n->hash);
@@ -581,7 +617,7 @@ LocationScope::LocationScope(const std::source_location& where) : before_(curren
   if (before_ == 0) current_location = location_id(where);
 }
 LocationScope::LocationScope(std::uint32_t id) : before_(current_location) {
-  current_location = id & ~kMoreLocations;
+  current_location = first_of(id & ~kLabelled);
 }
 LocationScope::~LocationScope() {
   current_location = before_;
@@ -592,10 +628,7 @@ std::vector<Location> locations(const Node* n) {
   LocationTable& t = location_table();
   std::lock_guard lock(t.mutex);
   std::vector<Location> out;
-  if (const std::uint32_t id = n->location.load(std::memory_order_relaxed) & ~kMoreLocations)
-    out.push_back(t.entries[id]);
-  if (auto it = t.more.find(n); it != t.more.end())
-    for (std::uint32_t id : it->second) out.push_back(t.entries[id]);
+  for (const std::uint32_t id : list_of(t, place_of(n))) out.push_back(t.entries[id]);
   return out;
 }
 Location location(std::uint32_t id) {
@@ -603,18 +636,16 @@ Location location(std::uint32_t id) {
   std::lock_guard lock(t.mutex);
   return t.entries[id];
 }
-std::uint32_t first_location(const Node* n) {
-  return n->location.load(std::memory_order_relaxed) & ~kMoreLocations;
-}
+std::uint32_t first_location(const Node* n) { return first_of(place_of(n)); }
 
 void set_labels(Node* n, Labels labels) {
   LocationTable& t = location_table();
   std::lock_guard lock(t.mutex);
-  n->location.fetch_or(kMoreLocations, std::memory_order_relaxed);
+  n->location.fetch_or(kLabelled, std::memory_order_relaxed);
   t.labels[n] = std::move(labels);
 }
 Labels labels_of(const Node* n) {
-  if (!(n->location.load(std::memory_order_relaxed) & kMoreLocations)) return {};
+  if (!(n->location.load(std::memory_order_relaxed) & kLabelled)) return {};
   LocationTable& t = location_table();
   std::lock_guard lock(t.mutex);
   const auto it = t.labels.find(n);
