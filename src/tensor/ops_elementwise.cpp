@@ -1,4 +1,6 @@
 #include <array>
+#include <bit>
+#include <cstdint>
 #include <string>
 
 #include "support/devices.hpp"
@@ -6,6 +8,7 @@
 #include "tensor/access.hpp"
 #include "tensor/ops.hpp"
 #include "uop/build.hpp"
+#include "uop/pending.hpp"
 
 namespace tinyphys {
 namespace {
@@ -61,10 +64,47 @@ bool plain_pair(const Arg& a, const Arg& b, std::array<UOp, 2>& src) {
          same_shape(src[0].get(), src[1].get());
 }
 
+// A number beside x, of its shape. A loop writes the same few again and again: their nodes are remembered, not held.
+UOp number_beside(const UOp& x, const Arg& a, Call call) {
+  struct Seen {
+    double value = 0;
+    const Node* node = nullptr;
+    std::uint32_t hash = 0;
+    std::int64_t bits = 0;  // of the CONST
+  };
+  thread_local std::array<Seen, 16> recent;
+  const double value = a.as_double();
+  Seen& seen = recent[std::bit_cast<std::uint64_t>(value) * 0x9E3779B97F4A7C15u >> 60];
+  if (seen.node && std::bit_cast<std::uint64_t>(seen.value) == std::bit_cast<std::uint64_t>(value))
+    if (UOp known = find_alive(seen.node, seen.hash); known && same_shape(known.get(), x.get())) {
+      const Node* n = known.get();  // another may stand there by now
+      while (n->op == Op::EXPAND || n->op == Op::RESHAPE) n = n->src(0);
+      if (n->op == Op::CONST && n->dtype == x->dtype && n->arg(1) == seen.bits) return known;
+    }
+  std::array<UOp, 2> v{x, uop(a, x->dtype, call)};
+  const std::int64_t bits = v[1]->arg(1);
+  front::broadcast(v, call, a.where());
+  seen = {value, v[1].get(), v[1]->hash, bits};
+  return v[1];
+}
+
+// The way of most other nodes: a float tensor and a C++ number. Null where it is not that.
+UOp with_number(Call call, Op op, const Arg& a, const Arg& b) {
+  if (a.is_number() == b.is_number()) return {};
+  UOp x = uop((a.is_number() ? b : a).tensor());
+  if (!x || !is_float(x->dtype)) return {};
+  UOp y = number_beside(x, a.is_number() ? a : b, call);
+  std::array<UOp, 2> src{std::move(x), std::move(y)};
+  if (a.is_number()) std::swap(src[0], src[1]);
+  return make_of(op, src);
+}
+
 Tensor binary(Call call, Op op, const Arg& a, const Arg& b, Rule rule) {
   LocationScope scope(a.where());
   std::array<UOp, 2> src;
   if (rule != Rule::kOnlyBool && plain_pair(a, b, src)) return tensor(make_of(op, src));
+  if (rule != Rule::kOnlyBool)
+    if (UOp made = with_number(call, op, a, b)) return tensor(std::move(made));
   DType d = operand_dtype(rule, {&a, &b}, call, a.where());
   if (d == DType::kBool && op == Op::ADD) op = Op::OR;
   if (d == DType::kBool && op == Op::MUL) op = Op::AND;

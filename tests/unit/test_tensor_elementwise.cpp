@@ -235,4 +235,26 @@ TEST_CASE("tensor: allclose") {
   CHECK(allclose(Tensor::from({1.0}), Tensor::from({1.05}), 0, 0.1));
 }
 
+TEST_CASE("numbers beside tensors: written again and again, in other shapes, dtypes and signs of 0") {
+  // What is remembered of a number must be that number, of this shape and dtype.
+  for (int round = 0; round < 3; ++round) {
+    const Tensor a = Tensor::from({1.0, -2.0}), b = Tensor::from({{1.0, -2.0}, {3.0, 0.5}}), s = Tensor(4.0),
+                 f = a.astype(DType::kFloat32);
+    CHECK(doubles(a * 0.1) == Doubles{0.1, -0.2});
+    CHECK(doubles(b * 0.1) == Doubles{0.1, -0.2, 3.0 * 0.1, 0.05});
+    CHECK(doubles(s * 0.1) == Doubles{0.4});
+    CHECK((f * 0.1).dtype() == DType::kFloat32);
+    CHECK((f * 0.1).to_vector<float>() == std::vector<float>{0.1f, -2.0f * 0.1f});
+    CHECK(std::signbit(doubles(a * 0.0)[1]));
+    CHECK_FALSE(std::signbit(doubles(a * -0.0)[1]));
+    CHECK(std::isnan(doubles(a + std::nan(""))[0]));
+    CHECK(doubles(1 - a) == Doubles{0.0, 3.0});
+    CHECK(doubles(a - 1) == Doubles{0.0, -3.0});
+    CHECK(doubles(2.0 / a) == Doubles{2.0, -1.0});
+    CHECK(doubles(Tensor::zeros({0}) * 0.1).empty());
+    CHECK((a * 0.1).shape() == Shape{2});
+  }
+  CHECK(message([] { (void)(Tensor() * 2.0); }).find("empty") != std::string::npos);
+}
+
 }  // namespace tinyphys::testing
