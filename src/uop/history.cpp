@@ -357,6 +357,18 @@ class History {
     return n->refs.load() > 0;
   }
 
+  // The value can be computed again, or need not be: all that was made of it is there.
+  bool may_go(const Place& p) const {
+    std::size_t count = 0;
+    bool nobody_asks = true;
+    for (std::uint32_t l = p.users; l; l = links_[l].next_user) {
+      if (++count > kMaxUsers) return false;
+      const Place& user = places_[links_[l].keeper];
+      nobody_asks &= !user.kept && storage(user.node);
+    }
+    return (p.keeper && !p.sealed) || nobody_asks;
+  }
+
   // Drops the buffers of those that nothing but the pasts of realized values refers to.
   void drop_buffers(std::span<const std::uint32_t> unused, bool quick, Dropped& dropped) {
     std::vector<std::uint32_t> candidates;
@@ -367,15 +379,7 @@ class History {
     for (std::uint32_t e : unused) {
       const Place& p = places_[e];
       if (!p.node) continue;
-      bool may_go = p.keeper && !p.sealed;  // can be computed again
-      std::size_t count = 0;
-      bool nobody_asks = true;  // or need not be
-      for (std::uint32_t l = p.users; l && count <= kMaxUsers; l = links_[l].next_user, ++count) {
-        const Place& user = places_[links_[l].keeper];
-        nobody_asks &= !user.kept && storage(user.node);
-      }
-      may_go |= nobody_asks;
-      if (!may_go || count > kMaxUsers) continue;
+      if (!may_go(p)) continue;
       candidates.push_back(e);
       for (std::uint32_t l = p.users; l; l = links_[l].next_user) users.push_back(links_[l].keeper);
     }
@@ -398,8 +402,14 @@ class History {
       if (n->op == Op::LAMBDA || is_edge(n) || n->refs.load() != uses[n]) continue;
       for (Node* s : n->src()) ++uses[s];
     }
+    // What is below first: then what is above may go as one that nobody asks for. The other way round it could not be computed
+    // again from what is below, so each is asked anew.
+    const auto height = [&](std::uint32_t e) { return places_[e].keeper ? places_[e].age : 0; };
+    std::stable_sort(candidates.begin(), candidates.end(),
+                     [&](std::uint32_t a, std::uint32_t b) { return height(a) < height(b); });
     for (std::uint32_t e : candidates) {
       Place& p = places_[e];
+      if (!may_go(p)) continue;
       const std::uint32_t* n = uses.find(p.node);
       if (!n || p.node->refs.load() != *n) continue;
       StorageRef value = take_storage(p.node, *n);

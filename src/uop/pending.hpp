@@ -27,7 +27,9 @@ class PendingTrace {
   // These values are about to be computed: what they come from may be a loop.
   static void before_compute(std::span<const UOp> values) {
     PendingTrace& t = here();
-    if (t.nodes_.size() >= t.looked_ + kWorthALook && t.paused_ == 0) t.full(kWorthALook, values);
+    // A look goes over the whole trace: the longer it is, the more must have come.
+    const std::size_t enough = kWorthALook + t.looked_ / 2;
+    if (t.nodes_.size() >= t.looked_ + enough && t.paused_ == 0) t.full(kWorthALook, values);
   }
 
   struct Operation {
@@ -64,7 +66,7 @@ class PendingTrace {
   }
   void full(std::size_t limit = 0, std::span<const UOp> values = {}) noexcept;
 
-  static constexpr std::size_t kFirstLook = 64, kWorthALook = 512;
+  static constexpr std::size_t kFirstLook = 64, kWorthALook = 64;
   std::vector<Noted> nodes_;
   std::size_t limit_ = kFirstLook, looked_ = 0;  // looked_: how many the last look left
   int paused_ = 0;

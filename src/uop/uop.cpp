@@ -455,6 +455,8 @@ bool become_leaf(Node* n, std::span<const Accounted> above, std::vector<UOp>& so
     const auto shape = n->shape();
     std::memmove(static_cast<void*>(n + 1), shape.data(), shape.size_bytes());
     n->op = Op::BUFFER;
+    for (const Accounted& a : above)
+      a.node->flags |= Node::kHasBuffer;  // a constant of the program text is data now
     n->flags = static_cast<std::uint8_t>(Node::kHasBuffer | n->device() << Node::kDeviceShift);
     n->n_src = 0;
     n->n_arg = 0;
