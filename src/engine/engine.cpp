@@ -95,17 +95,21 @@ class Engine final : public EngineHook {
     std::vector<UOp> copies;
     for (Node* n : toposort(roots, [](const Node* x) { return storage(x) || !(x->flags & Node::kCrosses); }))
       if (n->op == Op::COPY && !is_copy(n) && !storage(n)) copies.push_back(UOp::share(n));
-    for (const UOp& copy : copies) {  // sources first
-      const UOp source = copy.src(0);
-      realize_on(source->device(), std::span<const UOp>(&source, 1));
-      const ComputeLock lock;
-      if (storage(copy.get())) continue;
-      StorageRef value =
-          in_memory(StorageRef::share(storage(source.get())), device_by(copy->device()).memory());
-      value->origin = storage(source.get())->origin;
-      set_storage(copy.get(), std::move(value));
-      note_realized(copy.get());
-    }
+    for (const UOp& copy : copies)  // sources first
+      while (!storage(copy.get())) move(copy);
+  }
+
+  void move(const UOp& copy) {
+    const UOp source = copy.src(0);
+    realize_on(source->device(), std::span<const UOp>(&source, 1));
+    const ComputeLock lock;
+    // Another thread may have done it meanwhile, or let go of a constant that no handle holds.
+    if (storage(copy.get()) || !storage(source.get())) return;
+    StorageRef value =
+        in_memory(StorageRef::share(storage(source.get())), device_by(copy->device()).memory());
+    value->origin = storage(source.get())->origin;
+    set_storage(copy.get(), std::move(value));
+    note_realized(copy.get());
   }
 
   // All on one device, and with nothing below that is not there.

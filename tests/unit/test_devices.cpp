@@ -1,4 +1,7 @@
 // Values that the user moves from one device to another.
+#include <atomic>
+#include <thread>
+
 #include "runtime/device.hpp"
 #include "support/env.hpp"
 #include "test_tensor_helpers.hpp"
@@ -126,6 +129,20 @@ TEST_CASE("scans, evolutions and plain loops on a device that was chosen") {
   Tensor z = q;
   for (int i = 0; i < 200; ++i) z = (z.to("island") * 0.5).to("interp") + 1.0;
   CHECK(allclose(z, Tensor::full({3}, 2.0).to("interp"), 1e-14, 0.0));
+}
+
+TEST_CASE("several threads move constants that nobody holds") {
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 200; ++i) {
+        const double c = t + i % 3;
+        wrong += doubles((ramp(5) + c).to(i % 2 ? "island" : "interp") * 2.0)[4] != (1.5 + c) * 2.0;
+      }
+    });
+  for (auto& t : threads) t.join();
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("what was moved lets go of its past") {
