@@ -97,11 +97,45 @@ UOp number_of_pass(const std::vector<const Node*>& numbers, ScanParts& parts) {
   return parts.row_params.back();
 }
 
+// Who refers to the operations of a trace, beside the user's handles: other operations, and `values` that the caller holds.
+class Above {
+ public:
+  Above(const Trace& trace, const TraceIndex& index, std::span<const UOp> values)
+      : trace_(trace), references_(index.references(0, trace.size())), users_(index.users()) {
+    for (const UOp& v : values)
+      if (const auto at = index.at(v.get()); at != TraceIndex::kNone) ++references_[at];
+  }
+
+  // The operation and all that reaches it, with those references.
+  std::vector<Accounted> operator()(std::size_t operation) const {
+    std::vector<Accounted> out;
+    std::vector<std::uint32_t> todo{static_cast<std::uint32_t>(operation)};
+    NodeMap<char> seen;
+    while (!todo.empty()) {
+      const std::uint32_t i = todo.back();
+      todo.pop_back();
+      Node* x = trace_[i].node.get();
+      if (!seen.insert(x, 1)) continue;
+      out.push_back({x, references_[i] + 1});
+      // A node that has become a copy meanwhile refers to others than it did.
+      for (std::uint32_t k = users_.first[i]; k < users_.first[i + 1]; ++k)
+        if (const auto src = trace_[users_.read_by[k]].node->src(); std::ranges::find(src, x) != src.end())
+          todo.push_back(users_.read_by[k]);
+    }
+    return out;
+  }
+
+ private:
+  const Trace& trace_;
+  std::vector<std::uint32_t> references_;
+  TraceIndex::Users users_;
+};
+
 // One repetition on its way to a SCAN.
 class Fold {
  public:
-  Fold(const Trace& trace, const TraceIndex& index, const Repetition& r, std::span<const UOp> values)
-      : trace_(trace), index_(index), r_(r), passes_(r.passes - kLeftAlone), values_held_(values) {}
+  Fold(const Trace& trace, const TraceIndex& index, const Repetition& r)
+      : trace_(trace), index_(index), r_(r), passes_(r.passes - kLeftAlone) {}
 
   // The SCAN, and which of its outputs each value that is needed is. False: nothing is needed, or too much.
   bool build() {
@@ -140,14 +174,10 @@ class Fold {
   }
 
   // Afterwards what is needed is an output of the SCAN: computed now, or left for later where that SCAN is all there is to
-  // compute, so that it takes up the passes to come.
-  void settle() {
+  // compute, so that it takes up the passes to come: what is left joins `rest`.
+  void settle(const Above& above, Trace& rest) {
     whole_ = merged();
-    references_ = index_.references(0, trace_.size());
-    for (const UOp& v : values_held_)
-      if (const auto at = index_.at(v.get()); at != TraceIndex::kNone) ++references_[at];
-    users_ = index_.users();
-    if (is_ready(whole_) && put_off()) return;
+    if (is_ready(whole_) && put_off(above, rest)) return;
     std::vector<UOp> wanted;
     for (const Needed& n : needed_) {
       for (const std::uint32_t lag : n.last) wanted.push_back(last_of(scan_, n, lag));
@@ -156,11 +186,13 @@ class Fold {
     engine().realize(wanted);
     std::vector<UOp> dropped;
     const ComputeLock lock;
+    let_go();  // what was computed here knows then whether its past is asked for
     const auto give = [&](std::size_t at, StorageRef value, const UOp& source) {
       Node* n = trace_[at].node.get();
-      (void)become_copy(n, source, above(at), dropped);
+      const std::vector<Accounted> users = above(at);
+      (void)become_copy(n, source, users, dropped);
       set_storage(n, std::move(value));
-      note_realized(n);
+      note_realized(n, users, dropped);
     };
     for (const Needed& n : needed_) {
       for (const std::uint32_t lag : n.last) {
@@ -312,49 +344,28 @@ class Fold {
     };
     return std::ranges::all_of(scan->src(), there);
   }
-  bool put_off() {
+  bool put_off(const Above& above, Trace& rest) {
     std::vector<UOp> dropped;
     const ComputeLock lock;
     for (const Needed& n : needed_) {
       for (const std::uint32_t lag : n.last) {
         const std::size_t at = r_.at(passes_ - lag, n.place);
         if (!become_copy(trace_[at].node.get(), last_of(whole_, n, lag), above(at), dropped)) return false;
+        rest.push_back(trace_[at]);
       }
     }
     return true;
-  }
-
-  // The operation and all that reaches it, with the references that come from the trace.
-  std::vector<Accounted> above(std::size_t operation) const {
-    std::vector<Accounted> out;
-    std::vector<std::uint32_t> todo{static_cast<std::uint32_t>(operation)};
-    NodeMap<char> seen;
-    while (!todo.empty()) {
-      const std::uint32_t i = todo.back();
-      todo.pop_back();
-      Node* x = trace_[i].node.get();
-      if (!seen.insert(x, 1)) continue;
-      out.push_back({x, references_[i] + 1});
-      // A node that has become a copy meanwhile refers to others than it did.
-      for (std::uint32_t k = users_.first[i]; k < users_.first[i + 1]; ++k)
-        if (const auto src = trace_[users_.read_by[k]].node->src(); std::ranges::find(src, x) != src.end())
-          todo.push_back(users_.read_by[k]);
-    }
-    return out;
   }
 
   const Trace& trace_;
   const TraceIndex& index_;
   const Repetition& r_;
   std::size_t passes_;
-  std::span<const UOp> values_held_;
   ScanParts parts_;
   std::map<std::pair<std::size_t, std::uint32_t>, std::size_t> slots_;  // (place, lag) -> carry
   std::vector<UOp> values_;  // of a pass, over the symbols of the body
   std::map<std::vector<const Node*>, UOp> numbers_;
   std::vector<Needed> needed_;
-  std::vector<std::uint32_t> references_;  // to each operation from the trace, and from the values held
-  TraceIndex::Users users_;
   bool varies_ = false;
   std::string lines_;
   std::uint32_t location_ = 0;
@@ -369,10 +380,30 @@ void compute_held(const Trace& trace) {
   if (!held.empty()) engine().realize(held);
 }
 
+// What was left for later by a fold and has been computed meanwhile is a value like others, without that loop in its past.
+void take_values(Trace& trace, std::span<const UOp> values) {
+  const auto has_value = [](const PendingTrace::Operation& o) {
+    return is_copy(o.node.get()) && storage(o.node->src(0));
+  };
+  if (std::ranges::none_of(trace, has_value)) return;
+  const Above above(trace, TraceIndex(trace), values);
+  std::vector<UOp> dropped;
+  const ComputeLock lock;
+  let_go();
+  for (std::size_t i = 0; i < trace.size(); ++i) {
+    if (!has_value(trace[i])) continue;
+    Node* n = trace[i].node.get();
+    set_storage(n, StorageRef::share(storage(n->src(0))));
+    note_realized(n, above(i), dropped);
+  }
+  std::erase_if(trace, [](const auto& o) { return storage(o.node.get()); });
+}
+
 // `enough`: fewer are left alone. `all`: what does not repeat is computed, where it is more than that.
 void fold_trace(std::size_t enough, bool all, std::span<const UOp> values) {
   Trace trace = PendingTrace::take_alive();
   if (trace.size() > enough) {
+    take_values(trace, values);
     std::string ended;
     Trace rest;
     std::size_t done = 0;
@@ -385,10 +416,10 @@ void fold_trace(std::size_t enough, bool all, std::span<const UOp> values) {
       ended = r.ended;
       if (r.passes <= kLeftAlone + 1) continue;
       if (done > 0) index = TraceIndex(trace);  // operations have become copies
-      Fold fold(trace, index, r, values);
+      Fold fold(trace, index, r);
       if (!fold.build()) continue;
-      fold.settle();
       pass_over(r.first);
+      fold.settle(Above(trace, index, values), rest);
       done = r.at(fold.passes(), 0);
       if (debug_enabled(2))
         debug_print(2, "graph",

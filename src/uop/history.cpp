@@ -55,6 +55,15 @@ class History {
     note(s);
   }
 
+  void note_realized(Node* n, std::span<const Accounted> above, std::vector<UOp>& sources) {
+    note_realized(n);
+    std::lock_guard lock(mutex_);
+    if (!is_keeper(n)) return;
+    const std::uint32_t s = n->history.load(std::memory_order_relaxed);
+    if (places_[s].stale) find_edge(s);
+    if (!find_kept(s) && become_leaf(n, above, sources)) forget(s);
+  }
+
   bool knows(const Node* n) {
     if (n->history.load(std::memory_order_relaxed) == 0) return false;
     std::lock_guard lock(mutex_);
@@ -222,6 +231,13 @@ class History {
     places_[s].walked = walked;
   }
 
+  // Whether a handle holds something below the keeper, whose edge is known.
+  bool find_kept(std::uint32_t s) const {
+    for (std::uint32_t l = places_[s].edge; l; l = links_[l].next_edge)
+      if (const Place& e = places_[links_[l].edge]; is_named(e.node) || (e.keeper && e.kept)) return true;
+    return false;
+  }
+
   void queue(std::uint32_t s) {
     if (std::exchange(places_[s].queued, true)) return;
     queue_.push({places_[s].age, s});
@@ -274,11 +290,7 @@ class History {
       if (quick && places_[s].walked > kQuick) return later_.push_back(s);
       find_edge(s);
     }
-    bool kept = false;
-    for (std::uint32_t l = places_[s].edge; l && !kept; l = links_[l].next_edge) {
-      const Place& e = places_[links_[l].edge];
-      kept = is_named(e.node) || (e.keeper && e.kept);
-    }
+    const bool kept = find_kept(s);
     if (std::exchange(places_[s].kept, kept) != kept) queue_users(s, false);
     if (!kept && storage(places_[s].node)) {
       if (forget_past(s, dropped)) return;
@@ -458,6 +470,9 @@ ComputeLock::~ComputeLock() {
 bool ComputeLock::held_here() { return computing; }
 
 void note_realized(Node* n) { history().note_realized(n); }
+void note_realized(Node* n, std::span<const Accounted> above, std::vector<UOp>& sources) {
+  history().note_realized(n, above, sources);
+}
 bool has_history(const Node* n) { return history().knows(n); }
 void let_go() { history().let_go(false); }
 void let_go_now() noexcept {

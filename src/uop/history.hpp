@@ -12,6 +12,8 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <span>
+#include <vector>
 
 #include "uop/uop.hpp"
 
@@ -35,6 +37,8 @@ class ComputeLock {
 
 // n has a value now, and its past may go. Under the ComputeLock.
 void note_realized(Node* n);
+// The same, and it lets go of its past at once where nobody can ask for that: `above` and `sources` as in become_leaf.
+void note_realized(Node* n, std::span<const Accounted> above, std::vector<UOp>& sources);
 // Whether n has had a value, be it gone by now. Any thread may ask.
 bool has_history(const Node* n);
 // Lets go of all that nobody can ask for. Under the ComputeLock.
