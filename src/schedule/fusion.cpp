@@ -2,15 +2,21 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
+#include <set>
+#include <utility>
+#include <vector>
 
 #include "schedule/call.hpp"
+#include "support/hash.hpp"
 
 namespace tinyphys {
 namespace {
 
 constexpr int kMaxKernelOps = 256;  // beyond it, compile time grows faster than memory traffic saves
 constexpr int kMaxKernelNodes =
-    2048;  // movement counted too, by what it adds to the indices and loads below it
+    2048;                          // movement counted too, by what it adds to the indices and loads below it
+constexpr int kMaxScalars = 8192;  // a node counted once for each way of movements by which it is read
 constexpr std::size_t kMaxOutputs = 16;
 constexpr std::int64_t kLongCumsum = 4096;     // beyond it the host is faster
 constexpr std::int64_t kLongReduction = 4096;  // elements worth a kernel of their own
@@ -173,6 +179,7 @@ class Fuser {
   // What a kernel that ends in a node holds: never less than there is, and exact where it comes near a limit.
   struct Weight {
     int ops = 0, nodes = 0;  // distinct ones; ops: those that compute
+    int scalars = 0;         // nodes, each as often as it is read at another place
     int first = 0;           // lowest position
     bool costly = false;
     bool reduces = false;  // a reduction is among them
@@ -183,13 +190,14 @@ class Fuser {
   // Two upper bounds: the sum over the sources, which counts what they share again and again, and all that stands in
   // the order between the kernel's first node and this one, which counts strangers. Where both are high, a count.
   void weigh(int i) {
-    Weight w{computes(at(i)), burden(at(i)), i, is_costly(at(i)), at(i)->op == Op::REDUCE};
+    Weight w{computes(at(i)), burden(at(i)), 1, i, is_costly(at(i)), at(i)->op == Op::REDUCE};
     int last = -1;
     for (int s : sources(i)) {
       if (has_slot(s) || s == last) continue;
       const Weight& below = weight(s);
       w.ops += below.ops;
       w.nodes += below.nodes;
+      w.scalars += below.scalars;
       w.first = std::min(w.first, below.first);
       w.costly |= below.costly;
       w.reduces |= below.reduces;
@@ -201,7 +209,26 @@ class Fuser {
     w.ops = static_cast<int>(std::min<std::int64_t>(w.ops, between(computes_before_)));
     w.nodes = static_cast<int>(std::min<std::int64_t>(w.nodes, between(burden_before_)));
     if (w.ops > kMaxKernelOps || w.nodes > kMaxKernelNodes) count(i, w);
+    if (w.scalars > kMaxScalars) w.scalars = count_scalars(i);
     weight(i) = w;
+  }
+  int count_scalars(int i) {
+    using Read = std::pair<int, std::uint64_t>;  // a node, and the movements on the way to it
+    std::vector<Read> stack{{i, 0}};
+    std::set<Read> seen{stack[0]};
+    while (!stack.empty() && seen.size() <= kMaxScalars) {
+      const auto [x, way] = stack.back();
+      stack.pop_back();
+      const bool moves = is_movement(at(x)->op) || at(x)->op == Op::GATHER;
+      std::uint64_t part = 0;  // those of a CAT have a place each
+      for (int s : sources(x)) {
+        ++part;
+        const Read read{s, moves ? hash_mix(hash_mix(way, static_cast<std::uint64_t>(x)), part) : way};
+        if (!has_slot(s) && seen.insert(read).second) stack.push_back(read);
+      }
+    }
+    count_visited(seen.size());
+    return static_cast<int>(seen.size());
   }
   void count(int i, Weight& w) {
     std::size_t looked_at = 0;
@@ -239,11 +266,15 @@ class Fuser {
       for (int s : sources(i))
         if (computes_below(s)) cut(s);
     weigh(i);
-    if (weight(i).ops > kMaxKernelOps || weight(i).nodes > kMaxKernelNodes) {
-      const int share = kMaxKernelNodes / static_cast<int>(sources(i).size());
+    if (weight(i).ops > kMaxKernelOps || weight(i).nodes > kMaxKernelNodes ||
+        weight(i).scalars > kMaxScalars) {
+      const auto n_sources = static_cast<int>(sources(i).size());
       const bool many_ops = weight(i).ops > kMaxKernelOps;
+      const auto large = [&](const Weight& w) {
+        return w.nodes >= kMaxKernelNodes / n_sources || w.scalars >= kMaxScalars / n_sources;
+      };
       for (int s : sources(i))
-        if ((many_ops && computes_below(s)) || (!has_slot(s) && weight(s).nodes >= share)) cut(s);
+        if ((many_ops && computes_below(s)) || (!has_slot(s) && large(weight(s)))) cut(s);
       weigh(i);
     }
     if (!fuse_) {
