@@ -61,6 +61,10 @@ TP_INLINE Vec vmax(Vec a, Vec b) {
   for (int i = 0; i < 8; ++i) a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
   return a;
 }
+TP_INLINE Vec vabs(Vec a) {
+  for (int i = 0; i < 8; ++i) a.v[i] = __builtin_fabs(a.v[i]);
+  return a;
+}
 TP_INLINE Vec vmin(Vec a, Vec b) {
   for (int i = 0; i < 8; ++i) a.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i];
   return a;
@@ -125,6 +129,10 @@ TP_INLINE Vec div(Vec x, Vec y) { return {_mm256_div_pd(x.a, y.a), _mm256_div_pd
 TP_INLINE Vec root(Vec x) { return {_mm256_sqrt_pd(x.a), _mm256_sqrt_pd(x.b)}; }
 TP_INLINE Vec vmax(Vec x, Vec y) { return {_mm256_max_pd(x.a, y.a), _mm256_max_pd(x.b, y.b)}; }
 TP_INLINE Vec vmin(Vec x, Vec y) { return {_mm256_min_pd(x.a, y.a), _mm256_min_pd(x.b, y.b)}; }
+TP_INLINE Vec vabs(Vec x) {
+  const __m256d sign = _mm256_set1_pd(-0.0);
+  return {_mm256_andnot_pd(sign, x.a), _mm256_andnot_pd(sign, x.b)};
+}
 TP_INLINE Vec pick(const double* table, Vec at) {
   const __m256i byte = _mm256_set1_epi64x(255);
   return {_mm256_i64gather_pd(table, _mm256_and_si256(_mm256_castpd_si256(at.a), byte), 8),
@@ -168,6 +176,7 @@ TP_INLINE Vec div(Vec x, Vec y) { return {_mm512_div_pd(x.a, y.a)}; }
 TP_INLINE Vec root(Vec x) { return {_mm512_maskz_sqrt_pd(0xff, x.a)}; }
 TP_INLINE Vec vmax(Vec x, Vec y) { return {_mm512_maskz_max_pd(0xff, x.a, y.a)}; }
 TP_INLINE Vec vmin(Vec x, Vec y) { return {_mm512_maskz_min_pd(0xff, x.a, y.a)}; }
+TP_INLINE Vec vabs(Vec x) { return {_mm512_abs_pd(x.a)}; }
 TP_INLINE Vec pick(const double* table, Vec at) {
   const __m512i index = _mm512_and_si512(_mm512_castpd_si512(at.a), _mm512_set1_epi64(255));
   return {_mm512_mask_i64gather_pd(_mm512_setzero_pd(), 0xff, index, table, 8)};

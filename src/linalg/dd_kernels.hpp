@@ -72,8 +72,9 @@ struct DDKernels {
   // first and last are multiples of 8.
   void (*mode_powers)(const ModeTask& task, long first, long last, const double* lambda_h,
                       const double* lambda_l, const ModeArrays& out, ModeExtremes& extremes);
-  // n is a multiple of 8. sums: the squares of q, p, and of both afterwards.
-  void (*mode_apply)(const SingleArrays& arrays, long n, double* sums);
+  // n is a multiple of 8. Of q, p, and of both afterwards: the sums of the squares, and the largest sizes where the sums are
+  // finite.
+  void (*mode_apply)(const SingleArrays& arrays, long n, double* sums, double* sizes);
   // The largest |x|; NaN if one is not finite.
   double (*largest)(const double* x, long n);
 };

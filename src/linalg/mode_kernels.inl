@@ -14,7 +14,6 @@ struct VecDD {
 };
 
 TP_INLINE Vec vneg(Vec a) { return sub(zero(), a); }
-TP_INLINE Vec vabs(Vec a) { return vmax(a, vneg(a)); }
 
 TP_INLINE VecDD vquick(Vec a, Vec b) {
   VecDD r;
@@ -245,43 +244,54 @@ TP_INLINE VecDD vmap(VecDD a, VecDD x, VecDD b, VecDD y, VecDD c) {
 
 TP_INLINE VecDD vpair(const double* words) { return {load(words), load(words + 8)}; }
 
-// kLow: states in double-double.
+// One part of the state, x' = t x + b y + c, and what is told of it: the sum of squares and the largest size, before and after.
+// kLow: states in double-double. The parts go one after the other: both at once need more registers than there are.
 template <bool kLow, bool kConstant>
-TP_TARGET static void mode_apply_as(const SingleArrays& s, long n, double* sums) {
-  Vec q_before = zero(), p_before = zero(), q_after = zero(), p_after = zero();
-  const double *map = s.maps, *q_h = s.q_h, *p_h = s.p_h, *q_l = s.q_l, *p_l = s.p_l;
-  double *q_to = s.q_out_h, *p_to = s.p_out_h, *q_low_to = s.q_out_l, *p_low_to = s.p_out_l;
+TP_INLINE void mode_apply_part(const double* map, long of_other, long constant, const double* x_h,
+                               const double* x_l, const double* y_h, const double* y_l, double* out_h,
+                               double* out_l, long n, double* sums, double* sizes) {
+  Vec before = zero(), after = zero(), start = zero(), end = zero();
   for (long j = 0; j < n; j += 8, map += 8 * (kConstant ? 10 : 6)) {
-    const VecDD x = vload(q_h + j, kLow ? q_l + j : nullptr), y = vload(p_h + j, kLow ? p_l + j : nullptr);
-    const VecDD t = vpair(map), none{zero(), zero()};
-    const VecDD q = vmap<kLow, kConstant>(t, x, vpair(map + 16), y, kConstant ? vpair(map + 48) : none);
-    store(q_to + j, q.h);
-    if constexpr (kLow) store(q_low_to + j, q.l);
-    q_before = mul_add(x.h, x.h, q_before);
-    q_after = mul_add(q.h, q.h, q_after);
-    const VecDD p = vmap<kLow, kConstant>(t, y, vpair(map + 32), x, kConstant ? vpair(map + 64) : none);
-    store(p_to + j, p.h);
-    if constexpr (kLow) store(p_low_to + j, p.l);
-    p_before = mul_add(y.h, y.h, p_before);
-    p_after = mul_add(p.h, p.h, p_after);
+    const VecDD x = vload(x_h + j, kLow ? x_l + j : nullptr), y = vload(y_h + j, kLow ? y_l + j : nullptr);
+    const VecDD none{zero(), zero()};
+    const VecDD r = vmap<kLow, kConstant>(vpair(map), x, vpair(map + of_other), y,
+                                          kConstant ? vpair(map + constant) : none);
+    store(out_h + j, r.h);
+    if constexpr (kLow) store(out_l + j, r.l);
+    before = mul_add(x.h, x.h, before);
+    after = mul_add(r.h, r.h, after);
+    start = vmax(start, vabs(x.h));
+    end = vmax(end, vabs(r.h));
   }
-  const Vec all[4] = {q_before, p_before, q_after, p_after};
-  for (int i = 0; i < 4; ++i) {
+  const Vec squares[2] = {before, after}, largest_of[2] = {start, end};
+  for (int i = 0; i < 2; ++i) {
     double lanes[8];
-    store(lanes, all[i]);
-    sums[i] = ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+    store(lanes, squares[i]);
+    sums[2 * i] =
+        ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+    store(lanes, largest_of[i]);
+    double most = 0.0;
+    for (int k = 0; k < 8; ++k) most = lanes[k] > most ? lanes[k] : most;
+    sizes[2 * i] = most;
   }
 }
+template <bool kLow, bool kConstant>
+TP_TARGET static void mode_apply_as(const SingleArrays& s, long n, double* sums, double* sizes) {
+  mode_apply_part<kLow, kConstant>(s.maps, 16, 48, s.q_h, s.q_l, s.p_h, s.p_l, s.q_out_h, s.q_out_l, n, sums,
+                                   sizes);
+  mode_apply_part<kLow, kConstant>(s.maps, 32, 64, s.p_h, s.p_l, s.q_h, s.q_l, s.p_out_h, s.p_out_l, n,
+                                   sums + 1, sizes + 1);
+}
 
-TP_TARGET static void mode_apply(const SingleArrays& s, long n, double* sums) {
+TP_TARGET static void mode_apply(const SingleArrays& s, long n, double* sums, double* sizes) {
   if (s.q_l && s.constant)
-    mode_apply_as<true, true>(s, n, sums);
+    mode_apply_as<true, true>(s, n, sums, sizes);
   else if (s.q_l)
-    mode_apply_as<true, false>(s, n, sums);
+    mode_apply_as<true, false>(s, n, sums, sizes);
   else if (s.constant)
-    mode_apply_as<false, true>(s, n, sums);
+    mode_apply_as<false, true>(s, n, sums, sizes);
   else
-    mode_apply_as<false, false>(s, n, sums);
+    mode_apply_as<false, false>(s, n, sums, sizes);
 }
 
 TP_TARGET static double largest(const double* x, long n) {

@@ -863,7 +863,9 @@ StateError NormalModes::apply(const Jump& jump, const double* q, const double* p
   }
   StateError error;
   if (impl_->components.empty()) {
-    error = impl_->error_of(jump, impl_->singles.apply(jump.singles, q, p, q_out, p_out, impl_->pool));
+    const Norms norms = impl_->singles.apply(jump.singles, q, p, q_out, p_out, impl_->pool);
+    error = impl_->error_of(jump, norms);
+    error.largest = norms.largest;
   } else {
     std::vector<DD> x(q, q + n), y(p, p + n);
     error = apply(jump, x.data(), y.data(), x.data(), y.data());

@@ -10,8 +10,10 @@
 // The same bits for any number of threads.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -55,6 +57,8 @@ struct StateError {
   double loop_q = 0.0, loop_p = 0.0;
   // More than the loop's: a jump that promises to be at least as close to the exact map must not be taken.
   bool beyond_loop = false;
+  // The largest |q| and |p| before and after, where they were looked at.
+  std::optional<std::array<double, 4>> largest = {};
 };
 
 struct Jump {

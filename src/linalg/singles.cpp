@@ -140,7 +140,14 @@ void Singles::apply_one(const SinglesJump& jump, long s, DD q, DD p, DD& q_out, 
   const double kick = jump.kick * stiff * largest_q;
   const double dq = bound.growth * (bound.rounding * largest_q + kick * mass * bound.lever);
   const double dp = bound.growth * (bound.rounding * largest_p + kick);
-  total.add({sqr(far), sqr(fast), sqr(pushed), sqr(q_out.hi), sqr(p_out.hi), sqr(dq), sqr(dp)});
+  total.add({sqr(far),
+             sqr(fast),
+             sqr(pushed),
+             sqr(q_out.hi),
+             sqr(p_out.hi),
+             sqr(dq),
+             sqr(dp),
+             {far, fast, std::fabs(q_out.hi), std::fabs(p_out.hi)}});
 }
 
 template <class Number>
@@ -191,7 +198,8 @@ Norms Singles::apply(const SinglesJump& jump, const Number* q, const Number* p, 
         arrays.p_out_h = p_out + s;
       }
       double sums[4];
-      dd_kernels().mode_apply(arrays, end - s, sums);
+      std::array<double, 4> largest;
+      dd_kernels().mode_apply(arrays, end - s, sums, largest.data());
       if (!(sums[0] < kModerateSquares && sums[1] < kModerateSquares)) return false;
       if constexpr (kLow) {
         for (long i = s; i < end; ++i) {
@@ -206,7 +214,7 @@ Norms Singles::apply(const SinglesJump& jump, const Number* q, const Number* p, 
                    largest_p = fast + b.lever_k * far + b.moved_p;
       const double dq = (b.rounding + b.turned) * largest_q,
                    dp = b.rounding * largest_p + jump.kick * b.k * largest_q;
-      total.add({sums[0], sums[1], sqr(pushed), sums[2], sums[3], sqr(dq), sqr(dp)});
+      total.add({sums[0], sums[1], sqr(pushed), sums[2], sums[3], sqr(dq), sqr(dp), largest});
       return true;
     };
     const long last = std::min(count, (block + 1) * kBlock);

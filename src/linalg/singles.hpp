@@ -3,6 +3,8 @@
 // the linear drift of m = 0 is the limit lambda = 0.
 #pragma once
 
+#include <array>
+#include <cmath>
 #include <span>
 #include <vector>
 
@@ -26,9 +28,11 @@ inline DD lowered(DD value, int down) { return down == 0 ? value : ldexp(value, 
 // The duration of a jump, as the error sees it: of N h times the weights of the forces, negative ones counted too.
 double stretched_time(const IntegratorRow& row, double h, std::int64_t steps);
 
-// Squared norms of some coordinates: of the state before and after, of their error, and of the forces of one step.
+// Squared norms of some coordinates: of the state before and after, of their error, and of the forces of one step; and the
+// largest |q| and |p| before and after. NaN stays.
 struct Norms {
   double q_before = 0.0, p_before = 0.0, force = 0.0, q = 0.0, p = 0.0, q_error = 0.0, p_error = 0.0;
+  std::array<double, 4> largest{};
 
   void add(const Norms& o) {
     q_before += o.q_before;
@@ -38,6 +42,8 @@ struct Norms {
     p += o.p;
     q_error += o.q_error;
     p_error += o.p_error;
+    for (std::size_t i = 0; i < largest.size(); ++i)
+      if (o.largest[i] > largest[i] || std::isnan(o.largest[i])) largest[i] = o.largest[i];
   }
 };
 
@@ -58,7 +64,7 @@ struct SinglesJump {
 
 class Singles {
  public:
-  static constexpr long kGroup = 64;
+  static constexpr long kGroup = 256;
 
   // Coordinate i, with a mode of lambda = m k; equal lambdas may share a mode.
   void add(long i, long mode, DD k, DD m, DD g, DD v);

@@ -354,23 +354,32 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
         return notes.has_loop ? check_rounding(view, view.loop(), *prepared, task, at, sizes, captured, reach)
                               : std::string();
       };
-      if (reason.empty() && start_sizes.empty()) start_sizes = largest(*prepared->system, task.state);
-      if (reason.empty())
-        if (const std::string meant = rounding(task.state, start_sizes); !meant.empty()) {
-          notes.refused.push_back("jump: " + meant);
-          return result;
-        }
+      const auto refused_at_start = [&] {
+        const std::string meant = rounding(task.state, start_sizes);
+        if (!meant.empty()) notes.refused.push_back("jump: " + meant);
+        return !meant.empty();
+      };
+      // A loop that was looked at is likely to stay what it is, and some ways tell the sizes by the way.
+      const bool later = notes.has_loop && prepared->checked_loop.get() == view.loop();
+      if (reason.empty() && !later) {
+        if (start_sizes.empty()) start_sizes = largest(*prepared->system, task.state);
+        if (refused_at_start()) return result;
+      }
       if (reason.empty()) {
         start = std::chrono::steady_clock::now();
         notes.findings = way.jump(task);
         notes.apply_s = seconds_since(start);
         notes.structure = notes.findings.structure;
         reason = notes.findings.refused;
+        if (start_sizes.empty()) start_sizes = notes.findings.start_sizes;
+        if (start_sizes.empty()) start_sizes = largest(*prepared->system, task.state);
+        if (later && refused_at_start()) return result;
       }
       if (reason.empty()) {
         // The state may have become small beside what the step adds and takes away.
         const std::vector<const double*> end(task.out.begin(), task.out.end());
-        const auto sizes = largest(*prepared->system, end);
+        const auto sizes =
+            notes.findings.end_sizes.empty() ? largest(*prepared->system, end) : notes.findings.end_sizes;
         const bool finite =
             std::all_of(sizes.begin(), sizes.end(), [](double s) { return std::isfinite(s); });
         if (const std::string meant = finite ? rounding(end, sizes) : ""; !meant.empty()) {

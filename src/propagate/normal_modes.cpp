@@ -119,6 +119,10 @@ class NormalModePropagator final : public Propagator {
     if (!r.refused.empty()) return r;
     const StateError error = modes_->apply(*made, task.state[0], task.state[1], task.out[0], task.out[1]);
     r.error = {error.q, error.p};
+    if (const auto& largest = error.largest) {
+      r.start_sizes = {(*largest)[0], (*largest)[1]};
+      r.end_sizes = {(*largest)[2], (*largest)[3]};
+    }
     if (error.beyond_loop && task.has_loop)
       r.refused = "its error may be larger than the loop's: the masses or springs span too many decades";
     r.largest_h_omega = made->report.max_h_omega;

@@ -94,6 +94,8 @@ struct JumpFindings {
   double largest_h_omega = 0;
   std::int64_t unstable_modes = 0;
   double growth_decades = 0;
+  // The largest element of each part of the state, at the start and at the end: empty where it was not looked at.
+  std::vector<double> start_sizes = {}, end_sizes = {};
 };
 
 class Propagator {
