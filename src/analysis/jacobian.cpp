@@ -58,7 +58,7 @@ template <> struct Number<Dual> {
   static Dual from_double(double v) { return {DD(v), {}}; }
   static Dual from_int(std::int64_t v) { return {Number<DD>::from_int(v), {}}; }
   static double to_double(const Dual& v) { return v.value.hi; }
-  static Dual round_to(DType, const Dual& v) { return v; }
+  static Dual round_to(DType, Dual v) { return v; }
   static Dual unary(const Node* n, const Dual& x) {
     if (n->op == Op::NEG) return {-x.value, scaled(x.row, DD(-1.0))};
     if (x.row.empty()) return {Number<DD>::unary(n, x.value), {}};
@@ -149,9 +149,9 @@ AffineForm extract_affine(const Node* body, std::span<const StateGroup> params, 
     const Node* like = by_param[i] ? by_param[i] : i < body->n_src ? body->src(i) : nullptr;
     if (like) out.n_state += like->size();
   }
-  std::vector<Value<Dual>> outputs;
+  std::vector<GraphEvaluator<Dual>::Ref> outputs;
   try {
-    outputs = evaluate<Dual>(body->src(), [&](const Node* n) -> std::optional<Value<Dual>> {
+    outputs = GraphEvaluator<Dual>(body->src()).run([&](const Node* n) -> std::optional<Value<Dual>> {
       if (n->op != Op::PARAM) return std::nullopt;
       const auto i = static_cast<std::size_t>(n->arg(0));
       Value<Dual> v;
@@ -168,10 +168,9 @@ AffineForm extract_affine(const Node* body, std::span<const StateGroup> params, 
           if (c >= first_column[i] && c < first_column[i] + n->size()) seed(c - first_column[i]);
         return v;
       }
-      Value<DD> plain = value(n->arg(0), n);
+      Value<double> plain = value(n->arg(0), n);
       v.integer = std::move(plain.integer);
-      v.real.resize(plain.real.size());
-      for (std::size_t k = 0; k < v.real.size(); ++k) v.real[k].value = plain.real[k];
+      v.given = std::move(plain.real);
       return v;
     });
   } catch (const NotAffine& e) {
@@ -180,7 +179,7 @@ AffineForm extract_affine(const Node* body, std::span<const StateGroup> params, 
   }
   out.row_start.push_back(0);
   for (const auto& o : outputs)
-    for (const Dual& d : o.real) {
+    for (const Dual& d : o->real) {
       bool finite = std::isfinite(d.value.hi);
       for (const Entry& e : d.row) {
         finite &= std::isfinite(e.coefficient.hi);

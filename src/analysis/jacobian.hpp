@@ -24,8 +24,8 @@ struct AffineForm {
   std::string reason;      // why it could not be read; empty when it could
 };
 
-// Values of the params that are not state, in double-double (from the same double inputs as the loop).
-using ParamValue = std::function<Value<DD>(std::int64_t param, const Node* node)>;
+// Values of the params that are not state: the inputs of the loop.
+using ParamValue = std::function<Value<double>(std::int64_t param, const Node* node)>;
 
 // The body must be affine in its state (proved before): the derivative is taken at state 0 and holds everywhere.
 // `columns`: only these, ascending; empty: all.

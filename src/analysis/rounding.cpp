@@ -78,8 +78,10 @@ std::vector<double> rounding_of(
     if (n->op != Op::PARAM) return std::nullopt;
     Value<double> given = value(n->arg(0), n);
     Value<Rounded> v{given.dtype, std::move(given.shape), {}, std::move(given.integer)};
-    const bool fixed = !is_state(n->arg(0));
-    for (const double x : given.real) v.real.push_back({x, 0, fixed});
+    if (is_state(n->arg(0)))
+      for (const double x : given.real) v.real.push_back({x, 0, false});
+    else
+      v.given = std::move(given.real);
     return v;
   });
   std::vector<double> out;

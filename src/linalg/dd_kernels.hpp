@@ -69,7 +69,7 @@ struct DDKernels {
   // (ch, cl) += row col[i] (ph, pl), elementwise, two_sum on the high part; factors are powers of two.
   void (*accumulate)(long n, double row, const double* col, const double* ph, const double* pl, double* ch,
                      double* cl);
-  // first and last are multiples of 8.
+  // Modes first, ..., last - 1, both multiples of 8; lambda begins with that of the first.
   void (*mode_powers)(const ModeTask& task, long first, long last, const double* lambda_h,
                       const double* lambda_l, const ModeArrays& out, ModeExtremes& extremes);
   // n is a multiple of 8. Of q, p, and of both afterwards: the sums of the squares, and the largest sizes where the sums are

@@ -129,7 +129,7 @@ TP_TARGET static void mode_powers(const ModeTask& task, long first, long last, c
   Vec phase = zero(), lowest = broadcast(extremes.lambda_min),
       highest = broadcast(extremes.lambda_max);
   for (long j = first; j < last; j += 8) {
-    const VecDD lambda = vload(lambda_h + j, lambda_l + j);
+    const VecDD lambda = vload(lambda_h + (j - first), lambda_l + (j - first));
     VecDD half, half_sine, half_cosine, b, c, curve;  // theta / 2, of the step map, sigma / z
     Vec slope = broadcast(0.25);
     if (task.form == ModeForm::kFlow) {
@@ -206,7 +206,7 @@ TP_TARGET static void mode_powers(const ModeTask& task, long first, long last, c
     bool regular = true;
     for (int k = 0; k < 8; ++k)
       regular = regular && half_angle[k] > kModeMinSine && half_angle[k] <= steepest && turned[k] < kModeMaxAngle &&
-                lambda_h[j + k] > kModeTiny;
+                lambda_h[j - first + k] > kModeTiny;
     out.regular[j / 8] = regular;
     if (!regular) continue;
     const Vec gain = vmax(vabs(curve.h), vabs(slope)), lever = vmin(under, add(count, count));

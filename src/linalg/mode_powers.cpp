@@ -187,7 +187,7 @@ ModePowers::ModePowers(std::span<const DD> lambda, double h, std::int64_t steps,
         hi[j - first] = value.hi;
         lo[j - first] = value.lo;
       }
-      kernels.mode_powers(task, first, last, hi - first, lo - first, out, part.extremes);
+      kernels.mode_powers(task, first, last, hi, lo, out, part.extremes);
     }
     for (long j = first; j < std::min(last, count_); ++j) {
       if (regular_[u(j / 8)] != 0) {

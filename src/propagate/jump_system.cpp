@@ -16,9 +16,13 @@ Value<double> value_of(const Node* n, const HostValue& a) {
       v.integer.assign(size, a.scalar);
     return v;
   }
+  if (n->dtype == DType::kFloat64) {
+    const auto* x = static_cast<const double*>(a.data);
+    v.real.assign(x, x + size);
+    return v;
+  }
   for (std::size_t i = 0; i < size; ++i) {
     switch (n->dtype) {
-      case DType::kFloat64: v.real.push_back(static_cast<const double*>(a.data)[i]); break;
       case DType::kFloat32:
         v.real.push_back(static_cast<double>(static_cast<const float*>(a.data)[i]));
         break;
@@ -42,10 +46,7 @@ AffineForm JumpSystem::columns(std::span<const std::int64_t> wanted) const {
           std::memcpy(&a.scalar, a.data, sizeof a.scalar);
           a.data = nullptr;
         }
-        Value<double> given = value_of(n, a);
-        Value<DD> v{given.dtype, std::move(given.shape), {}, std::move(given.integer)};
-        v.real.assign(given.real.begin(), given.real.end());
-        return v;
+        return value_of(n, a);
       },
       wanted);
 }

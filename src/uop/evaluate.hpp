@@ -5,6 +5,7 @@
 // that have operators and the math functions by argument-dependent lookup.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -27,8 +28,10 @@ template <class T> struct Value {
   Dims shape;
   std::vector<T> real;                // floats
   std::vector<std::int64_t> integer;  // integers and bools
+  // Floats that are as they were given: doubles, where a T is larger. `real` is empty then.
+  std::vector<double> given = {};
 
-  std::size_t size() const { return is_float(dtype) ? real.size() : integer.size(); }
+  std::size_t size() const { return is_float(dtype) ? std::max(real.size(), given.size()) : integer.size(); }
 };
 
 // Asked first for every node: a value here replaces the node and all below it. BUFFER, SYM and PARAM must be given.
@@ -39,7 +42,7 @@ template <class T> struct Number {
   static T from_double(double v) { return T(v); }
   static T from_int(std::int64_t v) { return T(static_cast<double>(v)); }
   static double to_double(const T& v) { return static_cast<double>(v); }
-  static T round_to(DType d, const T& v) {
+  static T round_to(DType d, T v) {
     if constexpr (std::is_same_v<T, double>)
       if (d == DType::kFloat32) return static_cast<double>(static_cast<float>(v));
     return v;
@@ -273,14 +276,19 @@ template <class T> class GraphEvaluator {
   explicit GraphEvaluator(std::span<Node* const> roots) : roots_(roots.begin(), roots.end()) {}
 
   std::vector<Ref> run(const Leaf<T>& leaf) {
+    return run_with([&](const Node* n) -> Ref {
+      if (auto v = leaf(n)) return ref(std::move(*v));
+      return nullptr;
+    });
+  }
+
+ private:
+  std::vector<Ref> run_with(const std::function<Ref(const Node*)>& leaf) {
     NodeMap<Ref> values;
     scans_ = {};
     const auto order = toposort(roots_, [&](const Node* n) {
-      if (auto v = leaf(n)) {
-        values.insert(n, std::make_shared<const Value<T>>(std::move(*v)));
-        return true;
-      }
-      return false;
+      Ref v = leaf(n);
+      return v && values.insert(n, std::move(v));
     });
     NodeMap<int> uses;
     for (Node* n : order)
@@ -289,32 +297,59 @@ template <class T> class GraphEvaluator {
     for (Node* n : order) {
       if (!values.contains(n)) {
         if (n->op == Op::LAMBDA || n->op == Op::SCAN) continue;  // made by GET
-        values.insert(n, compute(n, values));
+        const bool last = n->op == Op::RESHAPE && uses.at(n->src(0)) == 1;
+        values.insert(n, last ? reshaped(n, *values.find(n->src(0))) : compute(n, values));
       }
       if (n->op == Op::GET) continue;
       for (Node* s : n->src())  // a value is dropped after its last use
         if (Ref* v = values.find(s); v && --uses[s] == 0) v->reset();
     }
     std::vector<Ref> out;
-    for (Node* r : roots_) out.push_back(*values.find(r));
+    for (Node* r : roots_) out.push_back(widened(*values.find(r)));
     return out;
   }
 
- private:
-  static Ref ref(Value<T> v) { return std::make_shared<const Value<T>>(std::move(v)); }
+  static Ref ref(Value<T> v) { return std::make_shared<Value<T>>(std::move(v)); }
+
+  // Of a value that nobody else reads, which is no more afterwards.
+  static Ref reshaped(const Node* n, Ref& source) {
+    Value<T> out = source.use_count() == 1 ? std::move(const_cast<Value<T>&>(*source)) : Value<T>(*source);
+    out.shape = shape_of(n);
+    return ref(std::move(out));
+  }
+
+  // With its floats as T.
+  static Ref widened(const Ref& v) {
+    if (v->given.empty()) return v;
+    Value<T> wide{v->dtype, v->shape, {}, {}};
+    wide.real.reserve(v->given.size());
+    for (const double x : v->given) wide.real.push_back(Number<T>::from_double(x));
+    return ref(std::move(wide));
+  }
 
   Ref compute(const Node* n, NodeMap<Ref>& values) {
     if (n->op == Op::GET) return scan_output(n, values);
     std::vector<const Value<T>*> s;
+    std::vector<Ref> wide;
+    const bool moves = is_movement(n->op);
+    bool all_given = moves;
     for (Node* x : n->src()) {
       const Ref* v = values.find(x);
       s.push_back(v ? v->get() : nullptr);
+      all_given = all_given && v && !(*v)->given.empty();
     }
+    for (std::size_t i = 0; i < s.size(); ++i)
+      if (s[i] && !s[i]->given.empty() && !all_given && n->op != Op::MATMUL) {
+        wide.push_back(widened(*values.find(n->src(i))));
+        s[i] = wide.back().get();
+      }
     Value<T> out;
     out.dtype = n->dtype;
     out.shape = shape_of(n);
     const auto size = static_cast<std::size_t>(n->size());
-    if (is_float(n->dtype))
+    if (is_float(n->dtype) && all_given)
+      out.given.resize(size);
+    else if (is_float(n->dtype))
       out.real.resize(size);
     else
       out.integer.resize(size);
@@ -382,7 +417,9 @@ template <class T> class GraphEvaluator {
   }
 
   static void copy(const Value<T>& from, std::int64_t i, Value<T>& to, std::int64_t k) {
-    if (is_float(to.dtype))
+    if (!to.given.empty())
+      to.given[static_cast<std::size_t>(k)] = from.given[static_cast<std::size_t>(i)];
+    else if (is_float(to.dtype))
       to.real[static_cast<std::size_t>(k)] = from.real[static_cast<std::size_t>(i)];
     else
       to.integer[static_cast<std::size_t>(k)] = from.integer[static_cast<std::size_t>(i)];
@@ -394,6 +431,7 @@ template <class T> class GraphEvaluator {
     if (n->op == Op::RESHAPE) {
       out.real = x.real;
       out.integer = x.integer;
+      out.given = x.given;
       return;
     }
     if (n->op == Op::CAT) {
@@ -434,6 +472,8 @@ template <class T> class GraphEvaluator {
       }
       if (inside)
         copy(x, from, out, flat);
+      else if (!out.given.empty())
+        out.given[static_cast<std::size_t>(flat)] = from_bits(n->arg(0));
       else if (is_float(out.dtype))
         out.real[static_cast<std::size_t>(flat)] = Number<T>::from_double(from_bits(n->arg(0)));
       else
@@ -553,10 +593,19 @@ template <class T> class GraphEvaluator {
           const auto o = static_cast<std::size_t>(flat);
           if (is_float(n->dtype)) {
             T acc = Number<T>::from_double(0.0);
-            for (std::int64_t k = 0; k < inner; ++k)
-              Number<T>::add_product_to(acc, s[0]->real[static_cast<std::size_t>(a + k)],
-                                        s[1]->real[static_cast<std::size_t>(b + k * cols)]);
-            out.real[o] = Number<T>::round_to(n->dtype, acc);
+            for (std::int64_t k = 0; k < inner; ++k) {
+              const auto i = static_cast<std::size_t>(a + k), j = static_cast<std::size_t>(b + k * cols);
+              if (!s[0]->given.empty() && s[1]->given.empty())
+                Number<T>::add_product_to(acc, Number<T>::from_double(s[0]->given[i]), s[1]->real[j]);
+              else if (s[0]->given.empty() && !s[1]->given.empty())
+                Number<T>::add_product_to(acc, s[0]->real[i], Number<T>::from_double(s[1]->given[j]));
+              else if (!s[0]->given.empty())
+                Number<T>::add_product_to(acc, Number<T>::from_double(s[0]->given[i]),
+                                          Number<T>::from_double(s[1]->given[j]));
+              else
+                Number<T>::add_product_to(acc, s[0]->real[i], s[1]->real[j]);
+            }
+            out.real[o] = Number<T>::round_to(n->dtype, std::move(acc));
           } else {
             std::int64_t acc = 0;
             for (std::int64_t k = 0; k < inner; ++k)
@@ -630,7 +679,11 @@ template <class T> class GraphEvaluator {
     const std::int64_t steps = values.at(scan.steps())->integer[0];
     std::vector<Ref> inputs{nullptr};
     for (std::size_t i = 2; i < n->n_src; ++i) inputs.push_back(values.at(n->src(i)));
-    const std::vector<Ref> sources = inputs;
+    std::vector<Ref> sources = inputs;
+    for (std::size_t x = 0; x < scan.n_xs; ++x) {
+      Ref& xs = sources[1 + scan.n_carry + x];
+      xs = widened(xs);
+    }
     std::vector<Value<T>> stacked(scan.n_out);
     for (std::size_t j = 0; j < scan.n_out; ++j) {
       const Node* o = scan.body()->src(scan.n_carry + j);
@@ -648,9 +701,9 @@ template <class T> class GraphEvaluator {
         const std::size_t at = 1 + scan.n_carry + x;
         inputs[at] = ref(row(*sources[at], step));
       }
-      auto outputs = body.run([&](const Node* p) -> std::optional<Value<T>> {
-        if (p->op == Op::PARAM) return *inputs[static_cast<std::size_t>(p->arg(0))];
-        return std::nullopt;
+      auto outputs = body.run_with([&](const Node* p) -> Ref {
+        if (p->op == Op::PARAM) return inputs[static_cast<std::size_t>(p->arg(0))];
+        return nullptr;
       });
       for (std::size_t c = 0; c < scan.n_carry; ++c) inputs[1 + c] = outputs[c];
       for (std::size_t j = 0; j < scan.n_out; ++j) {
@@ -670,6 +723,7 @@ template <class T> class GraphEvaluator {
     }
     std::vector<Ref> results(inputs.begin() + 1,
                              inputs.begin() + 1 + static_cast<std::ptrdiff_t>(scan.n_carry));
+    for (Ref& carry : results) carry = widened(carry);  // after no steps they are the inputs
     for (auto& s : stacked) results.push_back(ref(std::move(s)));
     scans_.insert(n, results);
     return results[which];
