@@ -42,6 +42,7 @@ Canonical canonical_form(std::span<const UOp> values, bool has_loops,
   auto slot = [&](Node* n, Argument a, bool scalar) {
     const auto i = static_cast<std::int64_t>(out.arguments.size());
     out.arguments.push_back(std::move(a));
+    out.nodes.push_back(n);
     return param(i, n->dtype, n->shape(), scalar);
   };
   Rebuild how{.replace = [&](Node* n) -> UOp {

@@ -21,6 +21,7 @@ struct Canonical {
   // equal structure is the same node: the plan cache is a map by address.
   UOp program;
   std::vector<Argument> arguments;
+  std::vector<const Node*> nodes;  // that the arguments are the values of
 };
 
 // Throws tp::Error when a value depends on a symbol of an open trace (item() inside grad, scan or System).

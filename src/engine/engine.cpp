@@ -12,6 +12,7 @@
 #include "engine/dump.hpp"
 #include "engine/origin.hpp"
 #include "engine/pipeline.hpp"
+#include "engine/recall.hpp"
 #include "engine/run.hpp"
 #include "passes/loop_lift.hpp"
 #include "runtime/device.hpp"
@@ -117,7 +118,9 @@ class Engine final : public EngineHook {
     if (std::all_of(values.begin(), values.end(), [](const UOp& v) { return storage(v.get()); })) return;
     const ComputeLock lock;
     let_go();
-    const Wanted wanted(values);
+    std::vector<UOp> few = values.size() <= kFew ? missing(values) : std::vector<UOp>();
+    std::optional<Recall::Found> known = recall_.find(few);
+    const Wanted wanted = known ? Wanted(std::move(few), known->origin != nullptr) : Wanted(values);
     const std::vector<UOp>& roots = wanted.roots;
     if (roots.empty()) return;  // another thread has done it meanwhile
     const bool timed = debug_enabled(1);
@@ -127,7 +130,8 @@ class Engine final : public EngineHook {
       for (const UOp& r : roots) nodes.push_back(r.get());
       verify(nodes, Stage::kTensor);
     }
-    const Canonical canonical = canonicalize(roots, wanted.has_loops);
+    const Canonical canonical = known ? std::move(known->canonical) : canonicalize(roots, wanted.has_loops);
+    if (!known && !wanted.has_loops) recall_.keep(canonical);
     Device& on = device_by(number);
     ReadyPlan& ready = plan_of(roots, canonical.program, on);
     RunContext context{on, schedule_options(), progress_of(wanted)};
@@ -148,7 +152,8 @@ class Engine final : public EngineHook {
       throw;
     }
     std::vector<StorageRef>& results = *made;
-    if (wanted.has_origin) record_origins(roots, ready, canonical, results);
+    const bool of_all = known && !known->many_origins && roots.size() == 1;
+    if (wanted.has_origin) record_origins(roots, ready, canonical, results, of_all ? known->origin : nullptr);
     for (std::size_t i = 0; i < roots.size(); ++i) {
       set_storage(roots[i].get(), std::move(results[i]));
       note_realized(roots[i].get());
@@ -173,6 +178,17 @@ class Engine final : public EngineHook {
                   "", 0);
   }
 
+  // So many values at most are looked for among programs that are kept.
+  static constexpr std::size_t kFew = 32;
+
+  // Those that have no storage, each once.
+  static std::vector<UOp> missing(std::span<const UOp> values) {
+    std::vector<UOp> out;
+    for (const UOp& v : values)
+      if (!storage(v.get()) && std::ranges::find(out, v.get(), &UOp::get) == out.end()) out.push_back(v);
+    return out;
+  }
+
   // The values that have no storage yet, and with them what is dear to make twice: every output of the evolutions
   // and scans below, so that a loop runs once however its results are asked for.
   struct Wanted {
@@ -181,6 +197,8 @@ class Engine final : public EngineHook {
     bool has_loops = false;    // scans, evolutions, or derivatives of them
     bool has_origin = false;   // an evolution or a scan made them, or what they are made of
 
+    // Above no loop.
+    Wanted(std::vector<UOp> missing, bool origin) : roots(std::move(missing)), has_origin(origin) {}
     explicit Wanted(std::span<const UOp> values) {
       SmallVector<Node*, 8> nodes;
       NodeMap<char> seen;
@@ -207,8 +225,10 @@ class Engine final : public EngineHook {
     }
   };
 
+  // `of_all`: where it is known to be the origin of every value that is made here.
   static void record_origins(std::span<const UOp> roots, const ReadyPlan& ready, const Canonical& canonical,
-                             std::span<const StorageRef> results) {
+                             std::span<const StorageRef> results,
+                             const std::shared_ptr<const Origin>& of_all) {
     const auto notes_of = [&](Node* evolve) -> std::shared_ptr<const Notes> {
       for (std::size_t i = 0; i < roots.size(); ++i)
         if (roots[i]->op == Op::GET && roots[i]->src(0) == evolve)
@@ -222,6 +242,10 @@ class Engine final : public EngineHook {
           std::any_of(canonical.arguments.begin(), canonical.arguments.end(),
                       [&](const Argument& a) { return a.data.get() == results[i].get(); });
       if (handed_through || results[i]->origin) continue;
+      if (of_all) {
+        results[i]->origin = of_all;
+        continue;
+      }
       Node* n = roots[i]->op == Op::GET ? roots[i]->src(0) : roots[i].get();
       auto* found = known.find(n);
       if (!found) {
@@ -306,6 +330,7 @@ class Engine final : public EngineHook {
   // Under the ComputeLock.
   std::unordered_map<Key, Entry, KeyHash> plans_;
   std::size_t planned_nodes_ = 0;  // of all programs in plans_
+  Recall recall_;
   PlanCounts counts_;
 };
 

@@ -259,3 +259,44 @@ TEST_CASE("nothing leaks") {
   for (int i = 0; i < 5; ++i) work();
   CHECK(tp::live_nodes() <= before);
 }
+
+TEST_CASE("programs that differ a little are not taken for one another, asked for twice or not") {
+  const auto v = [](const Tensor& x) { return x.to_vector<double>(); };
+  using Values = std::vector<double>;
+  const auto from = [](Values x) { return Tensor::from(x); };
+  for (int round = 0; round < 3; ++round) {  // the first makes the plans, the others find them again
+    CAPTURE(round);
+    const double r = round;
+    const Tensor a = from({1 + r, 2, 3}), b = from({4, 5 + r, 7});
+    CHECK(v(a - b) == Values{r - 3, -3 - r, -4});
+    CHECK(v(b - a) == Values{3 - r, 3 + r, 4});
+    CHECK(v(a - a) == Values{0, 0, 0});
+    CHECK(v(a * b + a) == Values{(1 + r) * 4 + 1 + r, 2 * (5 + r) + 2, 24});
+    CHECK(v(a * b + b) == Values{(1 + r) * 4 + 4, 2 * (5 + r) + 5 + r, 28});
+    CHECK(v(a * b + a * b) == Values{(1 + r) * 8, 4 * (5 + r), 42});
+    // One number twice, and two numbers.
+    CHECK(v(a * 2.0 + 2.0) == Values{4 + 2 * r, 6, 8});
+    CHECK(v(a * 2.0 + (3.0 + r)) == Values{5 + 3 * r, 7 + r, 9 + r});
+    CHECK(v(a * 2.5 + 2.5) == Values{5 + 2.5 * r, 7.5, 10});
+    CHECK(v(a.roll(1, 0)) == Values{3, 1 + r, 2});
+    CHECK(v(a.roll(2, 0)) == Values{2, 3, 1 + r});
+    CHECK(v(tp::pow(b, 2)) == Values{16, (5 + r) * (5 + r), 49});
+    CHECK(v(tp::pow(b, 3)) == Values{64, (5 + r) * (5 + r) * (5 + r), 343});
+    CHECK(v(from({1, 2, 3, 4}).reshape({2, 2}).sum(0)) == Values{4, 6});
+    CHECK(v(from({1, 2, 3, 4}).reshape({2, 2}).sum(1)) == Values{3, 7});
+    CHECK(v(from({1, 2}).reshape({2, 1}) + from({10, 20, 30})) == Values{11, 21, 31, 12, 22, 32});
+    CHECK(v(from({1, 2, 3}).reshape({3, 1}) + from({10, 20})) == Values{11, 21, 12, 22, 13, 23});
+    // What one realize computed is where the next begins: another structure.
+    const Tensor c = a * 3.0, d = c + b;
+    if (round != 1) c.realize();
+    CHECK(v(d) == Values{7 + 3 * r, 11 + r, 16});
+    // Products of float32 are rounded to float32.
+    CHECK(v((Tensor::from(std::vector<float>{1, 2}) * 0.1).astype(tp::DType::kFloat64)) ==
+          Values{static_cast<double>(0.1F), static_cast<double>(0.2F)});
+    CHECK(v((from({1, 2}) * 0.1).astype(tp::DType::kFloat64)) == Values{0.1, 0.2});
+    Tensor e = c + 1.0, f = c - 1.0;
+    tp::realize({e, f, e});
+    CHECK(v(e) == Values{4 + 3 * r, 7, 10});
+    CHECK(v(f) == Values{2 + 3 * r, 5, 8});
+  }
+}
