@@ -64,6 +64,15 @@ class Engine final : public EngineHook {
     }
   }
 
+  // What is not likely to be asked for again, when that is cheaper, without code made for it.
+  void realize_once(std::span<const UOp> values) {
+    const auto elsewhere = [](const UOp& v) { return v->device() != 0 || (v->flags & Node::kCrosses); };
+    if (device_by(0).name() != "cpu" || std::any_of(values.begin(), values.end(), elsewhere))
+      return realize(values);
+    not_inside("realize");
+    realize_on(0, values, true);
+  }
+
   std::int64_t check_evolve(const UOp& evolve, const std::source_location& where) override {
     check_integrator(evolve.get(), where.file_name(), where.line());
     return value_verdict(evolve.get());
@@ -114,7 +123,7 @@ class Engine final : public EngineHook {
   }
 
   // All on one device, and with nothing below that is not there.
-  void realize_on(int number, std::span<const UOp> values) {
+  void realize_on(int number, std::span<const UOp> values, bool once = false) {
     if (std::all_of(values.begin(), values.end(), [](const UOp& v) { return storage(v.get()); })) return;
     const ComputeLock lock;
     let_go();
@@ -132,7 +141,8 @@ class Engine final : public EngineHook {
     }
     const Canonical canonical = known ? std::move(known->canonical) : canonicalize(roots, wanted.has_loops);
     if (!known && !wanted.has_loops) recall_.keep(canonical);
-    Device& on = device_by(number);
+    Device& on =
+        once && !wanted.has_loops ? device_for_once(canonical.program, device_by(number)) : device_by(number);
     ReadyPlan& ready = plan_of(roots, canonical.program, on);
     RunContext context{on, schedule_options(), progress_of(wanted)};
     if (!context.device.runs()) {
@@ -278,6 +288,23 @@ class Engine final : public EngineHook {
     };
   }
 
+  // The interpreter where the program is new and small: it computes some elements in the time in which an operation is compiled.
+  Device& device_for_once(const UOp& program, Device& on) {
+    constexpr std::int64_t kElements = 4096;
+    Device& interpreter = device("interp");
+    for (Device* d : {&on, &interpreter})
+      if (plans_.contains({program.get(), env::optimize(), d})) return on;
+    std::int64_t elements = 0, operations = 0;
+    for (const Node* n : toposort(program->src())) {
+      if (n->n_src == 0) continue;
+      // A product walks over what it sums, too.
+      elements += n->size() + (n->op == Op::REDUCE || n->op == Op::MATMUL ? n->src(0)->size() : 0);
+      elements += n->op == Op::MATMUL ? n->size() * n->src(0)->shape().back() : 0;
+      ++operations;
+    }
+    return elements <= kElements * operations ? interpreter : on;
+  }
+
   ReadyPlan& plan_of(std::span<const UOp> roots, const UOp& program, Device& on) {
     constexpr std::size_t kMaxPlans = 4096, kMaxPlannedNodes = std::size_t{1} << 19;
     const Key key{program.get(), env::optimize(), &on};
@@ -346,6 +373,8 @@ Engine& the_engine() {
 }();
 
 }  // namespace
+
+void realize_once(std::span<const UOp> values) { the_engine().realize_once(values); }
 
 PlanCounts plan_counts() { return the_engine().counts(); }
 std::string describe_plan(std::span<const UOp> values) { return the_engine().describe(values); }

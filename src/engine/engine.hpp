@@ -17,6 +17,10 @@ struct PlanCounts {
 };
 PlanCounts plan_counts();
 
+// Computes values whose program is not likely to come again: small ones by the interpreter, as their code would take longer to
+// make than to run. Where it does come again it is compiled.
+void realize_once(std::span<const UOp> values);
+
 // The plan and kernels that realize(values) would run, as text; nothing is run.
 std::string describe_plan(std::span<const UOp> values);
 

@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/engine.hpp"
 #include "engine/repetition.hpp"
 #include "support/debug.hpp"
 #include "support/env.hpp"
@@ -25,6 +26,8 @@ namespace {
 
 // The last passes stay as they are: the user holds values of them, and the next ones begin there.
 constexpr std::size_t kLeftAlone = 2;
+// Before something is computed so many operations that do not repeat are.
+constexpr std::size_t kOdd = 1024;
 // Values of single passes that are kept are rows of one array; it must not be larger than this.
 constexpr double kMostStacked = 1 << 28;
 
@@ -377,7 +380,7 @@ void compute_held(const Trace& trace) {
   std::vector<UOp> held;
   for (const auto& o : trace)
     if (o.node->refs.handles() > 0 && !storage(o.node.get())) held.push_back(o.node);
-  if (!held.empty()) engine().realize(held);
+  if (!held.empty()) realize_once(held);
 }
 
 // What was left for later by a fold and has been computed meanwhile is a value like others, without that loop in its past.
@@ -399,8 +402,8 @@ void take_values(Trace& trace, std::span<const UOp> values) {
   std::erase_if(trace, [](const auto& o) { return storage(o.node.get()); });
 }
 
-// `enough`: fewer are left alone. `all`: what does not repeat is computed, where it is more than that.
-void fold_trace(std::size_t enough, bool all, std::span<const UOp> values) {
+// `enough`: fewer are left alone. `odd`: what does not repeat is computed, where it is more than that.
+void fold_trace(std::size_t enough, std::size_t odd, std::span<const UOp> values) {
   Trace trace = PendingTrace::take_alive();
   if (trace.size() > enough) {
     take_values(trace, values);
@@ -430,7 +433,7 @@ void fold_trace(std::size_t enough, bool all, std::span<const UOp> values) {
     rest.clear();
     trace.clear();  // those that nobody uses any more go
     trace = PendingTrace::take_alive();
-    if (all && trace.size() > enough) {
+    if (trace.size() > odd) {
       static std::once_flag said;
       if (debug_enabled(1))
         std::call_once(said, [&] {
@@ -457,7 +460,8 @@ std::size_t fold_pending(std::size_t limit, std::span<const UOp> values) noexcep
   const std::size_t most = env::pending();
   try {
     if (env::fold())
-      fold_trace((limit == 0 ? most : std::min(limit, most)) / 2, limit == 0, values);
+      fold_trace((limit == 0 ? most : std::min(limit, most)) / 2,
+                 limit == 0 ? most / 2 : std::min(most, kOdd), values);
     else
       PendingTrace::keep({});
   } catch (...) {

@@ -15,7 +15,7 @@
 namespace tinyphys::bench {
 namespace {
 
-constexpr long kPasses = 1'000'000, kRead = 10'000, kOdd = 2'000;
+constexpr long kPasses = 1'000'000, kRead = 10'000, kOdd = 20'000;
 constexpr double kStep = 1e-2;
 
 using Step = std::tuple<Tensor, Tensor> (*)(const Tensor& q, const Tensor& p);
