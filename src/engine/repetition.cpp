@@ -30,7 +30,7 @@ std::uint64_t signature(const PendingTrace::Operation& o) {
 
 bool same_kind(const Node* a, const Node* b) {
   return a->op == b->op && a->dtype == b->dtype && a->n_src == b->n_src && same_shape(a, b) &&
-         std::ranges::equal(a->arg(), b->arg());
+         same_words(a->arg(), b->arg());
 }
 
 class Finder {

@@ -11,7 +11,6 @@ namespace {
 
 using Extents = std::span<const std::int64_t>;
 
-bool equal(Extents a, Extents b) { return std::equal(a.begin(), a.end(), b.begin(), b.end()); }
 std::int64_t rank(const UOp& x) { return static_cast<std::int64_t>(x->shape().size()); }
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
@@ -76,7 +75,7 @@ UOp where(const UOp& condition, const UOp& yes, const UOp& no) {
 }
 
 UOp reshape(const UOp& x, Extents shape) {
-  if (equal(x->shape(), shape)) return x;
+  if (same_words(x->shape(), shape)) return x;
   if (x->op == Op::RESHAPE && !may_be_named(x)) return reshape(x.src(0), shape);
   return make(Op::RESHAPE, {x}, shape);
 }
@@ -94,13 +93,13 @@ UOp move_axis(const UOp& x, std::int64_t from, std::int64_t to) {
   return permute(x, axes);
 }
 UOp broadcast_to(const UOp& x, Extents shape) {
-  if (equal(x->shape(), shape)) return x;
+  if (same_words(x->shape(), shape)) return x;
   // A single value that was repeated is repeated once more by repeating what lies below.
   if (x->op == Op::EXPAND && x.src(0)->size() == 1 && !may_be_named(x)) return broadcast_to(x.src(0), shape);
   Dims aligned(shape.size(), 1);
   if (x->size() != 1) std::copy_backward(x->shape().begin(), x->shape().end(), aligned.end());
   const UOp y = reshape(x, aligned);
-  return equal(aligned, shape) ? y : make(Op::EXPAND, {y}, shape);
+  return same_words(aligned, shape) ? y : make(Op::EXPAND, {y}, shape);
 }
 UOp repeat_axis(const UOp& x, std::int64_t axis, std::int64_t n) {
   Dims aligned = shape_of(x.get()), shape = aligned;
@@ -110,7 +109,7 @@ UOp repeat_axis(const UOp& x, std::int64_t axis, std::int64_t n) {
   return broadcast_to(reshape(x, aligned), shape);
 }
 UOp sum_to_shape(const UOp& x, Extents shape) {
-  if (equal(x->shape(), shape)) return x;
+  if (same_words(x->shape(), shape)) return x;
   const std::size_t extra = x->shape().size() - shape.size();
   Dims axes;
   for (std::size_t i = 0; i < x->shape().size(); ++i)
@@ -118,7 +117,9 @@ UOp sum_to_shape(const UOp& x, Extents shape) {
       axes.push_back(static_cast<std::int64_t>(i));
   return reshape(sum(x, axes), shape);
 }
-UOp slice(const UOp& x, Extents arg) { return equal(arg, whole_slice(x)) ? x : make(Op::SLICE, {x}, arg); }
+UOp slice(const UOp& x, Extents arg) {
+  return same_words(arg, whole_slice(x)) ? x : make(Op::SLICE, {x}, arg);
+}
 UOp slice_axis(const UOp& x, std::int64_t axis, std::int64_t start, std::int64_t stop, std::int64_t step) {
   Dims arg = whole_slice(x);
   arg[at(3 * axis)] = start;

@@ -18,6 +18,7 @@
 #include "support/devices.hpp"
 #include "support/hash.hpp"
 #include "support/small_vector.hpp"
+#include "support/spin_lock.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/derive.hpp"
 #include "uop/history.hpp"
@@ -56,7 +57,7 @@ struct Shard {
     std::uint32_t hash = 0;
     Node* node = nullptr;
   };
-  std::mutex mutex;
+  SpinLock mutex;
   Entry* entries = new_entries(64);
   std::size_t capacity = 64;  // a power of two
   std::size_t count = 0;

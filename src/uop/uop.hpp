@@ -210,9 +210,14 @@ inline bool check_passes(const Node* check, std::int64_t scalar) {
 // GATHER and SCATTER_ADD by an index that is out of range. `where`: the node that has the place.
 [[noreturn]] void index_out_of_range(Op op, std::int64_t index, std::int64_t extent, const Node* where);
 
-inline bool same_shape(const Node* a, const Node* b) {
-  return std::equal(a->shape().begin(), a->shape().end(), b->shape().begin(), b->shape().end());
+// Few words: a loop, as std::equal calls memcmp.
+inline bool same_words(std::span<const std::int64_t> a, std::span<const std::int64_t> b) {
+  if (a.size() != b.size()) return false;
+  for (std::size_t i = 0; i < a.size(); ++i)
+    if (a[i] != b[i]) return false;
+  return true;
 }
+inline bool same_shape(const Node* a, const Node* b) { return same_words(a->shape(), b->shape()); }
 Dims shape_of(const Node* n);
 std::string shape_text(std::span<const std::int64_t> shape);  // "[3,4]"
 
