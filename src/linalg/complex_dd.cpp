@@ -69,16 +69,73 @@ HermitianEigen hermitian_eigen(int n, ComplexMatrixDD a) {
   return out;
 }
 
+ComplexMatrixDD compose_minus_identity(int n, const ComplexMatrixDD& a, const ComplexMatrixDD& b) {
+  ComplexMatrixDD z = product(n, a, b);
+  for (std::size_t i = 0; i < z.size(); ++i) z[i] = z[i] + (a[i] + b[i]);
+  return z;
+}
+
+ComplexMatrixDD solve(int n, ComplexMatrixDD a, ComplexMatrixDD b) {
+  const auto at = [n](int i, int j) { return static_cast<std::size_t>(i * n + j); };
+  const auto inverse = [](const ComplexDD& x) {
+    const DD scale = DD(1.0) / (x.re * x.re + x.im * x.im);
+    return scale * conj(x);
+  };
+  for (int k = 0; k < n; ++k) {
+    int best = k;
+    for (int i = k + 1; i < n; ++i)
+      if (size(a[at(i, k)]) > size(a[at(best, k)])) best = i;
+    const double pivot = size(a[at(best, k)]);
+    if (!(pivot > 0) || !std::isfinite(pivot)) return {};
+    for (int j = 0; j < n; ++j) {
+      std::swap(a[at(k, j)], a[at(best, j)]);
+      std::swap(b[at(k, j)], b[at(best, j)]);
+    }
+    const ComplexDD by = inverse(a[at(k, k)]);
+    for (int i = 0; i < n; ++i) {
+      if (i == k) continue;
+      const ComplexDD factor = a[at(i, k)] * by;
+      for (int j = 0; j < n; ++j) {
+        a[at(i, j)] = a[at(i, j)] - factor * a[at(k, j)];
+        b[at(i, j)] = b[at(i, j)] - factor * b[at(k, j)];
+      }
+    }
+    for (int j = 0; j < n; ++j) {
+      a[at(k, j)] = by * a[at(k, j)];
+      b[at(k, j)] = by * b[at(k, j)];
+    }
+  }
+  return b;
+}
+
+ComplexMatrixDD exp_minus_identity(int n, ComplexMatrixDD x) {
+  constexpr int kTerms = 18;  // (1/16)^18 / 18! < 2^-120
+  double norm = 0;
+  for (int i = 0; i < n; ++i) {
+    double row = 0;
+    for (int j = 0; j < n; ++j) row += size(x[static_cast<std::size_t>(i * n + j)]);
+    norm = std::max(norm, row);
+  }
+  int squarings = 0;
+  if (std::isfinite(norm) && norm > 0) squarings = std::max(0, std::ilogb(norm) + 5);
+  for (ComplexDD& e : x) e = {ldexp(e.re, -squarings), ldexp(e.im, -squarings)};
+  ComplexMatrixDD sum = x, term = x;
+  for (int k = 2; k <= kTerms; ++k) {
+    term = product(n, term, x);
+    for (std::size_t i = 0; i < term.size(); ++i) {
+      term[i] = {term[i].re / static_cast<double>(k), term[i].im / static_cast<double>(k)};
+      sum[i] = sum[i] + term[i];
+    }
+  }
+  for (int s = 0; s < squarings; ++s) sum = compose_minus_identity(n, sum, sum);
+  return sum;
+}
+
 ComplexMatrixDD power_minus_identity(int n, ComplexMatrixDD b, std::int64_t steps) {
   ComplexMatrixDD result(b.size());
-  const auto compose = [n](const ComplexMatrixDD& x, const ComplexMatrixDD& y) {
-    ComplexMatrixDD z = product(n, x, y);
-    for (std::size_t i = 0; i < z.size(); ++i) z[i] = z[i] + (x[i] + y[i]);
-    return z;
-  };
   for (; steps > 0; steps >>= 1) {
-    if (steps & 1) result = compose(result, b);
-    if (steps > 1) b = compose(b, b);
+    if (steps & 1) result = compose_minus_identity(n, result, b);
+    if (steps > 1) b = compose_minus_identity(n, b, b);
   }
   return result;
 }

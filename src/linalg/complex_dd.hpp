@@ -32,6 +32,15 @@ struct HermitianEigen {
 };
 HermitianEigen hermitian_eigen(int n, ComplexMatrixDD a);
 
+// (I + A)(I + B) - I.
+ComplexMatrixDD compose_minus_identity(int n, const ComplexMatrixDD& a, const ComplexMatrixDD& b);
+
+// X with A X = B, by elimination with row pivots; empty where A is singular or not finite.
+ComplexMatrixDD solve(int n, ComplexMatrixDD a, ComplexMatrixDD b);
+
+// exp(X) - I, by the Taylor series of X / 2^s and s squarings (Moler & Van Loan 2003, method 3).
+ComplexMatrixDD exp_minus_identity(int n, ComplexMatrixDD x);
+
 // (I + B)^steps - I by squaring, steps >= 0: (I + B)^2 = I + (2 B + B^2).
 ComplexMatrixDD power_minus_identity(int n, ComplexMatrixDD b, std::int64_t steps);
 

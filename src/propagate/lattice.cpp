@@ -86,7 +86,7 @@ class LatticePropagator final : public Propagator {
       reason_ = "this build has no FFTW";
     else if (!same || shapes[0].empty() || system_->sizes[0] < kFewestCoordinates)
       off_topic_ = true;
-    else if (hamiltonian() && !system_->separable)
+    else if (hamiltonian() && !system_->separable && row_of(system_->integrator).needs_separable())
       off_topic_ = true;
     else if (has_table())
       off_topic_ = true;
@@ -260,33 +260,35 @@ class LatticePropagator final : public Propagator {
     }
     folded_ = is_even();
     for (std::int64_t d : extent_) angles_.emplace_back(d);
-    return hamiltonian() ? split_hamiltonian() : std::string();
+    has_modes_ = hamiltonian() && split_hamiltonian();
+    return {};
   }
 
-  // K, and 1 / m of each component.
-  std::string split_hamiltonian() {
-    inverse_mass_.assign(u(components_), DD(0.0));
+  // Into K and 1 / m of each component; false where there is more, or where 1 / m is not positive: then each wave vector has a
+  // step to be powered, not modes.
+  bool split_hamiltonian() {
+    std::vector<DD> inverse_mass(u(components_), DD(0.0));
     std::vector<Tap> springs;
-    for (Tap& t : taps_) {
+    for (const Tap& t : taps_) {
       const bool of_q = t.row < components_;
-      if (of_q != (t.col < components_)) return "q and p are coupled";
+      if (of_q != (t.col < components_)) return false;
       if (of_q) {
-        springs.push_back(std::move(t));
+        springs.push_back(t);
         continue;
       }
       const bool here = std::all_of(t.offset.begin(), t.offset.end(), [](std::int64_t o) { return o == 0; });
-      if (!here || t.row != t.col) return "the kinetic energy couples sites or components";
-      inverse_mass_[u(t.row - components_)] = t.value;
+      if (!here || t.row != t.col) return false;
+      inverse_mass[u(t.row - components_)] = t.value;
     }
-    for (const DD& m : inverse_mass_)
-      if (!(m.hi > 0)) return "a component has no positive mass";
-    root_.clear();
+    for (const DD& m : inverse_mass)
+      if (!(m.hi > 0)) return false;
+    for (int c = 0; c < components_; ++c)
+      if (shift_[u(components_ + c)].hi != 0) return false;
+    inverse_mass_ = std::move(inverse_mass);
     for (const DD& m : inverse_mass_) root_.push_back(sqrt(m));
     mass_ = DD(1.0) / inverse_mass_[0];
-    for (int c = 0; c < components_; ++c)
-      if (shift_[u(components_ + c)].hi != 0) return "H has a term linear in p";
     taps_ = std::move(springs);
-    return {};
+    return true;
   }
 
   // The symbol of the taps at a wave vector, n x n.
@@ -356,8 +358,8 @@ class LatticePropagator final : public Propagator {
     };
     std::vector<Found> found(u(chunks));
     shift_power_.assign(u(n), 0.0);
-    const ComplexMatrixDD rigid = plain_sums(hamiltonian() ? components_ : n);
-    const bool find_modes = hamiltonian() && lambda_.empty();
+    const ComplexMatrixDD rigid = plain_sums(has_modes_ ? components_ : n);
+    const bool find_modes = has_modes_ && lambda_.empty();
     if (find_modes) {
       lambda_.resize(u(count * components_));
       if (components_ > 1) vectors_.resize(u(count * components_ * components_));
@@ -369,12 +371,12 @@ class LatticePropagator final : public Propagator {
       for (std::size_t a = extent_.size(); a-- > 0; rest /= table_extent_[a]) k[a] = rest % table_extent_[a];
       Complex* out = kernel_.data() + i * n * n;
       Found& f = found[u(chunk)];
-      DD* lambda = hamiltonian() ? lambda_.data() + i * components_ : nullptr;
+      DD* lambda = has_modes_ ? lambda_.data() + i * components_ : nullptr;
       ComplexDD* vectors = vectors_.empty() ? nullptr : vectors_.data() + i * components_ * components_;
       if (find_modes) modes_of(k, rigid, lambda, vectors);
       const std::string reason =
-          hamiltonian() ? hamiltonian_power(i == 0, lambda, vectors, out, f.h_omega, f.decades, f.unstable)
-                        : affine_power_of(k, rigid, out);
+          has_modes_ ? hamiltonian_power(i == 0, lambda, vectors, out, f.h_omega, f.decades, f.unstable)
+                     : affine_power_of(k, rigid, out);
       if (f.reason.empty()) f.reason = reason;
       for (int e = 0; e < n * n; ++e)
         if (!std::isfinite(out[e].real()) || !std::isfinite(out[e].imag()))
@@ -459,6 +461,31 @@ class LatticePropagator final : public Propagator {
     return {};
   }
 
+  // A step less the identity, from the rows of grad H at a wave vector. Empty: an equation of the step has no solution.
+  ComplexMatrixDD step_of(int size, const ComplexMatrixDD& gradient) const {
+    ComplexMatrixDD step(gradient.size());
+    for (const Substep& s : row_of(system_->integrator).substeps) {
+      const DD h = DD(h_) * DD(s.coefficient);
+      ComplexMatrixDD x(gradient.size());  // h J grad H, or a part of it
+      for (int i = 0; i < components_; ++i)
+        for (int j = 0; j < size; ++j) {
+          const auto of_q = u(i * size + j), of_p = u((components_ + i) * size + j);
+          if (s.part != Part::kKick) x[of_q] = h * gradient[of_p];
+          if (s.part != Part::kDrift) x[of_p] = -h * gradient[of_q];
+        }
+      if (s.part == Part::kFlow) x = exp_minus_identity(size, std::move(x));
+      if (s.part == Part::kSolve) {  // (1 - X / 2)^-1 X
+        ComplexMatrixDD a(x.size());
+        for (std::size_t e = 0; e < x.size(); ++e) a[e] = DD(-0.5) * x[e];
+        for (int i = 0; i < size; ++i) a[u(i * size + i)].re = a[u(i * size + i)].re + 1.0;
+        x = solve(size, std::move(a), std::move(x));
+        if (x.empty()) return {};
+      }
+      step = compose_minus_identity(size, x, step);
+    }
+    return step;
+  }
+
   std::string affine_power_of(std::span<const std::int64_t> k, const ComplexMatrixDD& rigid, Complex* out) {
     const int n = order();
     const bool still = std::all_of(k.begin(), k.end(), [](std::int64_t x) { return x == 0; });
@@ -468,9 +495,14 @@ class LatticePropagator final : public Propagator {
     ComplexMatrixDD b(u(size * size));
     for (int i = 0; i < n; ++i) {
       for (int j = 0; j < n; ++j) b[u(i * size + j)] = s[u(i * n + j)] + rigid[u(i * n + j)];
-      b[u(i * size + i)].re = b[u(i * size + i)].re - 1.0;
-      // A - I without the rounding of A's own 1, where the sums allow it.
       if (still) b[u(i * size + n)].re = shift_[u(i)];
+    }
+    if (hamiltonian()) {
+      b = step_of(size, b);
+      if (b.empty()) return "a step cannot be solved";
+    } else {
+      // A - I without the rounding of A's own 1, where the sums allow it.
+      for (int i = 0; i < n; ++i) b[u(i * size + i)].re = b[u(i * size + i)].re - 1.0;
     }
     const ComplexMatrixDD p = power_minus_identity(size, b, steps_);
     for (int i = 0; i < n; ++i) {
@@ -567,6 +599,7 @@ class LatticePropagator final : public Propagator {
 
   std::shared_ptr<const JumpSystem> system_;
   bool off_topic_ = false, told_off_topic_ = false, built_ = false, folded_ = false, refuses_for_all_ = false;
+  bool has_modes_ = false;  // of a Hamiltonian, at each wave vector
   std::string reason_;
   std::vector<std::int64_t> extent_, stride_;  // of the axes of sites
   int components_ = 1;

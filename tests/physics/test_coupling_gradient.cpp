@@ -486,6 +486,30 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("the gradient of a lattice by a number: a lattice with its tangent, and the sum over its springs" *
+          needs_passes()) {
+  constexpr std::int64_t kSites = 600;
+  for (const tp::Integrator integrator :
+       {tp::Integrator::LeapfrogKDK, tp::Integrator::LeapfrogDKD, tp::Integrator::Yoshida4,
+        tp::Integrator::ImplicitMidpoint, tp::Integrator::Exact})
+    for (const std::int64_t steps : {std::int64_t{4000}, std::int64_t{100'000'000}}) {
+      CAPTURE(static_cast<int>(integrator));
+      CAPTURE(steps);
+      const auto by = [&](const Tensor& k) {
+        const tp::System ring([&](const Tensor& q, const Tensor& p) {
+          const Tensor d = q - q.roll(1, 0);
+          return 0.5 * (p * p).sum() + 0.5 * (k * d * d).sum() + 0.2 * (q * q).sum();
+        });
+        const tp::State z =
+            ring.evolve({cos(Tensor::arange(static_cast<double>(kSites))), Tensor::ones({kSites})},
+                        {.dt = 0.01, .steps = steps, .integrator = integrator});
+        return tp::gradient((z.q * z.q * z.p).sum(), Tensors{k})[0].sum().item<double>();
+      };
+      const double one = by(Tensor(0.9).clone()), all = by(Tensor::full({kSites}, 0.9).clone());
+      CHECK(one == doctest::Approx(all).epsilon(1e-12));
+    }
+}
+
 TEST_CASE("a gradient whose sums cancel, and whose tape has no room, is an error and not a number" *
           needs_passes()) {
   const Tensor c = Tensor(1.3).clone();

@@ -30,10 +30,11 @@ struct Case {
   std::vector<std::int64_t> shape;
   std::string sites;
 };
-void check_against_quad(const Case& c, std::int64_t steps = 600) {
+void check_against_quad(const Case& c, std::int64_t steps = 600,
+                        tp::Integrator integrator = tp::Integrator::LeapfrogKDK) {
   const tp::System system(c.h);
   const tp::State z{bumpy(c.shape, 0.7), bumpy(c.shape, 1.3)};
-  const tp::EvolveOptions options{.dt = 0.05, .steps = steps};
+  const tp::EvolveOptions options{.dt = 0.05, .steps = steps, .integrator = integrator};
   const tp::State jump = system.evolve(z, options);
   const auto exact = quad_loop(jump);
   const std::string report = report_of(jump.q);
@@ -81,6 +82,49 @@ TEST_CASE("lattices in one, two and three dimensions, farther neighbours, forces
                       },
                       {2, 400},
                       "a periodic lattice of 400 sites, 2 components each"});
+}
+
+TEST_CASE("lattices without modes: masses that are a matrix or negative, a magnetic field" * needs_passes()) {
+  // The momenta of neighbours joined, and a drift of all.
+  const Case neighbours{[](const Tensor& q, const Tensor& p) {
+                          return 0.5 * (p * p).sum() + 0.3 * (p * p.roll(1, 0)).sum() + 0.2 * p.sum() +
+                                 springs(q, 0) + 0.1 * q.sum();
+                        },
+                        {640},
+                        "a periodic lattice of 640 sites"};
+  for (const tp::Integrator i : {tp::Integrator::LeapfrogKDK, tp::Integrator::LeapfrogDKD,
+                                 tp::Integrator::Yoshida4, tp::Integrator::ImplicitMidpoint}) {
+    CAPTURE(static_cast<int>(i));
+    check_against_quad(neighbours, 600, i);
+  }
+  // A component whose mass is negative.
+  const Tensor masses = Tensor::from({1.0, -2.5}, {2, 1});
+  check_against_quad({[&](const Tensor& q, const Tensor& p) {
+                        return 0.5 * (p * p / masses).sum() + springs(q, 1) + 0.1 * (q[0] * q[1]).sum();
+                      },
+                      {2, 300},
+                      "a periodic lattice of 300 sites, 2 components each"});
+  // Charges on a ring in a magnetic field, each with a place (x, y).
+  const Case magnetic{[](const Tensor& q, const Tensor& p) {
+                        const Tensor x = q[0], y = q[1], u = p[0] + 0.7 * y, v = p[1] - 0.7 * x;
+                        return 0.5 * (u * u + v * v).sum() + springs(q, 1) + 0.05 * (x * x).sum();
+                      },
+                      {2, 300},
+                      "a periodic lattice of 300 sites, 2 components each"};
+  check_against_quad(magnetic, 600, tp::Integrator::ImplicitMidpoint);
+  // The flow over one time, in steps of two lengths.
+  const tp::System charges(magnetic.h);
+  const tp::State z{bumpy({2, 300}, 0.7), bumpy({2, 300}, 1.3)};
+  const auto flow = [&](double dt, std::int64_t steps) {
+    return joined(charges.evolve(z, {.dt = dt, .steps = steps, .integrator = tp::Integrator::Exact}));
+  };
+  const auto fine = flow(0x1p-8, 1 << 24), coarse = flow(1.0, 1 << 16);
+  double worst = 0, largest = 0;
+  for (std::size_t i = 0; i < fine.size(); ++i) {
+    worst = std::max(worst, std::fabs(fine[i] - coarse[i]));
+    largest = std::max(largest, std::fabs(fine[i]));
+  }
+  CHECK(worst <= 1e-12 * largest);
 }
 
 TEST_CASE("a lattice after 10^9 steps: sampled modes against double-double" * needs_passes()) {
