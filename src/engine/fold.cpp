@@ -140,14 +140,16 @@ class Fold {
   Fold(const Trace& trace, const TraceIndex& index, const Repetition& r)
       : trace_(trace), index_(index), r_(r), passes_(r.passes - kLeftAlone) {}
 
-  // The SCAN, and which of its outputs each value that is needed is. False: nothing is needed, or too much.
-  bool build() {
+  // The SCAN, and which of its outputs each value that is needed is. False: nothing is needed, or too much; or nothing goes from
+  // one pass to the next, unless passes `may_be_apart`.
+  bool build(bool may_be_apart) {
     parts_.index = symbol(DType::kInt64, {});
     parts_.steps = constant_int(static_cast<std::int64_t>(passes_));
     for (std::size_t place = 0; place < r_.length; ++place)
       for (std::size_t s = 0; s < r_.sources[place].size(); ++s)
         if (const PassSource& from = r_.sources[place][s]; from.kind == PassSource::kEarlier)
           if (!slot(from.place, from.lag, place, s)) return false;
+    if (slots_.empty() && !may_be_apart) return false;
     find_needed();
     if (needed_.empty()) return false;
     for (std::size_t place = 0; place < r_.length; ++place) values_.push_back(operation(place));
@@ -402,8 +404,9 @@ void take_values(Trace& trace, std::span<const UOp> values) {
   std::erase_if(trace, [](const auto& o) { return storage(o.node.get()); });
 }
 
-// `enough`: fewer are left alone. `odd`: what does not repeat is computed, where it is more than that.
-void fold_trace(std::size_t enough, std::size_t odd, std::span<const UOp> values) {
+// `enough`: fewer are left alone. `odd`: what does not repeat is computed, where it is more than that. `full`: there are as many as
+// may be; otherwise a few equal expressions side by side are no loop.
+void fold_trace(std::size_t enough, std::size_t odd, bool full, std::span<const UOp> values) {
   Trace trace = PendingTrace::take_alive();
   if (trace.size() > enough) {
     take_values(trace, values);
@@ -420,7 +423,7 @@ void fold_trace(std::size_t enough, std::size_t odd, std::span<const UOp> values
       if (r.passes <= kLeftAlone + 1) continue;
       if (done > 0) index = TraceIndex(trace);  // operations have become copies
       Fold fold(trace, index, r);
-      if (!fold.build()) continue;
+      if (!fold.build(full)) continue;
       pass_over(r.first);
       fold.settle(Above(trace, index, values), rest);
       done = r.at(fold.passes(), 0);
@@ -461,7 +464,7 @@ std::size_t fold_pending(std::size_t limit, std::span<const UOp> values) noexcep
   try {
     if (env::fold())
       fold_trace((limit == 0 ? most : std::min(limit, most)) / 2,
-                 limit == 0 ? most / 2 : std::min(most, kOdd), values);
+                 limit == 0 ? most / 2 : std::min(most, kOdd), limit == 0, values);
     else
       PendingTrace::keep({});
   } catch (...) {

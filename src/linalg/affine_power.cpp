@@ -290,8 +290,19 @@ AffinePower affine_power(const AffineMap& map, std::int64_t steps) {
     const Log2 rounding = Log2::of(kRoom * static_cast<double>(steps) *
                                    (static_cast<double>(map.d + 4) * 0x1p-103 + map.relative_error)) *
                           power.peak * power.peak;
-    p.log2_error_ = std::min(power.bounds.error.log2, rounding.log2);
-    p.log2_shift_error_ = std::min(power.bounds.shift_error.log2, (rounding * power.shift_peak).log2);
+    // What becomes smaller than any double on the way: a multiple of the smallest in each of at most 128 products.
+    double low = 0, high = 0;
+    for (const double s : p.scale_) {
+      low = std::min(low, s);
+      high = std::max(high, s);
+    }
+    const Log2 lost = power.wide.empty()
+                          ? Log2{std::log2(128.0 * static_cast<double>(map.d + 4)) - 1074.0 + (high - low)} *
+                                power.peak * power.peak
+                          : Log2();
+    p.log2_error_ = (Log2{std::min(power.bounds.error.log2, rounding.log2)} + lost).log2;
+    p.log2_shift_error_ =
+        (Log2{std::min(power.bounds.shift_error.log2, (rounding * power.shift_peak).log2)} + lost).log2;
   };
   Power power = raise(base, start, p.scale_, steps, true);
   keep_bounds(power);

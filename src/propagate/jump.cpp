@@ -170,6 +170,7 @@ std::string check_rounding(const PropagateView& view, Node* loop, Prepared& p, c
     p.checked_sizes.assign(sizes.size(), std::numeric_limits<double>::infinity());
     p.checked_h = h;
     p.checked_ratio = 0;
+    p.step_error.clear();
   }
   bool known = h <= 2 * p.checked_h;
   // A smaller state rounds no more in a step than the one that was looked at, and its step gives in proportion less.
@@ -214,10 +215,11 @@ std::string check_rounding(const PropagateView& view, Node* loop, Prepared& p, c
     p.checked_sizes[i] = std::min(p.checked_sizes[i], sizes[i]);
     if (size[i] > 0) p.checked_ratio = std::max(p.checked_ratio, error[i] / size[i]);
   }
-  p.step_error.clear();
+  // Of a state near the end of the range the errors are 0.
   const std::vector<double> rough = size_of_step(view, h, sizes, roughly(p, sizes));
+  p.step_error.resize(sizes.size(), 0.0);
   for (std::size_t i = 0; i < sizes.size(); ++i)
-    p.step_error.push_back(rough[i] > 0 ? error[i] / rough[i] : 0);
+    if (rough[i] > 0) p.step_error[i] = std::max(p.step_error[i], error[i] / rough[i]);
   p.checked_h = std::max(p.checked_h, h);
   return {};
 }

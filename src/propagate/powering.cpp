@@ -21,6 +21,9 @@ namespace {
 // Below so many coordinates the work of a jump is over before another thread has woken.
 constexpr std::int64_t kParallelCoordinates = 1 << 12;
 constexpr std::int64_t kBlocksPerTask = 256;
+// The smallest normal number. Errors below it are the loop's, too: there it rounds to multiples of 2^-1074 in each step, and
+// may stay at many of them.
+constexpr double kTiny = 0x1p-1022;
 
 std::size_t u(std::int64_t i) { return static_cast<std::size_t>(i); }
 
@@ -83,7 +86,9 @@ class PoweringPropagator final : public Propagator {
       const auto coordinate = [&](std::int64_t i) { return u(order_[u(first_[u(b)] + i)]); };
       for (std::int64_t i = 0; i < d; ++i) in[i] = z[coordinate(i)];
       power.apply(in, out);
-      if (power.error_bounds(in, out, error) > allowed) beyond = true;
+      if (power.error_bounds(in, out, error) > allowed &&
+          std::any_of(error, error + d, [](double e) { return !(e <= kTiny); }))
+        beyond = true;
       for (std::int64_t i = 0; i < d; ++i) {
         after[coordinate(i)] = out[i];
         bound[coordinate(i)] = error[i];
@@ -106,7 +111,8 @@ class PoweringPropagator final : public Propagator {
                         : error > 0 ? std::numeric_limits<double>::infinity()
                                     : 0);
       // Of q and p each has its own bound; a carry's parts are judged together, in balanced units.
-      if (hamiltonian() && std::isfinite(f.error.back()) && f.error.back() > allowed) beyond = true;
+      if (hamiltonian() && std::isfinite(f.error.back()) && f.error.back() > allowed && error > kTiny)
+        beyond = true;
       at += u(size);
     }
     if (task.has_loop && beyond) f.refused = "its error may be larger than the loop's";

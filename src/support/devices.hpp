@@ -2,6 +2,7 @@
 // adds it by its name.
 #pragma once
 
+#include <string>
 #include <string_view>
 
 namespace tinyphys {
@@ -23,6 +24,12 @@ constexpr int device_number(std::string_view name) {
   for (int n = 1; !device_name(n).empty(); ++n)
     if (device_name(n) == name) return n;
   return 0;
+}
+
+// What is said of an operation on two.
+inline std::string different_devices(int a, int b) {
+  return "operands on different devices, " + std::string(device_name(a)) + " and " +
+         std::string(device_name(b)) + "; move one with to(device)";
 }
 
 }  // namespace tinyphys

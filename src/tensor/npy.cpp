@@ -159,7 +159,10 @@ Tensor read_npy(std::istream& file, const std::string& path, const Where& where)
   std::string text(length, '\0');
   read(text.data(), length, "the header");
   const std::optional<Header> header = HeaderReader(text).read();
-  if (!header) bad("the header is malformed: " + text.substr(0, 120));
+  if (!header) {
+    text.erase(std::min(text.find_last_not_of(" \n") + 1, std::size_t{120}));
+    bad("the header is malformed: " + text);
+  }
   const DType dtype = dtype_of_descr(header->descr);
   if (dtype == DType::kVoid)
     bad("dtype '" + header->descr + "' is not supported; known are |b1 <i4 <i8 <f4 <f8");

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "support/devices.hpp"
 #include "tinyphys/count.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/build.hpp"
@@ -61,6 +62,11 @@ StorageRef allocate(DType d, std::span<const std::int64_t> shape, Call call, con
   } catch (const Error& e) {
     fail(call, e.message(), where);
   }
+}
+
+void check_devices(const UOp& a, const UOp& b, Call call, const Where& where) {
+  const int first = a->device(), second = b->device();
+  if (first != 0 && second != 0 && first != second) fail(call, different_devices(first, second), where);
 }
 
 std::string describe(const Node* n) { return std::string(name(n->dtype)) + shape_text(n->shape()); }

@@ -20,6 +20,9 @@ using Call = std::string_view;
 // The same for a call that could not take its line, such as a formatter: the line where n was made stands for it.
 [[noreturn]] void fail(Call call, const std::string& what, const Where& where, const Node* n);
 
+// Fails where a and b were moved to two devices: for calls that are not one operation of the graph.
+void check_devices(const UOp& a, const UOp& b, Call call, const Where& where);
+
 std::string describe(const Node* n);  // "float64[3,4]"
 std::string number_text(double v);
 std::string shape_list(std::span<const UOp> values);  // "[3], [4] and [5]"

@@ -18,6 +18,7 @@ std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 // The value to write, in x's dtype and this shape.
 UOp written(const UOp& x, const Arg& value, std::span<const std::int64_t> shape, Call call) {
   const UOp v = x->dtype == DType::kBool ? front::value(value, call) : uop(value, x->dtype, call);
+  front::check_devices(x, v, call, value.where());
   if (!front::same_kind(v->dtype, x->dtype))
     fail(call,
          "the value is " + std::string(name(v->dtype)) + ", the tensor " + std::string(name(x->dtype)) +

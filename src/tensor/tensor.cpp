@@ -96,6 +96,12 @@ bool allclose(const Arg& a, const Arg& b, double rtol, double atol, bool equal_n
   constexpr front::Call kCall = "allclose";
   LocationScope scope(a.where());
   std::array<UOp, 2> v{front::value(a, kCall), front::value(b, kCall)};
+  for (const auto& [what, tolerance] : {std::pair{"rtol", rtol}, std::pair{"atol", atol}})
+    if (!(tolerance >= 0))
+      front::fail(kCall,
+                  std::string(what) + " is " + front::number_text(tolerance) + ", it must not be negative",
+                  a.where());
+  front::check_devices(v[0], v[1], kCall, a.where());
   for (UOp& u : v) u = cast(u, DType::kFloat64);
   front::broadcast(v, kCall, a.where());
   const std::array<Tensor, 2> held{tensor(v[0]), tensor(v[1])};  // their values stay while they are looked at

@@ -319,10 +319,7 @@ std::uint8_t device_flags(Op op, std::span<Node* const> src) {
       const Location at = current_location ? location(current_location) : Location{};
       std::string call(name(op));
       for (char& c : call) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-      throw Error(call,
-                  "operands on different devices, " + std::string(device_name(on)) + " and " +
-                      std::string(device_name(device)) + "; move one with to(device)",
-                  at.file.c_str(), at.line);
+      throw Error(call, different_devices(on, device), at.file.c_str(), at.line);
     }
     on = device;
   }

@@ -555,3 +555,21 @@ TEST_CASE("spring constants that a scan writes anew into the same memory make a 
   CHECK(contains(tp::explain(q).text, "normal-mode jump"));
   CHECK(q.to_vector<double>() == one_by_one.q.to_vector<double>());
 }
+
+TEST_CASE("a tiny state between two others changes nothing of what is told of them" * needs_passes()) {
+  const tp::System spring(
+      [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + 0.5 * (q * q).sum(); });
+  const auto rounding = [&](double a) {
+    const tp::State z =
+        spring.evolve({Tensor::from({a}), Tensor::from({0.0})}, {.dt = 0.1, .steps = 1'000'000});
+    tp::realize({z.q, z.p});
+    const std::string text = tp::explain(z.q).text, key = "the loop's own rounding: ";
+    const auto from = text.find(key);
+    REQUIRE(from != std::string::npos);
+    return text.substr(from, text.find('\n', from) - from);
+  };
+  const std::string first = rounding(1.0);
+  (void)rounding(1e-310);
+  CHECK(rounding(1.0) == first);
+  CHECK_FALSE(contains(first, "0e+00"));
+}

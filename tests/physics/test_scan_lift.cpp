@@ -308,6 +308,26 @@ TEST_CASE("a state that is not finite, and forces that are not, take the loop" *
   compare(root, 0.0);
 }
 
+TEST_CASE("what decays below all doubles is 0, and still a jump" * needs_passes()) {
+  const auto jumps = [](const auto& step, double x, double v, std::int64_t steps) {
+    const auto [a, b] = tp::scan(step, std::tuple{x, v}, steps);
+    const double end = a.template item<double>();
+    CAPTURE(steps);
+    CHECK(contains(tp::explain(a.realize()).text, "chose    powered step matrix"));
+    return end;
+  };
+  const auto damped = [](const Tensor& x, const Tensor& v) {
+    return std::tuple{x + 1e-3 * v, v - 1e-3 * (4.0 * x + 0.1 * v)};
+  };
+  const auto jordan = [](const Tensor& x, const Tensor& v) { return std::tuple{0.999 * x + v, 0.999 * v}; };
+  for (const std::int64_t steps : {16'000'000L, 1'000'000'000L, 1'000'000'000'000L})
+    CHECK(jumps(damped, 1.0, -0.3, steps) == 0);
+  // (x + n v / 0.999) 0.999^n: 2e-429 for states of 1.
+  CHECK(jumps(jordan, 1.0, 1.0, 1'000'000) == 0);
+  CHECK(jumps(jordan, 1.0, 1.0, 700'000) ==
+        doctest::Approx(std::exp(std::log1p(700'000 / 0.999) + 700'000 * std::log1p(-0.001))).epsilon(1e-9));
+}
+
 TEST_CASE("the stated bound holds for results that are subnormal" * needs_passes()) {
   const Tensor x = tp::scan([](const Tensor& s) { return s * 0.5; }, Tensor::from({1.7}), 1074);
   CHECK(x.item<double>() == 0x1p-1074 * 2);  // 1.7 2^-1074 rounds to 2 units

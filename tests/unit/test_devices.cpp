@@ -67,6 +67,8 @@ TEST_CASE("operands on two devices meet in no operation") {
   CHECK(message([&] { (void)where(a > 1.0, a, b); }) == error_at("[where] " + text));
   CHECK(message([&] { (void)matmul(a, b); }).find(text) != std::string::npos);
   CHECK(message([&] { (void)cat({a, b}, 0); }).find(text) != std::string::npos);
+  CHECK(message([&] { (void)allclose(a, b); }) == error_at("[allclose] " + text));
+  CHECK(message([&] { (void)set(a, {0}, b[0]); }) == error_at("[set] " + text));
   // clang-format on
   CHECK(doubles(a + b.to("cpu")) == doubles(ramp(3) * 2.0));
   const System s(
