@@ -28,6 +28,8 @@ namespace {
 constexpr std::size_t kLeftAlone = 2;
 // Before something is computed so many operations that do not repeat are.
 constexpr std::size_t kOdd = 1024;
+// A loop that has been found is looked at again after so many: they stay in the cache.
+constexpr std::size_t kGoOn = 1024;
 // Values of single passes that are kept are rows of one array; it must not be larger than this.
 constexpr double kMostStacked = 1 << 28;
 
@@ -405,9 +407,10 @@ void take_values(Trace& trace, std::span<const UOp> values) {
 }
 
 // `enough`: fewer are left alone. `odd`: what does not repeat is computed, where it is more than that. `full`: there are as many as
-// may be; otherwise a few equal expressions side by side are no loop.
-void fold_trace(std::size_t enough, std::size_t odd, bool full, std::span<const UOp> values) {
+// may be; otherwise a few equal expressions side by side are no loop. Whether a loop was folded.
+bool fold_trace(std::size_t enough, std::size_t odd, bool full, std::span<const UOp> values) {
   Trace trace = PendingTrace::take_alive();
+  bool folded = false;
   if (trace.size() > enough) {
     take_values(trace, values);
     std::string ended;
@@ -426,6 +429,7 @@ void fold_trace(std::size_t enough, std::size_t odd, bool full, std::span<const 
       if (!fold.build(full)) continue;
       pass_over(r.first);
       fold.settle(Above(trace, index, values), rest);
+      folded = true;
       done = r.at(fold.passes(), 0);
       if (debug_enabled(2))
         debug_print(2, "graph",
@@ -450,6 +454,7 @@ void fold_trace(std::size_t enough, std::size_t odd, bool full, std::span<const 
     }
   }
   PendingTrace::keep(trace);
+  return folded;
 }
 
 [[maybe_unused]] const bool registered = [] {
@@ -461,16 +466,18 @@ void fold_trace(std::size_t enough, std::size_t odd, bool full, std::span<const 
 
 std::size_t fold_pending(std::size_t limit, std::span<const UOp> values) noexcept {
   const std::size_t most = env::pending();
+  thread_local bool going_on = false;  // a loop was found when this thread was last looked at
+  const std::size_t look = std::min(most, going_on ? kGoOn : most);
   try {
     if (env::fold())
-      fold_trace((limit == 0 ? most : std::min(limit, most)) / 2,
-                 limit == 0 ? most / 2 : std::min(most, kOdd), limit == 0, values);
+      going_on = fold_trace((limit == 0 ? look : std::min(limit, most)) / 2,
+                            limit == 0 ? most / 2 : std::min(most, kOdd), limit == 0, values);
     else
       PendingTrace::keep({});
   } catch (...) {
     // Whoever asks for the values meets the error where it can be told.
   }
-  return most;
+  return going_on ? std::min(most, kGoOn) : most;
 }
 
 }  // namespace tinyphys

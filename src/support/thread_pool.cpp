@@ -20,7 +20,7 @@ thread_local bool inside_run = false;
 
 /// Long enough to bridge the gap between two kernels of a loop, short against a scheduler's time slice. Waking a
 /// sleeping thread costs about as much.
-constexpr std::chrono::microseconds kSpin{40};
+constexpr std::chrono::microseconds kSpin{200};
 
 /// Waits until `word` differs from `old` and returns it: spins a while, where the other side has a CPU of its own,
 /// then sleeps.

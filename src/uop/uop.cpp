@@ -58,8 +58,9 @@ struct Shard {
     Node* node = nullptr;
   };
   SpinLock mutex;
-  Entry* entries = new_entries(64);
-  std::size_t capacity = 64;  // a power of two
+  static constexpr std::size_t kSmallest = 256, kSparse = 8;
+  Entry* entries = new_entries(kSmallest);
+  std::size_t capacity = kSmallest;  // a power of two
   std::size_t count = 0;
   std::array<void*, kSizeClasses> free{};
   char* slab = nullptr;
@@ -117,16 +118,17 @@ struct Shard {
   std::size_t after(std::size_t i) const { return (i + 1) & (capacity - 1); }
 
   void insert(Node* n) {
-    if (++count * 2 > capacity) {
-      Entry* old = entries;
-      const std::size_t before = capacity;
-      entries = new_entries(2 * before);
-      capacity = 2 * before;
-      for (std::size_t i = 0; i < before; ++i)
-        if (old[i].node) place(old[i]);
-      free_pages(old, before * sizeof(Entry));
-    }
+    if (++count * 2 > capacity) resize(2 * capacity);
     place({n->hash, n});
+  }
+  void resize(std::size_t to) {
+    Entry* old = entries;
+    const std::size_t before = capacity;
+    entries = new_entries(to);
+    capacity = to;
+    for (std::size_t i = 0; i < before; ++i)
+      if (old[i].node) place(old[i]);
+    free_pages(old, before * sizeof(Entry));
   }
   void place(const Entry& e) {
     std::size_t i = home(e.hash);
@@ -145,7 +147,13 @@ struct Shard {
       hole = i;
     }
     entries[hole] = {};
-    --count;
+    // After a huge graph: a table that does not fit into the cache would slow down all that comes later.
+    if (--count >= capacity / kSparse || capacity <= kSmallest) return;
+    try {
+      resize(capacity / 2);
+    } catch (const std::bad_alloc&) {
+      // It stays as it is.
+    }
   }
 };
 
