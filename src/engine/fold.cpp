@@ -421,8 +421,9 @@ bool fold_trace(std::size_t enough, std::size_t odd, bool full, std::span<const 
                   trace.begin() + static_cast<std::ptrdiff_t>(to));
     };
     TraceIndex index(trace);
-    for (const Repetition& r : find_repetitions(trace, index)) {
+    for (Repetition& r : find_repetitions(trace, index)) {
       ended = r.ended;
+      cut_at_fewest(trace, r);
       if (r.passes <= kLeftAlone + 1) continue;
       if (done > 0) index = TraceIndex(trace);  // operations have become copies
       Fold fold(trace, index, r);

@@ -197,6 +197,46 @@ TraceIndex::Users TraceIndex::users() const {
   return u;
 }
 
+void cut_at_fewest(const Trace& trace, Repetition& r) {
+  constexpr std::size_t kMostOperations = 128;  // every cut is tried
+  if (r.length > kMostOperations || r.passes < 2) return;
+  // Where an operation at `place` lies when the passes begin at `cut`: passes later, and its place there.
+  const auto passes_later = [](std::size_t place, std::size_t cut) { return place < cut ? 0u : 1u; };
+  const auto lag_at = [&](const PassSource& from, std::size_t user, std::size_t cut) {
+    return from.lag + passes_later(user, cut) - passes_later(from.place, cut);
+  };
+  const auto is_operation = [](const PassSource& from) {
+    return from.kind == PassSource::kLocal || from.kind == PassSource::kEarlier;
+  };
+  std::size_t best = 0;
+  std::int64_t fewest = 0;
+  std::vector<std::uint32_t> held(r.length);
+  for (std::size_t cut = 0; cut < r.length; ++cut) {
+    std::ranges::fill(held, 0u);
+    for (std::size_t user = 0; user < r.length; ++user)
+      for (const PassSource& from : r.sources[user])
+        if (is_operation(from)) held[from.place] = std::max(held[from.place], lag_at(from, user, cut));
+    std::int64_t elements = 0;
+    for (std::size_t place = 0; place < r.length; ++place)
+      elements += held[place] * trace[r.at(0, place)].node->size();
+    if (cut == 0 || elements < fewest) {
+      best = cut;
+      fewest = elements;
+    }
+  }
+  if (best == 0) return;
+  for (std::size_t user = 0; user < r.length; ++user)
+    for (PassSource& from : r.sources[user]) {
+      if (!is_operation(from)) continue;
+      from.lag = lag_at(from, user, best);
+      from.kind = from.lag == 0 ? PassSource::kLocal : PassSource::kEarlier;
+      from.place = static_cast<std::uint32_t>((from.place + r.length - best) % r.length);
+    }
+  std::ranges::rotate(r.sources, r.sources.begin() + static_cast<std::ptrdiff_t>(best));
+  r.first += best;
+  --r.passes;
+}
+
 std::vector<Repetition> find_repetitions(const Trace& trace, const TraceIndex& index) {
   return Finder(trace, index).run();
 }

@@ -63,6 +63,10 @@ struct Repetition {
   std::size_t end() const { return first + passes * length; }
 };
 
+// The same loop with its passes cut elsewhere, where the fewest elements go from one pass to the next: the trace may begin in
+// the middle of a pass. It may lose one pass.
+void cut_at_fewest(const Trace& trace, Repetition& r);
+
 // Repetitions of the trace in order, without overlap; each of some passes at least. Proved by isomorphism: the operations,
 // their args, dtypes and lines are the same in all passes, and so is where their sources come from.
 std::vector<Repetition> find_repetitions(const Trace& trace, const TraceIndex& index);

@@ -18,9 +18,9 @@ namespace {
 /// Set while this thread runs blocks: a nested loop must not wait for workers that wait for it.
 thread_local bool inside_run = false;
 
-/// Long enough to bridge the gap between two realizes of a loop (recording one takes some 20 us), short against a scheduler's
-/// time slice. Waking a thread that sleeps costs up to 100 us on a virtual machine.
-constexpr std::chrono::microseconds kSpin{200};
+/// Long enough to bridge the gap between two kernels of a loop, short against a scheduler's time slice. Waking a
+/// sleeping thread costs about as much. A longer one keeps a busy machine from running the thread that is waited for.
+constexpr std::chrono::microseconds kSpin{40};
 
 /// Waits until `word` differs from `old` and returns it: spins a while, where the other side has a CPU of its own,
 /// then sleeps.

@@ -288,6 +288,24 @@ TEST_CASE("what people write in loops") {
   }
 }
 
+TEST_CASE("a pass is cut where the fewest values go to the next one: positions and momenta" *
+          needs_passes()) {
+  const Tensor m = Tensor::linspace(1.0, 2.0, 40);
+  const auto force = [](const Tensor& q) {
+    const Tensor walled = q.pad({{1, 1}}), stretch = walled.slice(0, 1) - walled.slice(0, 0, -1);
+    return 40.0 * (stretch.slice(0, 1) - stretch.slice(0, 0, -1));
+  };
+  Tensor q = 0.01 * tp::sin(0.1 * Tensor::arange(40.0)), p = Tensor::zeros({40});
+  for (int i = 0; i < 20'000; ++i) {
+    p = p + 1e-3 * force(q);
+    q = q + 1e-3 * p / m;
+  }
+  tp::realize({q, p});
+  const std::string report = tp::explain(q).text;
+  INFO(report);
+  CHECK(report.find("carry float64[40], float64[40] ") != std::string::npos);
+}
+
 TEST_CASE("a gradient goes through a folded loop, while its start is held") {
   const tp::env::ScopedOverride early("TINYPHYS_PENDING", "256");
   const Motion start;
