@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "support/env.hpp"
@@ -21,6 +22,9 @@ thread_local bool inside_run = false;
 /// Long enough to bridge the gap between two kernels of a loop, short against a scheduler's time slice. Waking a
 /// sleeping thread costs about as much. A longer one keeps a busy machine from running the thread that is waited for.
 constexpr std::chrono::microseconds kSpin{40};
+
+/// What one thread's share of the blocks is taken in.
+constexpr long kRangesPerShare = 8;
 
 /// Waits until `word` differs from `old` and returns it: spins a while, where the other side has a CPU of its own,
 /// then sleeps.
@@ -46,10 +50,15 @@ long range_begin(long n_blocks, int part, int parts) {
 }  // namespace
 
 struct ThreadPool::Impl {
+  // The blocks that one thread begins with, on a cache line of its own.
+  struct alignas(64) Share {
+    std::atomic<long> taken{0};
+    long begin = 0, end = 0;
+  };
+
   // On a cache line of its own: a worker polls only this.
   struct alignas(64) Worker {
     std::atomic<unsigned> ticket{0};  // raised once a job
-    std::exception_ptr error;
     std::thread thread;
   };
 
@@ -57,36 +66,58 @@ struct ThreadPool::Impl {
   std::vector<std::unique_ptr<Worker>> workers;
   const int cpus = env::available_cpus();
 
-  // The job, written before the tickets are raised.
+  // The job, written while `inside` is closed and empty.
   const Body* body = nullptr;
-  long n_blocks = 0;
+  std::vector<std::unique_ptr<Share>> shares;
   int parts = 0;
-  bool stop = false;
-  bool spin = false;
-  alignas(64) std::atomic<unsigned> unfinished{0};
+  std::exception_ptr error;  // of the range that begins at failed_at, the lowest so far
+  long failed_at = 0;
+  std::mutex error_mutex;
+  std::atomic<bool> stop{false};
+  std::atomic<bool> spin{true};
+  // Workers that are in the job, and kClosed where there is no job to enter.
+  static constexpr unsigned kClosed = 1u << 31;
+  alignas(64) std::atomic<unsigned> inside{kClosed};
 
   void work(Worker& worker, int part) {
     inside_run = true;
     unsigned seen = 0;
-    bool may_spin = true;
     while (true) {
-      seen = wait_for_change(worker.ticket, seen, may_spin);
-      if (stop) return;
-      may_spin = spin;
-      run_part(part, worker.error);
-      if (unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished.notify_one();
+      seen = wait_for_change(worker.ticket, seen, spin.load(std::memory_order_relaxed));
+      if (stop.load(std::memory_order_relaxed)) return;
+      // One that comes too late for a job finds it closed, or the next one open.
+      if ((inside.fetch_add(1, std::memory_order_acq_rel) & kClosed) == 0 && part < parts) take_blocks(part);
+      if (inside.fetch_sub(1, std::memory_order_acq_rel) == (kClosed | 1)) inside.notify_one();
     }
   }
 
-  void run_part(int part, std::exception_ptr& error) {
+  /// Runs ranges of blocks until none is left: of this part's share, then of the others'.
+  void take_blocks(int part) {
+    for (int k = 0; k < parts; ++k) {
+      Share& share = *shares[(part + k) % parts];
+      // Small against a share, for who comes last has one of them to itself; large against the atomic operation.
+      const long many = share.end - share.begin, range = std::max<long>(1, many / kRangesPerShare);
+      while (true) {
+        const long at = share.taken.fetch_add(range, std::memory_order_relaxed);
+        if (at >= many) break;
+        run_range(share.begin + at, share.begin + std::min(at + range, many));
+      }
+    }
+  }
+
+  void run_range(long begin, long end) {
     try {
-      (*body)(range_begin(n_blocks, part, parts), range_begin(n_blocks, part + 1, parts));
+      (*body)(begin, end);
     } catch (...) {
+      std::lock_guard lock(error_mutex);
+      if (error && failed_at < begin) return;
       error = std::current_exception();
+      failed_at = begin;
     }
   }
 
   void add_workers(int count) {
+    while (static_cast<int>(shares.size()) < count + 1) shares.push_back(std::make_unique<Share>());
     while (static_cast<int>(workers.size()) < count) {
       workers.push_back(std::make_unique<Worker>());
       Worker& worker = *workers.back();
@@ -104,7 +135,7 @@ struct ThreadPool::Impl {
 ThreadPool::ThreadPool() : impl_(new Impl) {}
 
 ThreadPool::~ThreadPool() {
-  impl_->stop = true;
+  impl_->stop.store(true, std::memory_order_relaxed);
   for (auto& worker : impl_->workers) impl_->wake(*worker);
   for (auto& worker : impl_->workers) worker->thread.join();
   delete impl_;
@@ -119,25 +150,24 @@ void ThreadPool::run(long n_blocks, int threads, Body body) {
 
   pool.add_workers(parts - 1);
   pool.body = &body;
-  pool.n_blocks = n_blocks;
   pool.parts = parts;
-  pool.spin = parts <= pool.cpus;
-  pool.unfinished.store(static_cast<unsigned>(parts - 1), std::memory_order_relaxed);
-  for (int part = 1; part < parts; ++part) pool.wake(*pool.workers[part - 1]);
-
-  std::exception_ptr error;
-  inside_run = true;
-  pool.run_part(0, error);
-  inside_run = false;
-  unsigned left = pool.unfinished.load(std::memory_order_acquire);
-  while (left != 0) left = wait_for_change(pool.unfinished, left, pool.spin);
-
-  for (int part = 1; part < parts; ++part) {
-    std::exception_ptr& theirs = pool.workers[part - 1]->error;
-    if (!error) error = theirs;
-    theirs = nullptr;
+  pool.spin.store(parts <= pool.cpus, std::memory_order_relaxed);
+  for (int part = 0; part < parts; ++part) {
+    Impl::Share& share = *pool.shares[static_cast<std::size_t>(part)];
+    share.taken.store(0, std::memory_order_relaxed);
+    share.begin = range_begin(n_blocks, part, parts);
+    share.end = range_begin(n_blocks, part + 1, parts);
   }
-  if (error) std::rethrow_exception(error);
+  pool.inside.fetch_and(~Impl::kClosed, std::memory_order_release);
+  for (int part = 1; part < parts; ++part) pool.wake(*pool.workers[static_cast<std::size_t>(part - 1)]);
+
+  inside_run = true;
+  pool.take_blocks(0);
+  inside_run = false;
+  // Nothing is left to take: only those that still run a range are waited for.
+  unsigned left = pool.inside.fetch_or(Impl::kClosed, std::memory_order_acq_rel) | Impl::kClosed;
+  while (left != Impl::kClosed) left = wait_for_change(pool.inside, left, parts <= pool.cpus);
+  if (pool.error) std::rethrow_exception(std::exchange(pool.error, nullptr));
 }
 
 ThreadPool& thread_pool() {

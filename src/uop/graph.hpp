@@ -3,47 +3,46 @@
 
 #include <array>
 #include <functional>
+#include <iterator>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "uop/uop.hpp"
 
 namespace tinyphys {
 
-// Map keyed by node address; faster than std::unordered_map where every pass needs one. A few nodes lie in the map itself.
-// More are kept by pages of the nodes' own memory: nodes made one after the other lie side by side here as there, so that
-// a walk along a long chain finds its entries in the cache, where an entry by hash alone would miss it each time.
+// Map keyed by node address; faster than std::unordered_map where every pass needs one. A few nodes lie in the map itself,
+// some more in one table by hash. Many are kept by pages of the nodes' own memory: nodes made one after the other lie side
+// by side here as there, so that a walk along a long chain finds its entries in the cache, where an entry by hash alone
+// would miss it each time.
 template <class V> class NodeMap {
  public:
   V* find(const Node* k) {
     if (table_.empty()) {
-      for (std::size_t i = few_slot(k);; i = (i + 1) % kFew) {
-        if (few_keys_[i] == k) return &few_values_[i];
-        if (!few_keys_[i]) return nullptr;
-      }
+      Slot& s = slot_of(k);
+      return s.key ? &s.value : nullptr;
     }
     const Entry& e = table_[entry_of(page_number(k))];
     if (!e.page) return nullptr;
     Page& page = pages_[e.index];
-    return page.used >> slot(k) & 1 ? &page.values[slot(k)] : nullptr;
+    return page.used >> place(k) & 1 ? &page.values[place(k)] : nullptr;
   }
   const V* find(const Node* k) const { return const_cast<NodeMap*>(this)->find(k); }
   bool contains(const Node* k) const { return find(k) != nullptr; }
   // True when k was not there.
   bool insert(const Node* k, V v) {
     if (table_.empty()) {
-      std::size_t i = few_slot(k);
-      for (; few_keys_[i]; i = (i + 1) % kFew)
-        if (few_keys_[i] == k) return false;
-      if (count_ < kFew / 2) {
-        few_keys_[i] = k;
-        few_values_[i] = std::move(v);
+      if (Slot& s = slot_of(k); s.key) {
+        return false;
+      } else if (2 * count_ < n_slots()) {
+        s.key = k;
+        s.value = std::move(v);
         ++count_;
         return true;
       }
-      table_.resize(4 * kFew);
-      for (i = 0; i < kFew; ++i)
-        if (few_keys_[i]) insert_in_page(few_keys_[i], std::move(few_values_[i]));
+      grow();
+      return insert(k, std::move(v));
     }
     if (!insert_in_page(k, std::move(v))) return false;
     ++count_;
@@ -58,7 +57,11 @@ template <class V> class NodeMap {
   std::size_t size() const { return count_; }
 
  private:
-  static constexpr std::size_t kFew = 16, kPageNodes = 32;
+  static constexpr std::size_t kFew = 16, kSome = 256, kPageNodes = 32;
+  struct Slot {
+    const Node* key = nullptr;
+    V value{};
+  };
   struct Page {
     std::uint32_t used = 0;  // a bit a node
     std::array<V, kPageNodes> values{};
@@ -69,9 +72,33 @@ template <class V> class NodeMap {
   };
 
   static std::size_t hash(std::uintptr_t x) { return x * 0x9E3779B97F4A7C15ull >> 32; }
-  static std::size_t few_slot(const Node* k) { return hash(reinterpret_cast<std::uintptr_t>(k) >> 4) % kFew; }
+  std::size_t n_slots() const { return some_.empty() ? kFew : some_.size(); }
+  // Where the node is, or would go.
+  Slot& slot_of(const Node* k) {
+    Slot* slots = some_.empty() ? few_.data() : some_.data();
+    const std::size_t mask = n_slots() - 1;
+    std::size_t i = hash(reinterpret_cast<std::uintptr_t>(k) >> 4) & mask;
+    while (slots[i].key && slots[i].key != k) i = (i + 1) & mask;
+    return slots[i];
+  }
+  void grow() {
+    std::vector<Slot> old = std::exchange(some_, {});
+    if (old.empty()) old.assign(std::make_move_iterator(few_.begin()), std::make_move_iterator(few_.end()));
+    const bool to_pages = old.size() >= kSome;
+    if (to_pages)
+      table_.resize(kSome);
+    else
+      some_.resize(4 * old.size());
+    for (Slot& s : old)
+      if (!s.key)
+        continue;
+      else if (to_pages)
+        insert_in_page(s.key, std::move(s.value));
+      else
+        slot_of(s.key) = std::move(s);
+  }
   // No two nodes begin in the same Node::kMinBytes.
-  static std::size_t slot(const Node* k) {
+  static std::size_t place(const Node* k) {
     return reinterpret_cast<std::uintptr_t>(k) / Node::kMinBytes % kPageNodes;
   }
   static std::uintptr_t page_number(const Node* k) {
@@ -99,17 +126,17 @@ template <class V> class NodeMap {
       pages_.emplace_back();
     }
     Page& page = pages_[table_[i].index];
-    const std::uint32_t bit = std::uint32_t{1} << slot(k);
+    const std::uint32_t bit = std::uint32_t{1} << place(k);
     if (page.used & bit) return false;
     page.used |= bit;
-    page.values[slot(k)] = std::move(v);
+    page.values[place(k)] = std::move(v);
     return true;
   }
 
   std::size_t count_ = 0;
-  std::array<const Node*, kFew> few_keys_{};
-  std::array<V, kFew> few_values_{};
-  std::vector<Entry> table_;  // a power of two
+  std::array<Slot, kFew> few_{};
+  std::vector<Slot> some_;    // a power of two, in place of the few
+  std::vector<Entry> table_;  // a power of two, in place of both
   std::vector<Page> pages_;
 };
 

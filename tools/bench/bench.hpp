@@ -51,7 +51,7 @@ struct Sampling {
   long max_samples = 101;
   double budget_s = 2.0;
   // A sample repeats short work until it takes this long; 0: each sample is one pass, as cold starts must be.
-  double min_sample_s = 2e-3;
+  double min_sample_s = 10e-3;
 };
 
 // One row, made ready to be measured.
