@@ -15,6 +15,7 @@
 // dtype that the function is not defined for.
 #pragma once
 
+#include <atomic>
 #include <concepts>
 #include <cstdint>
 #include <exception>
@@ -96,7 +97,9 @@ class Tensor {
   template <Element T>
   Tensor(std::initializer_list<T>) = delete;  // a list of numbers: write Tensor::from({...})
   Tensor(const Tensor& o) : node_(o.node_) { retain(node_); }
-  Tensor(Tensor&& o) noexcept : node_(std::exchange(o.node_, nullptr)) {}
+  Tensor(Tensor&& o) noexcept : node_(std::exchange(o.node_, nullptr)) {
+    if (watched_.load(std::memory_order_relaxed)) moved(node_);
+  }
   // A tensor that is named. What a function or x[i] returns is no place to write to: it would be lost at once.
   Tensor& operator=(Tensor o) & noexcept {
     std::swap(node_, o.node_);
@@ -262,6 +265,9 @@ class Tensor {
   explicit Tensor(Node* owned) : node_(owned) {}
   static void retain(Node* n);
   static void release(Node* n) noexcept;
+  // A handle of n is another one now; asked once a jit watches handles (jit.hpp).
+  static void moved(const Node* n) noexcept;
+  static inline std::atomic<bool> watched_{false};
   // A buffer with a copy of `count` values of this dtype.
   static Tensor from_memory(const void* values, std::size_t count, DType dtype, const Shape& shape,
                             Where where);

@@ -6,6 +6,7 @@
 #include "tinyphys/error.hpp"
 #include "tinyphys/explain.hpp"
 #include "tinyphys/fmt.hpp"
+#include "tinyphys/jit.hpp"
 #include "tinyphys/scan.hpp"
 #include "tinyphys/structure.hpp"
 #include "tinyphys/system.hpp"

@@ -9,6 +9,11 @@ namespace tinyphys {
 struct TensorAccess {
   static Node* node(const Tensor& t) { return t.node_; }
   static Tensor adopt(Node* owned) { return Tensor(owned); }
+  // Changes of the handles of this node are counted from now on (handle_changes).
+  static void watch(Node* n) {
+    Tensor::watched_.store(true, std::memory_order_relaxed);
+    n->refs.watch();
+  }
 };
 
 // The node of a tensor; empty for a default constructed one.

@@ -3,6 +3,7 @@
 // `call` is the name of the user's call, for messages.
 #pragma once
 
+#include <functional>
 #include <initializer_list>
 #include <span>
 #include <string>
@@ -31,6 +32,22 @@ std::string shape_list(std::span<const UOp> values);  // "[3], [4] and [5]"
 UOp value(const Tensor& t, Call call, const Where& where);
 // The same for an operand; a number becomes a 0-d constant of its own kind: float64, int64 or bool.
 UOp value(const Arg& a, Call call);
+
+// While one lives, it sees what this thread is about to compute, or read.
+class ReadLog {
+ public:
+  using Seen = std::function<void(std::span<const UOp>)>;
+  explicit ReadLog(Seen seen);
+  ~ReadLog();
+  ReadLog(const ReadLog&) = delete;
+  ReadLog& operator=(const ReadLog&) = delete;
+  static void note(std::span<const UOp> values);
+
+ private:
+  Seen seen_;
+  ReadLog* outer_;
+  static inline thread_local ReadLog* innermost_ = nullptr;
+};
 
 // Computes what has no value yet. An error of the run that knows no line gets this call's.
 void compute(std::span<const UOp> values, Call call, const Where& where);

@@ -21,6 +21,10 @@ void Tensor::release(Node* n) noexcept {
   if (n) release_handle(n);
 }
 
+void Tensor::moved(const Node* n) noexcept {
+  if (n && n->refs.watched()) note_handle_change();
+}
+
 void Arg::too_large(std::uint64_t value, Where where) {
   front::fail("Arg", "the number " + std::to_string(value) + " does not fit int64", where);
 }
@@ -125,9 +129,16 @@ void Tensor::no_room(Where where) const {
 
 namespace tinyphys::front {
 
+ReadLog::ReadLog(Seen seen) : seen_(std::move(seen)), outer_(std::exchange(innermost_, this)) {}
+ReadLog::~ReadLog() { innermost_ = outer_; }
+void ReadLog::note(std::span<const UOp> values) {
+  for (ReadLog* log = innermost_; log; log = log->outer_) log->seen_(values);
+}
+
 bool is_traced(const Node* n) { return !storage(n) && (n->flags & (Node::kHasSym | Node::kHasParam)); }
 
 void compute(std::span<const UOp> values, Call call, const Where& where) {
+  ReadLog::note(values);
   PendingTrace::before_compute(values);
   std::vector<UOp> missing;
   for (const UOp& v : values) {

@@ -517,9 +517,22 @@ StorageRef take_unheld_storage(Node* n) {
   return take_storage_if(n, [&] { return n->refs.handles() == 0; });
 }
 
+namespace {
+std::atomic<std::uint64_t> n_handle_changes{0};
+}  // namespace
+std::uint64_t handle_changes() { return n_handle_changes.load(std::memory_order_relaxed); }
+void note_handle_change() noexcept {
+  if (!quiet_handles()) n_handle_changes.fetch_add(1, std::memory_order_relaxed);
+}
+bool& quiet_handles() {
+  thread_local bool quiet = false;
+  return quiet;
+}
+
 void release_handle(Node* n) noexcept {
   const std::uint32_t watched = n->history.load(std::memory_order_relaxed);
   const RefCount::Dropped d = n->refs.drop_handle();
+  if (d.watched) note_handle_change();
   if (d.last_reference)
     destroy_node(n);
   else if (d.last_handle && watched)

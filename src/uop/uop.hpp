@@ -55,12 +55,15 @@ class RefCount {
   void promote() { word_.fetch_add(kHandle - 1, std::memory_order_relaxed); }
   // What was there before.
   struct Dropped {
-    bool last_reference, last_handle;
+    bool last_reference, last_handle, watched;
   };
   Dropped drop_handle() {
     const std::uint64_t w = word_.fetch_sub(kHandle, std::memory_order_acq_rel);
-    return {static_cast<std::uint32_t>(w) == 1, handles_of(w) == 1};
+    return {static_cast<std::uint32_t>(w) == 1, handles_of(w) == 1, (w & kWatched) != 0};
   }
+  // Somebody wants to know when the user's handles change, from now on.
+  void watch() { word_.fetch_or(kWatched, std::memory_order_relaxed); }
+  bool watched() const { return (word_.load(std::memory_order_relaxed) & kWatched) != 0; }
   // A reference from a handle; waits while a claim is held.
   void add_from_handle() {
     if (word_.fetch_add(1, std::memory_order_acquire) & kClaimed) wait();
@@ -76,9 +79,10 @@ class RefCount {
   void unclaim() { word_.fetch_and(~kClaimed, std::memory_order_release); }
 
  private:
-  static constexpr std::uint64_t kHandle = (std::uint64_t{1} << 32) + 1, kClaimed = std::uint64_t{1} << 63;
+  static constexpr std::uint64_t kHandle = (std::uint64_t{1} << 32) + 1, kClaimed = std::uint64_t{1} << 63,
+                                 kWatched = std::uint64_t{1} << 62;
   static std::uint32_t handles_of(std::uint64_t w) {
-    return static_cast<std::uint32_t>((w & ~kClaimed) >> 32);
+    return static_cast<std::uint32_t>((w & ~(kClaimed | kWatched)) >> 32);
   }
   void wait() const;
 
@@ -234,6 +238,11 @@ inline Storage* storage(const Node* n) { return n->storage.load(std::memory_orde
 
 // The user drops a handle of n.
 void release_handle(Node* n) noexcept;
+// How often a handle of a watched node (RefCount::watch) was dropped or moved.
+std::uint64_t handle_changes();
+void note_handle_change() noexcept;
+// Whether those that this thread drops or moves are left out, being no handles of the user's.
+bool& quiet_handles();
 
 // A node and the references to it that are accounted for, beside its handles.
 struct Accounted {
