@@ -92,27 +92,26 @@ Records report_loop(Node* n, std::shared_ptr<const Notes> run, const std::string
 }
 
 Entries entries_of(const UOp& value) {
-  const auto order = toposort(value);
-  NodeMap<std::shared_ptr<const Notes>> runs;      // of evolutions and scans
-  NodeMap<std::shared_ptr<const Origin>> origins;  // of values that let go of their past
-  NodeMap<std::vector<const Node*>> loops;         // by what their Steps hold
-  std::vector<UOp> forms;                          // that the map speaks of
-  for (const Node* n : order)
-    if (is_loop(n->op)) {
-      forms.push_back(without_data(n));
-      loops[forms.back().get()].push_back(n);
-    }
+  // A value remembers what it came from; what is below it may be gone.
+  std::vector<std::shared_ptr<const Origin>> origins;
+  NodeMap<std::shared_ptr<const Notes>> runs;  // of evolutions and scans
+  NodeMap<std::vector<const Node*>> loops;     // by what their Steps hold
+  std::vector<UOp> forms;                      // that the map speaks of
+  std::vector<Node*> order;
   {
     // No value is dropped meanwhile.
     std::optional<ComputeLock> lock;
     if (!ComputeLock::held_here()) lock.emplace();
+    order = toposort(value, [](const Node* n) { return storage(n) && storage(n)->origin; });
+    for (const Node* n : order)
+      if (is_loop(n->op)) {
+        forms.push_back(without_data(n));
+        loops[forms.back().get()].push_back(n);
+      }
     for (Node* n : order) {
       const Storage* s = storage(n);
       if (!s || !s->origin) continue;
-      if (n->n_src == 0) {
-        origins.insert(n, s->origin);
-        continue;
-      }
+      if (std::ranges::find(origins, s->origin) == origins.end()) origins.push_back(s->origin);
       // The outputs of a loop may be gone already: what is made of them knows of it.
       for (const Origin::Step& step : s->origin->steps)
         if (const auto* of = loops.find(step.node.get()); of && step.run)
@@ -121,21 +120,16 @@ Entries entries_of(const UOp& value) {
     }
   }
   Entries out;
-  std::vector<const Origin*> told;
   for (std::size_t i = order.size(); i-- > 0;) {
-    const Node* n = order[i];
+    Node* n = order[i];
+    if (!is_loop(n->op)) continue;
     const auto* run = runs.find(n);
-    if (is_loop(n->op)) {
-      out.add(report_loop(const_cast<Node*>(n), run ? *run : nullptr, location_text(n), labels_of(n)), 1);
-    } else if (const auto* origin = origins.find(n)) {
-      if (std::find(told.begin(), told.end(), origin->get()) != told.end()) continue;
-      told.push_back(origin->get());
-      for (const Origin::Step& s : (*origin)->steps) {
-        out.add(report_loop(s.node.get(), s.run, s.where, s.labels), s.times);
-      }
-      out.earlier += (*origin)->earlier;
-    }
+    out.add(report_loop(n, run ? *run : nullptr, location_text(n), labels_of(n)), 1);
   }
+  const Origin before = merged(origins);
+  out.earlier = before.earlier;
+  for (const Origin::Step& s : before.steps)
+    out.add(report_loop(s.node.get(), s.run, s.where, s.labels), s.times);
   return out;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <string>
@@ -13,6 +14,7 @@
 #include "engine/repetition.hpp"
 #include "support/debug.hpp"
 #include "support/env.hpp"
+#include "support/records.hpp"
 #include "tensor/engine_hook.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/build.hpp"
@@ -28,8 +30,9 @@ namespace {
 constexpr std::size_t kLeftAlone = 2;
 // Before something is computed so many operations that do not repeat are.
 constexpr std::size_t kOdd = 1024;
-// A loop that has been found is looked at again after so many: they stay in the cache.
-constexpr std::size_t kGoOn = 1024;
+// A loop that has been found is looked at again after so many: they stay in the cache. Where they are a few passes only, as
+// with a branch that is taken every hundredth time, as late as may be.
+constexpr std::size_t kGoOn = 1024, kFewPasses = 16;
 // Values of single passes that are kept are rows of one array; it must not be larger than this.
 constexpr double kMostStacked = 1 << 28;
 
@@ -176,15 +179,22 @@ class Fold {
     lines_ = lines_of(trace_, r_, location_);
     const LocationScope at(location_);
     scan_ = make_scan(parts_);
-    label(scan_);
     return true;
   }
 
   // Afterwards what is needed is an output of the SCAN: computed now, or left for later where that SCAN is all there is to
   // compute, so that it takes up the passes to come: what is left joins `rest`.
   void settle(const Above& above, Trace& rest) {
+    label(scan_);
     whole_ = merged();
-    if (is_ready(whole_) && put_off(above, rest)) return;
+    if (may_wait()) {
+      // What all passes take from outside is computed once; else it would be with each scan of some passes.
+      std::vector<UOp> outside;
+      for (Node* n : ScanView(whole_.get()).captured())
+        if (!is_there(n)) outside.push_back(UOp::share(n));
+      if (!outside.empty()) engine().realize(outside);
+      if (std::ranges::all_of(whole_->src(), is_there) && put_off(above, rest)) return;
+    }
     std::vector<UOp> wanted;
     for (const Needed& n : needed_) {
       for (const std::uint32_t lag : n.last) wanted.push_back(last_of(scan_, n, lag));
@@ -223,6 +233,8 @@ class Fold {
 
   std::size_t passes() const { return passes_; }
   const std::string& lines() const { return lines_; }
+  // Why the passes before are not folded with these, for explain().
+  void set_behind(std::string why) { behind_ = std::move(why); }
 
  private:
   // An operation of which values are needed: of single passes, of the last ones.
@@ -309,6 +321,7 @@ class Fold {
   void label(const UOp& scan) const {
     Labels labels = labels_of(scan.get());
     labels.folded = lines_;
+    labels.behind = behind_;
     set_labels(scan.get(), std::move(labels));
   }
 
@@ -342,14 +355,11 @@ class Fold {
     return is_copy(n) && !storage(n) && !storage(n->src(0)) && n->src(0)->op == Op::GET &&
            n->src(0)->src(0)->op == Op::SCAN && n->src(0)->arg(0) == static_cast<std::int64_t>(i);
   }
-  // All that it starts from is there.
-  bool is_ready(const UOp& scan) const {
-    if (varies_ || !parts_.outs.empty()) return false;
-    const auto there = [](const Node* n) {
-      return n->op == Op::LAMBDA || storage(n) || (is_copy(n) && storage(n->src(0))) ||
-             !(n->flags & Node::kHasBuffer);
-    };
-    return std::ranges::all_of(scan->src(), there);
+  // Whether the passes to come can join these: their numbers are the same, and no rows are kept.
+  bool may_wait() const { return !varies_ && parts_.outs.empty(); }
+  static bool is_there(const Node* n) {
+    return n->op == Op::LAMBDA || storage(n) || (is_copy(n) && storage(n->src(0))) ||
+           !(n->flags & Node::kHasBuffer);
   }
   bool put_off(const Above& above, Trace& rest) {
     std::vector<UOp> dropped;
@@ -374,10 +384,24 @@ class Fold {
   std::map<std::vector<const Node*>, UOp> numbers_;
   std::vector<Needed> needed_;
   bool varies_ = false;
-  std::string lines_;
+  std::string lines_, behind_;
   std::uint32_t location_ = 0;
   UOp scan_, whole_;  // of these passes; with those before that are not computed
 };
+
+// Whether the first of these passes takes up what one before left.
+bool goes_on(const Trace& trace, const TraceIndex& index, const Repetition& r) {
+  for (std::size_t place = 0; place < r.length; ++place)
+    for (std::size_t s = 0; s < r.sources[place].size(); ++s) {
+      const PassSource& from = r.sources[place][s];
+      if (from.kind != PassSource::kEarlier) continue;
+      const Node* before = trace[r.at(0, place)].node->src(s);
+      if (const auto at = index.at(before);
+          at != TraceIndex::kNone && trace[at].location == trace[r.at(0, from.place)].location)
+        return true;
+    }
+  return false;
+}
 
 // What the user holds of a trace that does not repeat.
 void compute_held(const Trace& trace) {
@@ -406,6 +430,50 @@ void take_values(Trace& trace, std::span<const UOp> values) {
   std::erase_if(trace, [](const auto& o) { return storage(o.node.get()); });
 }
 
+// The loop that this thread folded last: passes are counted from its beginning, by the numbers of their operations.
+struct LoopSeen {
+  std::string lines;
+  std::size_t length = 0;      // operations of a pass in the trace
+  std::uint64_t per_pass = 0;  // and how many were recorded
+  std::uint64_t begin = 0,
+                next = 0;  // the first operation of pass `passes` + 1; the first that is not folded
+  std::int64_t passes = 0;
+  bool exact = true;    // all passes recorded as many operations
+  std::string differs;  // what ended it, as far as is known
+
+  // More passes of it, or those of another one. What came between is put into words.
+  void follow(const Trace& trace, const Repetition& r, const std::string& new_lines, bool goes_on,
+              Fold& fold) {
+    const std::uint64_t first = trace[r.first].number;
+    const std::uint64_t per = trace[r.at(1, 0)].number - first;
+    if (!goes_on || lines != new_lines || per_pass != per || first < next) {
+      *this = {.lines = new_lines,
+               .length = r.length,
+               .per_pass = per,
+               .begin = first,
+               .next = first,
+               .passes = 0,
+               .exact = true,
+               .differs = {}};
+    } else if (first != next) {
+      exact = exact && (first - next) % per == 0;
+      fold.set_behind(differs);
+    }
+    differs.clear();
+    passes += static_cast<std::int64_t>((first - begin) / per);
+    begin += (first - begin) / per * per;
+  }
+  void ends(const Trace& trace, const Repetition& r) {
+    if (r.differs.empty()) return;
+    const auto pass = passes + static_cast<std::int64_t>((trace[r.differs_at].number - begin) / per_pass) + 1;
+    differs = (exact ? fmt::format("pass {}", with_commas(pass)) : "a pass") + " differs: " + r.differs;
+  }
+};
+thread_local LoopSeen loop_seen;
+std::size_t go_on() {
+  return kFewPasses * loop_seen.length > kGoOn ? std::numeric_limits<std::size_t>::max() : kGoOn;
+}
+
 // `enough`: fewer are left alone. `odd`: what does not repeat is computed, where it is more than that. `full`: there are as many as
 // may be; otherwise a few equal expressions side by side are no loop. Whether a loop was folded.
 bool fold_trace(std::size_t enough, std::size_t odd, bool full, std::span<const UOp> values) {
@@ -421,17 +489,24 @@ bool fold_trace(std::size_t enough, std::size_t odd, bool full, std::span<const 
                   trace.begin() + static_cast<std::ptrdiff_t>(to));
     };
     TraceIndex index(trace);
-    for (Repetition& r : find_repetitions(trace, index)) {
-      ended = r.ended;
+    for (Repetition& r : find_repetitions(trace, index, loop_seen.length)) {
+      ended = r.differs;
+      const Repetition found = r;
       cut_at_fewest(trace, r);
-      if (r.passes <= kLeftAlone + 1) continue;
+      if (r.passes <= kLeftAlone + 1) {
+        if (r.length == loop_seen.length && found.first == 0) loop_seen.ends(trace, found);
+        continue;
+      }
       if (done > 0) index = TraceIndex(trace);  // operations have become copies
       Fold fold(trace, index, r);
       if (!fold.build(full)) continue;
       pass_over(r.first);
+      loop_seen.follow(trace, found, fold.lines(), goes_on(trace, index, found), fold);
+      loop_seen.ends(trace, found);
       fold.settle(Above(trace, index, values), rest);
       folded = true;
       done = r.at(fold.passes(), 0);
+      loop_seen.next = trace[done].number;
       if (debug_enabled(2))
         debug_print(2, "graph",
                     fmt::format("folded {} passes of {} into a scan", fold.passes(), fold.lines()));
@@ -468,7 +543,7 @@ bool fold_trace(std::size_t enough, std::size_t odd, bool full, std::span<const 
 std::size_t fold_pending(std::size_t limit, std::span<const UOp> values) noexcept {
   const std::size_t most = env::pending();
   thread_local bool going_on = false;  // a loop was found when this thread was last looked at
-  const std::size_t look = std::min(most, going_on ? kGoOn : most);
+  const std::size_t look = std::min(most, going_on ? go_on() : most);
   try {
     if (env::fold())
       going_on = fold_trace((limit == 0 ? look : std::min(limit, most)) / 2,
@@ -478,7 +553,7 @@ std::size_t fold_pending(std::size_t limit, std::span<const UOp> values) noexcep
   } catch (...) {
     // Whoever asks for the values meets the error where it can be told.
   }
-  return going_on ? std::min(most, kGoOn) : most;
+  return going_on ? std::min(most, go_on()) : most;
 }
 
 }  // namespace tinyphys

@@ -25,6 +25,19 @@ UOp without_data(const Node* n) {
   return make(n->op, std::span<const UOp>(src), n->arg());
 }
 
+Origin merged(std::span<const std::shared_ptr<const Origin>> origins) {
+  Origin out;
+  for (const auto& o : origins) {
+    for (const Origin::Step& s : o->steps)
+      if (const auto same = find_equal(out.steps, s); same != out.steps.end())
+        same->times = std::max(same->times, s.times);
+      else
+        out.steps.push_back(s);
+    out.earlier = std::max(out.earlier, o->earlier);
+  }
+  return out;
+}
+
 std::shared_ptr<const Origin> origin_of(Node* value,
                                         const std::function<std::shared_ptr<const Notes>(Node*)>& notes_of) {
   auto out = std::make_shared<Origin>();
@@ -46,17 +59,9 @@ std::shared_ptr<const Origin> origin_of(Node* value,
       out->steps.push_back(std::move(step));
   }
   if (out->steps.empty() && inherited.size() <= 1) return inherited.empty() ? nullptr : inherited.front();
-  // Values that came from the same steps are not counted twice: of what several of them name, the most counts.
-  std::vector<Origin::Step> before;
-  for (const auto& o : inherited) {
-    for (const Origin::Step& s : o->steps)
-      if (const auto same = find_equal(before, s); same != before.end())
-        same->times = std::max(same->times, s.times);
-      else
-        before.push_back(s);
-    out->earlier = std::max(out->earlier, o->earlier);
-  }
-  for (Origin::Step& s : before)
+  Origin before = merged(inherited);
+  out->earlier = before.earlier;
+  for (Origin::Step& s : before.steps)
     if (const auto same = find_equal(out->steps, s); same != out->steps.end())
       same->times += s.times;
     else if (out->steps.size() < kMaxSteps)

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,5 +33,9 @@ UOp without_data(const Node* loop);
 // EVOLVE or SCAN has noted. Null where there is none.
 std::shared_ptr<const Origin> origin_of(Node* value,
                                         const std::function<std::shared_ptr<const Notes>(Node*)>& notes_of);
+
+// What several values come from, as one. Values that came from the same steps are not counted twice: of what several of them
+// name, the most counts.
+Origin merged(std::span<const std::shared_ptr<const Origin>> origins);
 
 }  // namespace tinyphys

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include <fmt/format.h>
+
 #include "support/hash.hpp"
 #include "uop/graph.hpp"
 
@@ -35,7 +37,8 @@ bool same_kind(const Node* a, const Node* b) {
 
 class Finder {
  public:
-  Finder(const Trace& trace, const TraceIndex& index) : trace_(trace), index_(index) {
+  Finder(const Trace& trace, const TraceIndex& index, std::size_t going_on)
+      : trace_(trace), index_(index), going_on_(going_on) {
     signs_.reserve(trace.size());
     for (const auto& o : trace) signs_.push_back(signature(o));
     next_.resize(trace.size(), trace.size());
@@ -56,7 +59,8 @@ class Finder {
         ++i;
         continue;
       }
-      i = r.end();
+      // What is behind passes that go on to the end of the trace is the beginning of the next one.
+      i = r.differs.empty() ? trace_.size() : r.end();
       found.push_back(std::move(r));
     }
     return found;
@@ -64,27 +68,43 @@ class Finder {
 
  private:
   Repetition best_at(std::size_t i) {
+    if (i == 0 && going_on_ > 0)
+      if (Repetition r = of_length(0, going_on_, 2); r.passes > 0) return r;
     std::size_t tried = 0;
     for (std::size_t next = next_[i]; next < trace_.size() && tried < kCandidates;
          next = next_[next], ++tried) {
-      const std::size_t length = next - i;
-      if (length > kLongestPass || i + kFewestPasses * length > trace_.size()) break;
-      // Signs that come again after this length, from i on; what was found from an earlier place serves here.
-      std::size_t& end = same_until_[length];
-      end = std::max(end, i);
-      while (end + length < trace_.size() && signs_[end] == signs_[end + length]) ++end;
-      const std::size_t passes = (end - i + length) / length;
-      if (passes < kFewestPasses) continue;
-      if (failures_ >= kMostFailures) return {};
-      if (Repetition r = proved(i, length, passes); r.passes >= kFewestPasses) return r;
-      ++failures_;
+      if (next - i > kLongestPass) break;
+      if (Repetition r = of_length(i, next - i, kFewestPasses); r.passes > 0) return r;
+      if (failures_ >= kMostFailures) break;
     }
     return {};
   }
 
+  // The passes of this length from i on; none where they are less than `fewest`.
+  Repetition of_length(std::size_t i, std::size_t length, std::size_t fewest) {
+    if (i + fewest * length > trace_.size()) return {};
+    // Signs that come again after this length, from i on; what was found from an earlier place serves here.
+    std::size_t& end = same_until_[length];
+    end = std::max(end, i);
+    while (end + length < trace_.size() && signs_[end] == signs_[end + length]) ++end;
+    const std::size_t passes = (end - i + length) / length;
+    if (passes < fewest || failures_ >= kMostFailures) return {};
+    Repetition r = proved(i, length, passes);
+    if (r.passes < fewest) {
+      ++failures_;
+      return {};
+    }
+    if (r.differs.empty() && end + length < trace_.size()) {
+      r.differs_at = end + length;
+      r.differs =
+          operation_text(trace_[end + length]) + " comes in the place of " + operation_text(trace_[end]);
+    }
+    return r;
+  }
+
   // As many of these passes, from the first on, as are alike.
   Repetition proved(std::size_t first, std::size_t length, std::size_t passes) {
-    Repetition r{first, length, passes, {}, {}};
+    Repetition r{first, length, passes, {}, 0, {}};
     for (std::size_t place = 0; place < length; ++place)  // a scan runs on one device
       if (trace_[r.at(0, place)].node->flags & Node::kCrosses) return {};
     // Read off a pass that all lags can be seen from.
@@ -102,10 +122,11 @@ class Finder {
     if (!carries) return {};
     for (std::size_t pass = 0; pass < passes; ++pass)
       for (std::size_t place = 0; place < length; ++place)
-        if (const Node* differs = difference(r, pass, place)) {
+        if (const std::size_t s = difference(r, pass, place); s != kSame) {
           r.passes = pass;
-          r.ended = std::string(name(differs->op)) + shape_text(differs->shape());
-          if (const std::string at = location_text(differs); !at.empty()) r.ended += " at " + at;
+          r.differs_at = r.at(pass, place);
+          r.differs = operation_text(trace_[r.differs_at]) +
+                      (s == kOther ? " is another operation" : source_text(r, place, s));
           return r;
         }
     return r;
@@ -123,41 +144,63 @@ class Finder {
             static_cast<std::uint32_t>((at - r.first) % r.length), static_cast<std::uint32_t>(pass - from)};
   }
 
-  // The operation, if it is not as in the other passes.
-  const Node* difference(const Repetition& r, std::size_t pass, std::size_t place) const {
+  std::string source_text(const Repetition& r, std::size_t place, std::size_t s) const {
+    const Node *now = trace_[r.differs_at].node->src(s), *first = trace_[r.at(0, place)].node->src(s);
+    const auto number = [](const Node* n) {
+      while (n->op == Op::EXPAND || n->op == Op::RESHAPE) n = n->src(0);
+      return n->op == Op::CONST ? n : nullptr;
+    };
+    switch (r.sources[place][s].kind) {
+      case PassSource::kFixed:
+        if (const Node* a = number(first), *b = number(now); a && b)
+          return fmt::format(" takes the number {}, which was {} in all passes before", number_text(b),
+                             number_text(a));
+        return " takes another value from outside the loop than in all passes before";
+      case PassSource::kNumber: return " takes no number, as it does in all passes before";
+      default: return " takes a value of another operation than in the passes before";
+    }
+  }
+  static std::string number_text(const Node* n) {
+    return is_float(n->dtype) ? fmt::format("{}", const_double(n)) : fmt::format("{}", const_int(n));
+  }
+
+  static constexpr std::size_t kSame = ~std::size_t{0}, kOther = kSame - 1;
+  // Which source of the operation is not as in the other passes; kOther: it is another operation altogether.
+  std::size_t difference(const Repetition& r, std::size_t pass, std::size_t place) const {
     const Node* n = trace_[r.at(pass, place)].node.get();
     const Node* first = trace_[r.at(0, place)].node.get();
-    if (!same_kind(n, first)) return n;
+    if (!same_kind(n, first)) return kOther;
     for (std::size_t s = 0; s < n->n_src; ++s) {
       const PassSource& from = r.sources[place][s];
       const Node* source = n->src(s);
       switch (from.kind) {
         case PassSource::kLocal:
-          if (source != trace_[r.at(pass, from.place)].node.get()) return n;
+          if (source != trace_[r.at(pass, from.place)].node.get()) return s;
           break;
         case PassSource::kEarlier:
           if (pass >= from.lag) {
-            if (source != trace_[r.at(pass - from.lag, from.place)].node.get()) return n;
+            if (source != trace_[r.at(pass - from.lag, from.place)].node.get()) return s;
           } else if (const Node* model = trace_[r.at(0, from.place)].node.get();
                      source->dtype != model->dtype || !same_shape(source, model)) {
-            return n;
+            return s;
           } else if (const auto at = index_.at(source); at != TraceIndex::kNone && at >= r.first) {
-            return n;  // not from before
+            return s;  // not from before
           }
           break;
         case PassSource::kFixed:
-          if (source != first->src(s)) return n;
+          if (source != first->src(s)) return s;
           break;
         case PassSource::kNumber:
-          if (source->op != Op::CONST || source->dtype != first->src(s)->dtype) return n;
+          if (source->op != Op::CONST || source->dtype != first->src(s)->dtype) return s;
           break;
       }
     }
-    return nullptr;
+    return kSame;
   }
 
   const Trace& trace_;
   const TraceIndex& index_;
+  std::size_t going_on_;
   std::vector<std::uint64_t> signs_;
   std::vector<std::size_t> next_;                            // operation with the same sign
   std::unordered_map<std::size_t, std::size_t> same_until_;  // by length
@@ -237,8 +280,14 @@ void cut_at_fewest(const Trace& trace, Repetition& r) {
   --r.passes;
 }
 
-std::vector<Repetition> find_repetitions(const Trace& trace, const TraceIndex& index) {
-  return Finder(trace, index).run();
+std::string operation_text(const PendingTrace::Operation& o) {
+  const std::string at = location_text(o.node.get());
+  return fmt::format("{} {}{}{}", name(o.node->op), name(o.node->dtype), shape_text(o.node->shape()),
+                     at.empty() ? "" : " at " + at);
+}
+
+std::vector<Repetition> find_repetitions(const Trace& trace, const TraceIndex& index, std::size_t going_on) {
+  return Finder(trace, index, going_on).run();
 }
 
 }  // namespace tinyphys

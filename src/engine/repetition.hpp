@@ -57,7 +57,9 @@ struct Repetition {
   std::size_t length = 0;  // operations of a pass
   std::size_t passes = 0;
   std::vector<std::vector<PassSource>> sources;  // of each operation of a pass
-  std::string ended;  // why it ended where it did, for debugging; empty at the end of the trace
+  // The first operation that is not as in the passes before, and what differs: none at the end of the trace.
+  std::size_t differs_at = 0;
+  std::string differs;
 
   std::size_t at(std::size_t pass, std::size_t place) const { return first + pass * length + place; }
   std::size_t end() const { return first + passes * length; }
@@ -69,6 +71,10 @@ void cut_at_fewest(const Trace& trace, Repetition& r);
 
 // Repetitions of the trace in order, without overlap; each of some passes at least. Proved by isomorphism: the operations,
 // their args, dtypes and lines are the same in all passes, and so is where their sources come from.
-std::vector<Repetition> find_repetitions(const Trace& trace, const TraceIndex& index);
+// `going_on`: operations of a pass of the loop that the trace is likely to begin with; two passes of it are enough.
+std::vector<Repetition> find_repetitions(const Trace& trace, const TraceIndex& index, std::size_t going_on);
+
+// "MUL float64[3] at main.cpp:22".
+std::string operation_text(const PendingTrace::Operation& o);
 
 }  // namespace tinyphys

@@ -242,6 +242,8 @@ ScanNotes::ScanNotes(Node* node, std::shared_ptr<const Notes> run, std::string w
 
 void ScanNotes::report(Records& to) const {
   to.push_back({Finding::kScan, what_, where_});
+  if (!labels_.behind.empty())
+    to.push_back({Finding::kRefused, "one loop with the passes before: " + labels_.behind});
   const auto loop = [&](const std::string& why) {
     to.push_back({Finding::kRefused, "jump: " + why});
     to.push_back({Finding::kChose, std::string("the loop") + (back_ ? ", backward" : "") +

@@ -243,9 +243,10 @@ double number(const HostValue& a) {
 }
 
 // Whether the loop takes less than such a jump; then it is noted.
-bool loop_is_cheaper(JumpNotes& notes, double jump_seconds) {
+bool loop_is_cheaper(JumpNotes& notes, double jump_seconds, bool is_last_word = true) {
   notes.jump_s = jump_seconds;
   if (!notes.has_loop || jump_seconds <= notes.loop_s) return false;
+  if (!is_last_word) return true;
   notes.refused.push_back("jump: the loop is cheaper for this many steps");
   notes.by_cost = true;
   return true;
@@ -301,10 +302,13 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
   const std::shared_ptr<Prepared> prepared = system_of(view, captured, notes, 0);
   if (!prepared) return result;
   // The cheapest first; one that turns out not to hold makes place for the next. Those that need not read the map entry by
-  // entry come before the others.
+  // entry come before the others, and last what is meant for where there is no other.
   const std::vector<PropagatorRow> rows = propagators();
   std::vector<double> start_sizes;
-  for (const bool reads_form : {false, true}) {
+  bool one_is_left = false;
+  enum Turn { kSeesMap, kReadsForm, kIfNoOther };
+  for (const Turn turn : {kSeesMap, kReadsForm, kIfNoOther}) {
+    const bool reads_form = turn == kReadsForm;
     if (reads_form) {
       const JumpSystem& system = *prepared->system;
       if (!system.has_form()) {
@@ -326,6 +330,8 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
       if (rows[i].reads_form != reads_form) continue;
       if (!prepared->ways[i]) prepared->ways[i] = rows[i].make(prepared->system);
       JumpEstimate e = prepared->ways[i]->estimate(task);
+      one_is_left |= e.if_no_other && e.refused.empty() && turn == kSeesMap;
+      if (e.if_no_other != (turn == kIfNoOther)) continue;
       if (e.refused.empty())
         ways.push_back({i, std::move(e)});
       else if (!e.off_topic)
@@ -335,7 +341,14 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
       return a.estimate.build_s + a.estimate.jump_s < b.estimate.build_s + b.estimate.jump_s;
     });
     for (const auto& [i, estimate] : ways) {
-      if (loop_is_cheaper(notes, estimate.build_s + estimate.jump_s)) return result;
+      const bool is_last_word = !one_is_left || turn == kIfNoOther;
+      const auto too_dear = [&](const JumpEstimate& e) {
+        return loop_is_cheaper(notes, e.build_s + e.jump_s, is_last_word);
+      };
+      if (too_dear(estimate)) {
+        if (is_last_word) return result;
+        continue;
+      }
       Propagator& way = *prepared->ways[i];
       auto start = std::chrono::steady_clock::now();
       std::string reason = way.build();
@@ -346,8 +359,10 @@ std::shared_ptr<const JumpNotes> try_jump(const Node* propagate, std::int64_t st
       }
       // What it costs is known better now.
       if (reason.empty()) {
-        const JumpEstimate now = way.estimate(task);
-        if (loop_is_cheaper(notes, now.build_s + now.jump_s)) return result;
+        if (too_dear(way.estimate(task))) {
+          if (is_last_word) return result;
+          continue;
+        }
       }
       const auto reach = [&](std::span<const double> sizes) {
         return reads_form ? prepared->system->reach(sizes) : way.reach(sizes);

@@ -13,6 +13,7 @@
 #include <limits>
 #include <map>
 #include <mutex>
+#include <numeric>
 #include <tuple>
 #include <unordered_map>
 
@@ -27,8 +28,9 @@
 namespace tinyphys {
 namespace {
 
-// Fewer coordinates are taken by dense modes, which are closer to the exact map than an FFT in doubles.
-constexpr std::int64_t kFewestCoordinates = 512;
+// Fewer coordinates are taken by dense modes, and what has none by powering where that can: both are closer to the exact map
+// than an FFT in doubles.
+constexpr std::int64_t kFewestModes = 512, kFewest = 16;
 constexpr int kMaxOrder = 12;  // coordinates of a site: components of all parts of the state
 constexpr std::size_t kMaxAxes = 3;
 // Couplings of a site, of all its coordinates: each is added up for every wave vector.
@@ -84,7 +86,7 @@ class LatticePropagator final : public Propagator {
         std::all_of(shapes.begin(), shapes.end(), [&](const Dims& s) { return s == shapes[0]; });
     if (!fft_available())
       reason_ = "this build has no FFTW";
-    else if (!same || shapes[0].empty() || system_->sizes[0] < kFewestCoordinates)
+    else if (!same || shapes[0].empty() || too_few())
       off_topic_ = true;
     else if (hamiltonian() && !system_->separable && row_of(system_->integrator).needs_separable())
       off_topic_ = true;
@@ -100,7 +102,10 @@ class LatticePropagator final : public Propagator {
     const double symbol = static_cast<double>(taps_.size()) * cost_model().lattice_tap_s;
     const double modes = ready(task) ? 0 : n / 2 * (cost_model().lattice_mode_s + symbol);
     return {(built_ ? 0 : evaluation_work(system_->map.get()) * cost_model().lattice_probe_s) + modes,
-            transforms + n * cost_model().lattice_point_s};
+            transforms + n * cost_model().lattice_point_s,
+            {},
+            false,
+            system_->sizes[0] < kFewestModes};
   }
 
   std::string build() override {
@@ -149,6 +154,11 @@ class LatticePropagator final : public Propagator {
 
  private:
   bool hamiltonian() const { return system_->kind == PropagateKind::kHamiltonian; }
+  bool too_few() const {
+    const auto& sizes = system_->sizes;
+    if (hamiltonian() && system_->separable) return sizes[0] < kFewestModes;
+    return std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}) < kFewest;
+  }
   bool ready(const JumpTask& task) const { return !kernel_.empty() && h_ == task.h && steps_ == task.steps; }
   std::int64_t sites() const {
     std::int64_t n = 1;

@@ -83,6 +83,7 @@ struct JumpEstimate {
   double build_s = 0, jump_s = 0;  // build_s: 0 when it is there
   std::string refused = {};        // why this way is none
   bool off_topic = false;          // and that is not worth telling: nothing suggested it
+  bool if_no_other = false;        // others are closer to the exact map at this size
 };
 
 // What a jump has to say; 0: nothing.

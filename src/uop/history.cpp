@@ -111,7 +111,7 @@ class History {
     bool kept = false;    // a handle holds something below
     bool stale = false;   // the edge must be looked for again
     bool sealed = false;  // buffers below are gone for good: the value cannot be computed again
-    bool named = false;   // when its users were last told
+    bool named = false;   // when its users last looked
     bool queued = false, waiting = false;
     unsigned tries = 0;
     std::uint64_t next_try = 0;
@@ -232,9 +232,12 @@ class History {
   }
 
   // Whether a handle holds something below the keeper, whose edge is known.
-  bool find_kept(std::uint32_t s) const {
-    for (std::uint32_t l = places_[s].edge; l; l = links_[l].next_edge)
-      if (const Place& e = places_[links_[l].edge]; is_named(e.node) || (e.keeper && e.kept)) return true;
+  bool find_kept(std::uint32_t s) {
+    for (std::uint32_t l = places_[s].edge; l; l = links_[l].next_edge) {
+      Place& e = places_[links_[l].edge];
+      if (is_named(e.node)) return e.named = true;
+      if (e.keeper && e.kept) return true;
+    }
     return false;
   }
 
@@ -252,17 +255,21 @@ class History {
   void settle(bool quick, Dropped& dropped) {
     settled_.swap(events_);
     events_.clear();
+    std::vector<std::uint32_t> unused;
     for (std::uint32_t s : settled_) {
       Node* n = places_[s].node;
       if (!n) continue;
       if (is_constant(n) && n->refs.handles() == 0) drop_constant(s, dropped);
       if (!places_[s].node) continue;
       if (places_[s].keeper) queue(s);
-      // As long as it is held, nothing that it is in the past of may let go: a parameter of a long loop has many users.
+      // As long as it is held, nothing that it is in the past of may let go: a parameter of a long loop has many users. Nor is
+      // anything new where nobody has seen it held, as with an expression that each pass writes anew: its buffer may go.
       const bool named = is_named(n), was = std::exchange(places_[s].named, named);
-      if (!named || !was) queue_users(s, !is_edge(n));
+      if (named != was || !is_edge(n))
+        queue_users(s, !is_edge(n));
+      else if (!named)
+        unused.push_back(s);
     }
-    std::vector<std::uint32_t> unused;
     while (!queue_.empty()) {
       const std::uint32_t s = queue_.top().second;
       queue_.pop();

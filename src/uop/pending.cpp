@@ -36,7 +36,7 @@ std::vector<PendingTrace::Operation> PendingTrace::take_alive() {
   for (std::size_t i = noted.size(); i-- > 0;) {
     UOp u = find_alive(noted[i].node, noted[i].hash);
     if (!u || u->n_src == 0 || storage(u.get()) || has_history(u.get()) || !seen.insert(u.get(), 1)) continue;
-    alive.push_back({std::move(u), noted[i].location});
+    alive.push_back({std::move(u), noted[i].location, noted[i].number});
   }
   std::reverse(alive.begin(), alive.end());
   return alive;
@@ -45,7 +45,7 @@ std::vector<PendingTrace::Operation> PendingTrace::take_alive() {
 void PendingTrace::keep(const std::vector<Operation>& operations) {
   std::vector<Noted>& noted = here().nodes_;
   noted.clear();
-  for (const Operation& o : operations) noted.push_back({o.node.get(), o.node->hash, o.location});
+  for (const Operation& o : operations) noted.push_back({o.node.get(), o.node->hash, o.location, o.number});
 }
 
 }  // namespace tinyphys

@@ -16,7 +16,7 @@ class PendingTrace {
   // A node was made on this thread, of others. Values of traces (symbols, params) are no part of a plain loop.
   static void note(const Node* n, std::uint32_t location) {
     PendingTrace& t = here();
-    if (t.paused_ == 0) t.nodes_.push_back({n, n->hash, location});
+    if (t.paused_ == 0) t.nodes_.push_back({n, n->hash, location, ++t.noted_});
   }
   // Called where a call of the user's ends: its results are handles by now.
   static void call_ended() {
@@ -35,6 +35,7 @@ class PendingTrace {
   struct Operation {
     UOp node;
     std::uint32_t location;  // id of the user's line that made it, 0 = none
+    std::uint64_t number;    // of those that the thread has recorded: passes are counted by it
   };
   // Those that are alive and have never had a value, in the order in which they were made; the trace is empty then.
   static std::vector<Operation> take_alive();
@@ -59,6 +60,7 @@ class PendingTrace {
   struct Noted {
     const Node* node;
     std::uint32_t hash, location;
+    std::uint64_t number;
   };
   static PendingTrace& here() {
     thread_local PendingTrace trace;
@@ -69,6 +71,7 @@ class PendingTrace {
   static constexpr std::size_t kFirstLook = 64, kWorthALook = 64;
   std::vector<Noted> nodes_;
   std::size_t limit_ = kFirstLook, looked_ = 0;  // looked_: how many the last look left
+  std::uint64_t noted_ = 0;
   int paused_ = 0;
 };
 

@@ -293,7 +293,8 @@ struct Labels {
   std::vector<Place> places;
   std::vector<std::string> names;  // of the terms of an energy
   std::string folded;              // of a SCAN made of a plain loop: its lines, "main.cpp:20-24"
-  bool any() const { return !places.empty() || !names.empty() || !folded.empty(); }
+  std::string behind;              // why the passes before it are not in it; "" where there are none
+  bool any() const { return !places.empty() || !names.empty() || !folded.empty() || !behind.empty(); }
 };
 void set_labels(Node* n, Labels labels);
 Labels labels_of(const Node* n);

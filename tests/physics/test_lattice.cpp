@@ -242,6 +242,26 @@ TEST_CASE("explicit heat and waves on a ring, of one's own" * needs_passes()) {
         std::tuple{bumpy({700}, 0.7), bumpy({700}, 0.7)}, 3000, {.method = method}));
   };
   check(wave(tp::Method::Default), wave(tp::Method::Loop));
+  // Too many coordinates for powering, and no normal modes to take them before they are 512.
+  const auto ring = [](std::int64_t n, double last, std::int64_t steps, tp::Method method) {
+    const Tensor k = last == 1.0 ? Tensor(1.0) : tp::set(Tensor::ones({n}), -1, last);
+    return std::get<0>(tp::scan(
+        [&](const Tensor& q, const Tensor& p) {
+          const Tensor next =
+              p + 1e-3 * (40.0 * (k * (q.roll(1, 0) - q) - (k * (q.roll(1, 0) - q)).roll(-1, 0)));
+          return std::tuple{q + 1e-3 * next, next};
+        },
+        std::tuple{bumpy({n}, 0.7), 0.1 * bumpy({n}, 0.7)}, steps, {.method = method}));
+  };
+  check(ring(70, 1.0, 100'000, tp::Method::Default), ring(70, 1.0, 100'000, tp::Method::Loop));
+  // Powering would be off by more than the loop, or cost more; where it does neither, it is closer to the exact map.
+  check(ring(40, 1.0, 20'000, tp::Method::Default), ring(40, 1.0, 20'000, tp::Method::Loop));
+  CHECK(contains(report_of(ring(40, 1.0, 1'000'000'000, tp::Method::Default)), "chose    Fourier-mode jump"));
+  CHECK(contains(report_of(ring(9, 1.0, 100'000, tp::Method::Default)), "chose    powered step matrix"));
+  const std::string differs = report_of(ring(70, 1.0 + 1e-15, 1000, tp::Method::Default));
+  INFO(differs);
+  CHECK(contains(differs, "powering takes at most 128"));
+  CHECK(contains(differs, "chose    the loop"));
   // Three parts of four components: 12 coordinates a site are taken, 15 are not.
   const auto three = [](std::int64_t components, tp::Method method) {
     const Tensor x = bumpy({components, 200}, 0.7),
