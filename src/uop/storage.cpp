@@ -3,7 +3,12 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
+#include <mutex>
+#include <new>
 #include <string>
+#include <sys/mman.h>
+#include <vector>
 
 #include "tinyphys/error.hpp"
 
@@ -12,14 +17,91 @@ namespace {
 
 std::atomic<std::int64_t> bytes_alive{0}, most_bytes_alive{0}, allocated{0};
 
+// Large blocks that were freed, for the next ones of their size: the system takes its time to hand out fresh pages, several
+// times that of writing to them. Under the address sanitizer none is kept, so that a use after free is seen.
+class LargeBlocks {
+ public:
+  static constexpr std::size_t kLarge = std::size_t{4} << 20;
+#if defined(__SANITIZE_ADDRESS__)
+  static constexpr bool kAsan = true;
+#elif defined(__has_feature)
+  static constexpr bool kAsan = __has_feature(address_sanitizer);
+#else
+  static constexpr bool kAsan = false;
+#endif
+
+  // Null when there is no memory, with all that was kept given back.
+  void* take(std::size_t bytes) {
+    const std::size_t need = size_of(bytes);
+    {
+      std::lock_guard lock(mutex_);
+      const auto last =
+          std::find_if(kept_.rbegin(), kept_.rend(), [&](const Block& b) { return b.bytes == need; });
+      if (last != kept_.rend()) {
+        void* address = last->address;
+        total_ -= need;
+        kept_.erase(std::next(last).base());
+        return address;
+      }
+    }
+    void* fresh = std::aligned_alloc(kPage, need);
+    if (!fresh) {
+      drop_to(0);
+      fresh = std::aligned_alloc(kPage, need);
+    }
+    if (fresh) madvise(fresh, need, MADV_HUGEPAGE);  // only advice
+    return fresh;
+  }
+  void give_back(void* address, std::size_t bytes) noexcept {
+    try {
+      std::lock_guard lock(mutex_);
+      kept_.push_back({address, size_of(bytes)});
+      total_ += kept_.back().bytes;
+    } catch (const std::bad_alloc&) {
+      std::free(address);
+    }
+    drop_to(kAsan ? 0 : kSpare + static_cast<std::size_t>(bytes_alive.load(std::memory_order_relaxed)));
+  }
+
+ private:
+  static constexpr std::size_t kPage = std::size_t{2} << 20;
+  // What is kept beside as much as is in use.
+  static constexpr std::size_t kSpare = std::size_t{256} << 20;
+  struct Block {
+    void* address;
+    std::size_t bytes;
+  };
+  static std::size_t size_of(std::size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
+  // Until so many bytes are kept: the oldest go.
+  void drop_to(std::size_t bytes) noexcept {
+    std::lock_guard lock(mutex_);
+    while (total_ > bytes) {
+      total_ -= kept_.front().bytes;
+      std::free(kept_.front().address);
+      kept_.erase(kept_.begin());
+    }
+  }
+
+  std::mutex mutex_;
+  std::vector<Block> kept_;  // the oldest first
+  std::size_t total_ = 0;
+};
+
 class HostMemory final : public Memory {
  public:
   HostMemory() : Memory(true) {}
   void* alloc(std::size_t bytes) override {
+    if (bytes >= LargeBlocks::kLarge) return large_.take(bytes);
     constexpr std::size_t kAlign = 64;
     return std::aligned_alloc(kAlign, (std::max<std::size_t>(bytes, 1) + kAlign - 1) / kAlign * kAlign);
   }
-  void free(void* address, std::size_t) noexcept override { std::free(address); }
+  void free(void* address, std::size_t bytes) noexcept override {
+    if (bytes >= LargeBlocks::kLarge)
+      large_.give_back(address, bytes);
+    else
+      std::free(address);
+  }
   void copy(void* to, std::size_t to_offset, const void* from, std::size_t from_offset,
             std::size_t bytes) override {
     if (bytes)
@@ -27,6 +109,9 @@ class HostMemory final : public Memory {
   }
   void* map(void* address, std::size_t, MapFor) override { return address; }
   void unmap(void*, void*, std::size_t, MapFor) noexcept override {}
+
+ private:
+  LargeBlocks large_;
 };
 
 }  // namespace
@@ -36,6 +121,8 @@ Memory& host_memory() {
   static auto* m = new HostMemory;
   return *m;
 }
+
+bool keeps_large_blocks() { return !LargeBlocks::kAsan; }
 
 Storage::Storage(Memory& memory, std::size_t n_bytes) : bytes(n_bytes), memory_(memory) {
   if (n_bytes > (std::size_t{1} << 62))

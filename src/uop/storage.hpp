@@ -48,8 +48,10 @@ class Memory {
   bool is_host_;
 };
 
-// 64-byte aligned. What the user gives is put there.
+// 64-byte aligned. What the user gives is put there. Large blocks that are freed are kept for the next ones of their size,
+// up to as many bytes as are in use and 256 MiB more.
 Memory& host_memory();
+bool keeps_large_blocks();  // false under the address sanitizer
 
 // The bytes of one value. A node points to at most one; every handle of the node sees it.
 class Storage {

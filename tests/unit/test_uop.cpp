@@ -104,6 +104,36 @@ TEST_CASE("a realized value belongs to the node") {
   CHECK(HostRead(*shared).as<double>()[1] == 7.0);
 }
 
+TEST_CASE("large values come from blocks that others left, small ones and other sizes do not") {
+  const auto data_of = [](std::size_t bytes) {
+    const StorageRef s = allocate(DType::kFloat64, Dims{static_cast<std::int64_t>(bytes / 8)});
+    const HostWrite to(*s);
+    // All of it is there to be written.
+    to.as<double>()[0] = to.as<double>()[bytes / 8 - 1] = 1;
+    CHECK(reinterpret_cast<std::uintptr_t>(to.data()) % 64 == 0);
+    return to.data();
+  };
+  constexpr std::size_t kMiB = std::size_t{1} << 20;
+  void* first = data_of(24 * kMiB);
+  void* other = data_of(40 * kMiB);
+  if (keeps_large_blocks()) {
+    CHECK(data_of(24 * kMiB) == first);
+    CHECK(data_of(40 * kMiB - 8) == other);  // rounded up, they are one size
+  }
+  // Both at once are two blocks.
+  const StorageRef held = allocate(DType::kFloat64, Dims{3 * static_cast<std::int64_t>(kMiB)});
+  CHECK(data_of(24 * kMiB) != HostRead(*held).data());
+  // Many, and far more than is kept.
+  for (int round = 0; round < 3; ++round) {
+    std::vector<StorageRef> many;
+    for (std::int64_t i = 1; i <= 40; ++i)
+      many.push_back(allocate(DType::kFloat64, Dims{i * static_cast<std::int64_t>(kMiB)}));
+  }
+  CHECK_THROWS_WITH_AS(allocate(DType::kFloat64, Dims{std::int64_t{1} << 57}),
+                       doctest::Contains("out of memory"), Error);
+  data_of(24 * kMiB);
+}
+
 TEST_CASE("locations: the outermost scope, one entry a call site") {
   const UOp x = symbol(DType::kFloat64, kThree);
   CHECK(location_text(x.get()).empty());
