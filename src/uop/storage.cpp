@@ -21,7 +21,8 @@ std::atomic<std::int64_t> bytes_alive{0}, most_bytes_alive{0}, allocated{0};
 // times that of writing to them. Under the address sanitizer none is kept, so that a use after free is seen.
 class LargeBlocks {
  public:
-  static constexpr std::size_t kLarge = std::size_t{4} << 20;
+  // malloc keeps smaller ones itself, and shares them with all else that the program allocates.
+  static constexpr std::size_t kLarge = std::size_t{32} << 20;
 #if defined(__SANITIZE_ADDRESS__)
   static constexpr bool kAsan = true;
 #elif defined(__has_feature)
@@ -44,13 +45,17 @@ class LargeBlocks {
         return address;
       }
     }
-    void* fresh = std::aligned_alloc(kPage, need);
-    if (!fresh) {
+    void* base = std::aligned_alloc(kPage, need);
+    if (!base) {
       drop_to(0);
-      fresh = std::aligned_alloc(kPage, need);
+      base = std::aligned_alloc(kPage, need);
     }
-    if (fresh) madvise(fresh, need, MADV_HUGEPAGE);  // only advice
-    return fresh;
+    if (!base) return nullptr;
+    madvise(base, need, MADV_HUGEPAGE);  // only advice
+    void* address = static_cast<char*>(base) + kLine +
+                    next_colour_.fetch_add(1, std::memory_order_relaxed) % kColours * kApart;
+    base_of(address) = base;
+    return address;
   }
   void give_back(void* address, std::size_t bytes) noexcept {
     try {
@@ -58,33 +63,41 @@ class LargeBlocks {
       kept_.push_back({address, size_of(bytes)});
       total_ += kept_.back().bytes;
     } catch (const std::bad_alloc&) {
-      std::free(address);
+      std::free(base_of(address));
     }
     drop_to(kAsan ? 0 : kSpare + static_cast<std::size_t>(bytes_alive.load(std::memory_order_relaxed)));
   }
 
  private:
   static constexpr std::size_t kPage = std::size_t{2} << 20;
+  // Blocks begin at different places of a page and of the sets of a cache: arrays that are walked through together would
+  // push each other out of it.
+  static constexpr std::size_t kLine = 64, kApart = 4096 + kLine, kColours = 16;
   // What is kept beside as much as is in use.
   static constexpr std::size_t kSpare = std::size_t{256} << 20;
   struct Block {
     void* address;
     std::size_t bytes;
   };
-  static std::size_t size_of(std::size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+  static std::size_t size_of(std::size_t bytes) {
+    return (bytes + kLine + kColours * kApart + kPage - 1) / kPage * kPage;
+  }
+  // Of what the system gave: noted in front of the block.
+  static void*& base_of(void* address) { return static_cast<void**>(address)[-1]; }
 
   // Until so many bytes are kept: the oldest go.
   void drop_to(std::size_t bytes) noexcept {
     std::lock_guard lock(mutex_);
     while (total_ > bytes) {
       total_ -= kept_.front().bytes;
-      std::free(kept_.front().address);
+      std::free(base_of(kept_.front().address));
       kept_.erase(kept_.begin());
     }
   }
 
   std::mutex mutex_;
   std::vector<Block> kept_;  // the oldest first
+  std::atomic<std::size_t> next_colour_{0};
   std::size_t total_ = 0;
 };
 

@@ -114,15 +114,15 @@ TEST_CASE("large values come from blocks that others left, small ones and other 
     return to.data();
   };
   constexpr std::size_t kMiB = std::size_t{1} << 20;
-  void* first = data_of(24 * kMiB);
-  void* other = data_of(40 * kMiB);
+  void* first = data_of(40 * kMiB);
+  void* other = data_of(80 * kMiB - 4096);
   if (keeps_large_blocks()) {
-    CHECK(data_of(24 * kMiB) == first);
-    CHECK(data_of(40 * kMiB - 8) == other);  // rounded up, they are one size
+    CHECK(data_of(40 * kMiB) == first);
+    CHECK(data_of(80 * kMiB) == other);  // rounded up, they are one size
   }
   // Both at once are two blocks.
-  const StorageRef held = allocate(DType::kFloat64, Dims{3 * static_cast<std::int64_t>(kMiB)});
-  CHECK(data_of(24 * kMiB) != HostRead(*held).data());
+  const StorageRef held = allocate(DType::kFloat64, Dims{5 * static_cast<std::int64_t>(kMiB)});
+  CHECK(data_of(40 * kMiB) != HostRead(*held).data());
   // Many, and far more than is kept.
   for (int round = 0; round < 3; ++round) {
     std::vector<StorageRef> many;
@@ -131,7 +131,7 @@ TEST_CASE("large values come from blocks that others left, small ones and other 
   }
   CHECK_THROWS_WITH_AS(allocate(DType::kFloat64, Dims{std::int64_t{1} << 57}),
                        doctest::Contains("out of memory"), Error);
-  data_of(24 * kMiB);
+  data_of(40 * kMiB);
 }
 
 TEST_CASE("locations: the outermost scope, one entry a call site") {
