@@ -64,6 +64,7 @@ struct Kernel {
   std::vector<DType> params;  // dtype of each PARAM, then of each scratch buffer
   std::vector<DType> outputs;
   bool is_scan = false;
+  bool has_members = false;  // of a scan: its loops over steps run beside each other, some in lanes
 
   double cost_ns() const {
     double total = 0;
@@ -75,8 +76,9 @@ struct Kernel {
 // Throws tp::Error("compile", ...) when the LAMBDA is no kernel.
 Kernel lower_kernel(const UOp& lambda, const Target& target);
 
-// Whether a SCAN can be one kernel: everything small and scalar. scalar_ops: operations of one step. Limits:
-// kMaxScanOps operations, kMaxScanCarry elements of carry, and no stacked output of an inner scan.
+// Whether a SCAN can be one kernel: everything that belongs to one of its members (members.hpp) small and scalar. scalar_ops:
+// operations of one step of a member. Limits: kMaxScanOps operations, kMaxScanCarry elements of carry, and no stacked output
+// of an inner scan.
 inline constexpr long kMaxScanOps = 3000, kMaxScanCarry = 256;
 bool fits_scan_kernel(const Node* scan, long& scalar_ops);
 

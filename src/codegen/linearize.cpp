@@ -34,6 +34,8 @@ Dependence::Dependence(const LoopNest& nest) {
       auto [it, fresh] = scan_bits_.try_emplace(n->arg(0), 0);
       if (fresh) it->second = next_bit();
       i.loops = it->second;
+      if (n->arg(1) >= 0)  // each member has its own
+        for (const UOp& r : nest.ranges) i.loops |= bit(r.get());
     } else {
       for (Node* s : n->src()) {
         i.loops |= info_.at(s).loops;
@@ -306,6 +308,7 @@ class Linearizer {
       case Op::GET:
         return set(item, emit({.code = Code::kGet,
                                .dtype = n->dtype,
+                               .lanes = lanes,
                                .src = {variables_[n->src(0)][static_cast<std::size_t>(n->arg(0))]}}));
       case Op::RANGE:
       case Op::STATE: throw Error("compile", "a loop variable outside its loop", "", 0);
@@ -377,11 +380,14 @@ class Linearizer {
 
   void loop(Node* n) {
     const auto count = static_cast<std::size_t>(n->arg(1));
+    const int lanes = lanes_of(n);  // of members; what a masked lane holds is never stored
     std::vector<int>& vars = variables_[n];
     vars.clear();
     for (std::size_t k = 0; k < count; ++k)
-      vars.push_back(
-          emit({.code = Code::kVar, .dtype = n->src(2 + k)->dtype, .src = {reg({n->src(2 + k), false})}}));
+      vars.push_back(emit({.code = Code::kVar,
+                           .dtype = n->src(2 + k)->dtype,
+                           .lanes = lanes,
+                           .src = {reg({n->src(2 + k), false})}}));
     const int id = emit({.code = Code::kLoop,
                          .dtype = DType::kInt64,
                          .src = {reg({n->src(0), false}), reg({n->src(1), false})}});
@@ -403,6 +409,7 @@ class Linearizer {
       set({s, false}, s->arg(1) < 0 ? id
                                     : emit({.code = Code::kGet,
                                             .dtype = s->dtype,
+                                            .lanes = lanes,
                                             .src = {vars[static_cast<std::size_t>(s->arg(1))]}}));
     }
     emit_ready(roots);
@@ -410,6 +417,7 @@ class Linearizer {
     for (std::size_t k = 0; k < count; ++k)
       emit({.code = Code::kSet,
             .dtype = n->src(2 + count + k)->dtype,
+            .lanes = lanes,
             .src = {vars[k], reg({n->src(2 + count + k), false})}});
     close_loop(id, mark);
     open_ = open_before;

@@ -121,7 +121,8 @@ KernelGraph pass_rangeify(const Node* lambda) {
   return std::move(best.graph);
 }
 
-// A SCAN to one LOOP over scalars, with stores of the last carry after it and of stacked outputs inside.
+// A SCAN to one LOOP over scalars, with stores of the last carry after it and of stacked outputs inside; where it has members,
+// one LOOP for each.
 KernelGraph pass_unroll_scan(const Node* lambda) {
   KernelGraph k;
   k.math = std::make_shared<IndexMath>();
@@ -130,7 +131,7 @@ KernelGraph pass_unroll_scan(const Node* lambda) {
   Rangeify rangeify(math, true);
   Node* scan = lambda->src(0)->src(0);
   const ScanView view(scan);
-  const Rangeify::ScanBody body = rangeify.scan_body(scan);
+  const Rangeify::ScanBody body = rangeify.scan_body(scan, members_of(scan));
   std::map<std::int64_t, std::int64_t> output_of;  // GET number -> output
   for (std::size_t o = 0; o < lambda->n_src; ++o) {
     if (lambda->src(o)->op != Op::GET || lambda->src(o)->src(0) != scan)
@@ -147,13 +148,12 @@ KernelGraph pass_unroll_scan(const Node* lambda) {
   const auto n_states = static_cast<std::int64_t>(body.next.size());
   const UOp loop = make(Op::LOOP, src, std::vector<std::int64_t>{body.id, n_states});
   LoopNest nest;
+  nest.ranges = body.ranges;
   nest.stores.push_back(loop);  // also when no carry is asked for
-  std::int64_t number = 0;
-  for (std::size_t c = 0; c < view.n_carry; ++c) {
-    const auto it = output_of.find(static_cast<std::int64_t>(c));
-    for (std::int64_t i = 0; i < view.carry()[c]->size(); ++i, ++number)
-      if (it != output_of.end())
-        nest.stores.push_back(make(Op::STORE, {math.number(i), get(loop, number)}, {it->second}));
+  for (std::size_t i = 0; i < body.places.size(); ++i) {
+    const auto& [carry, at] = body.places[i];
+    if (const auto it = output_of.find(static_cast<std::int64_t>(carry)); it != output_of.end())
+      nest.stores.push_back(make(Op::STORE, {at, get(loop, static_cast<std::int64_t>(i))}, {it->second}));
   }
   k.nests.push_back(std::move(nest));
   return k;
@@ -180,7 +180,10 @@ Kernel lower_kernel(const UOp& lambda, const Target& target) {
   KernelGraph graph = is_scan ? pass_unroll_scan(lambda.get()) : pass_rangeify(lambda.get());
   graph.n_params = lambda->arg(0);
   graph.n_outputs = static_cast<std::int64_t>(lambda->n_src);
-  if (!is_scan) {
+  if (is_scan) {
+    pass_put_members_in_lanes(graph, target);
+    kernel.has_members = !graph.nests[0].ranges.empty();
+  } else {
     pass_split_rolled_loads(graph);
     pass_split_long_reductions(graph);
     pass_choose_lanes(graph, target);
@@ -217,11 +220,13 @@ bool fits_scan_kernel(const Node* scan, long& scalar_ops) {
     const Level at = todo[next];
     const ScanView view(at.scan);
     if (view.has_until) return false;  // a kernel's loop runs to its end
-    for (Node* c : view.carry()) carry += static_cast<long>(c->size());
+    const Members members = at.inner ? Members() : members_of(at.scan);
+    const auto size = [&](const Node* n) { return static_cast<long>(members.of(n)); };
+    for (Node* c : view.body()->src().first(view.n_carry)) carry += size(c);
     for (Node* n : toposort(std::span<Node* const>(view.body()->src()))) {
       auto sources = [&] {
-        std::int64_t most = n->size();
-        for (Node* s : n->src()) most = std::max(most, s->size());
+        long most = size(n);
+        for (Node* s : n->src()) most = std::max(most, size(s));
         return most;
       };
       switch (n->op) {
@@ -233,18 +238,16 @@ bool fits_scan_kernel(const Node* scan, long& scalar_ops) {
         case Op::GET:
           if (n->src(0)->op != Op::SCAN || n->arg(0) >= n->src(0)->arg(0)) return false;
           continue;
-        case Op::MATMUL: scalar_ops += static_cast<long>(2 * n->size() * n->src(0)->shape().back()); break;
+        case Op::MATMUL: scalar_ops += 2 * size(n) * static_cast<long>(n->src(0)->shape().back()); break;
         case Op::CUMSUM:
-          scalar_ops += static_cast<long>(n->size() * n->shape()[static_cast<std::size_t>(n->arg(0))]);
+          scalar_ops += size(n) * static_cast<long>(n->shape()[static_cast<std::size_t>(n->arg(0))]);
           break;
-        case Op::GATHER:
-          scalar_ops += static_cast<long>(n->size() * (is_const(n->src(1)) ? 1 : n->src(0)->size()));
-          break;
-        case Op::REDUCE: scalar_ops += static_cast<long>(sources()); break;
+        case Op::GATHER: scalar_ops += size(n) * (is_const(n->src(1)) ? 1 : size(n->src(0))); break;
+        case Op::REDUCE: scalar_ops += sources(); break;
         default:
           if (is_movement(n->op)) break;  // nothing at run time
           if (!is_elementwise(n->op)) return false;
-          scalar_ops += static_cast<long>(n->size());
+          scalar_ops += size(n);
       }
       if (scalar_ops > kMaxScanOps) return false;
     }

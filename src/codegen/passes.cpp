@@ -189,7 +189,6 @@ struct LaneChoice {
 }  // namespace
 
 void pass_choose_lanes(KernelGraph& k, const Target& target) {
-  if (k.is_scan) return;
   for (LoopNest& nest : k.nests) {
     LaneChoice choice{nest, *k.math, Dependence(nest), 0};
     std::size_t item = 4;
@@ -223,12 +222,32 @@ void pass_choose_lanes(KernelGraph& k, const Target& target) {
   }
 }
 
+void pass_put_members_in_lanes(KernelGraph& k, const Target& target) {
+  LoopNest& nest = k.nests[0];
+  if (nest.ranges.empty()) return;
+  Node* range = nest.ranges.back().get();
+  const Dependence dependence(nest);
+  std::size_t item = 4;
+  std::int64_t states = 0;
+  for (Node* n : dependence.order()) {
+    if (is_float(n->dtype) || n->op == Op::LOAD) item = std::max(item, item_size(n->dtype));
+    if (n->op == Op::LOOP) states += n->arg(1);
+  }
+  // A step is a chain of operations that wait for each other: some vectors go side by side, as many as leave the states in
+  // registers.
+  constexpr std::int64_t kRegisters = 24;
+  std::int64_t lanes = target.vector_bytes / static_cast<int>(item);
+  for (std::int64_t vectors = 2; vectors * states <= kRegisters && 2 * lanes <= range->arg(1); vectors *= 2)
+    lanes *= 2;
+  nest.lanes[range] = static_cast<int>(lanes);
+}
+
 void pass_choose_parallel(KernelGraph& k) {
   for (LoopNest& nest : k.nests) {
     const Dependence dependence(nest);
     constexpr double kCyclesPerNs = 3;
     nest.cost_ns = estimate_cycles(nest, *k.math, dependence) / kCyclesPerNs;
-    if (k.is_scan || nest.ranges.empty()) continue;
+    if (nest.ranges.empty()) continue;
     // The outermost range that has enough to share out, else the longest.
     constexpr std::int64_t kEnough = 64;
     nest.parallel = nest.ranges[0];

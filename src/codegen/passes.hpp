@@ -17,6 +17,9 @@ void pass_split_long_reductions(KernelGraph& k);
 // Chooses the vector ranges of each nest by estimated cost.
 void pass_choose_lanes(KernelGraph& k, const Target& target);
 
+// Lanes of a scan kernel: its members side by side.
+void pass_put_members_in_lanes(KernelGraph& k, const Target& target);
+
 // Chooses the range that is cut into units of work, and estimates the time of the nest.
 void pass_choose_parallel(KernelGraph& k);
 

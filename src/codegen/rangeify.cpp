@@ -1,7 +1,9 @@
 #include "codegen/rangeify.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
+#include <numeric>
 #include <string>
 
 #include "tinyphys/error.hpp"
@@ -428,10 +430,23 @@ UOp Rangeify::state(Node* symbol, int index) {
     return make(Op::STATE, {}, {b->loop, b->offset + i, static_cast<std::int64_t>(symbol->dtype)});
   };
   if (b->offset < 0) return number(0);  // the step
-  const UOp at = flat_index(std::vector<UOp>(tuples_[static_cast<std::size_t>(index)]), symbol->shape());
+  const std::vector<UOp> idx = tuples_[static_cast<std::size_t>(index)];
+  std::vector<UOp> own;
+  Dims shape;
+  for (std::size_t a = 0; a < idx.size(); ++a) {
+    const auto member = std::ranges::find(b->axes, a);
+    if (member == b->axes.end()) {
+      own.push_back(idx[a]);
+      shape.push_back(symbol->shape()[a]);
+    } else if (idx[a] != ranges_[static_cast<std::size_t>(member - b->axes.begin())]) {
+      throw Error("compile", "a step joins the members of its scan", "", 0);
+    }
+  }
+  const UOp at = flat_index(own, shape);
   if (is_const(at.get())) return number(const_int(at.get()));
+  const std::int64_t size = std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
   UOp v = number(0);
-  for (std::int64_t i = 1; i < symbol->size(); ++i)
+  for (std::int64_t i = 1; i < size; ++i)
     v = make(Op::WHERE, {make(Op::EQ, {at, math_.number(i)}), number(i), v});
   return v;
 }
@@ -543,7 +558,7 @@ UOp Rangeify::finish(Frame& f) {
   throw Error("compile", "no kernel can hold " + std::string(name(n->op)), "", 0);
 }
 
-Rangeify::ScanBody Rangeify::scan_body(Node* scan) {
+Rangeify::ScanBody Rangeify::scan_body(Node* scan, const Members& members) {
   const ScanView view(scan);
   ScanBody out;
   out.id = next_loop_++;
@@ -557,11 +572,19 @@ Rangeify::ScanBody Rangeify::scan_body(Node* scan) {
   const UOp index = symbol(DType::kInt64, {});
   bindings_.insert(index.get(), Binding{out.id, -1});
   args.push_back(index);
-  std::int64_t offset = 0;
-  for (Node* c : view.carry()) {
-    args.push_back(symbol(c->dtype, c->shape()));
-    bindings_.insert(args.back().get(), Binding{out.id, offset});
-    offset += c->size();
+  for (std::size_t k = 0; k < members.extents.size(); ++k)
+    out.ranges.push_back(math_.range(static_cast<std::int64_t>(k), members.extents[k]));
+  ranges_ = out.ranges;
+  const auto axes_of = [&](std::size_t output) {
+    return members.axes.empty() ? std::vector<std::size_t>() : members.axes[output];
+  };
+  std::int64_t offset = 0, one = 1;
+  for (const std::int64_t extent : members.extents) one *= extent;
+  for (std::size_t c = 0; c < view.n_carry; ++c) {
+    const Node* first = view.carry()[c];
+    args.push_back(symbol(first->dtype, first->shape()));
+    bindings_.insert(args.back().get(), Binding{out.id, offset, axes_of(c)});
+    offset += first->size() / one;
   }
   for (Node* x : view.xs()) args.push_back(make(Op::GATHER, {UOp::share(x), index}, {0}));
   for (Node* c : view.captured()) args.push_back(UOp::share(c));
@@ -569,28 +592,39 @@ Rangeify::ScanBody Rangeify::scan_body(Node* scan) {
   kept_.insert(kept_.end(), args.begin(), args.end());
   kept_.insert(kept_.end(), body.begin(), body.end());
 
-  auto each = [&](Node* n, auto&& take) {
-    Dims at(n->shape().size(), 0);
-    for (std::int64_t flat = 0; flat < n->size(); ++flat) {
-      std::vector<UOp> idx;
-      for (std::int64_t a : at) idx.push_back(math_.number(a));
-      take(flat, std::move(idx));
+  // Every element of a member of output `i`, as an index.
+  auto each = [&](std::size_t i, const Node* n, auto&& take) {
+    const std::vector<std::size_t> axes = axes_of(i);
+    std::vector<UOp> idx(n->n_dim);
+    Dims at(n->n_dim, 0), shape = shape_of(n);
+    for (std::size_t k = 0; k < axes.size(); ++k) {
+      idx[axes[k]] = out.ranges[k];
+      shape[axes[k]] = 1;
+    }
+    for (std::int64_t left = n->size() / one; left > 0; --left) {
+      for (std::size_t a = 0; a < at.size(); ++a)
+        if (std::ranges::find(axes, a) == axes.end()) idx[a] = math_.number(at[a]);
+      take(idx);
       for (std::size_t d = at.size(); d-- > 0;) {
-        if (++at[d] < n->shape()[d]) break;
+        if (++at[d] < shape[d]) break;
         at[d] = 0;
       }
     }
   };
-  for (Node* c : view.carry())
-    each(c, [&](std::int64_t, std::vector<UOp> idx) { out.initial.push_back(lower(c, std::move(idx))); });
-  for (std::size_t i = 0; i < view.n_carry; ++i)
-    each(body[i].get(), [&](std::int64_t, std::vector<UOp> idx) {
-      out.next.push_back(lower(body[i].get(), std::move(idx)));
+  for (std::size_t i = 0; i < view.n_carry; ++i) {
+    Node* c = view.carry()[i];
+    each(i, c, [&](const std::vector<UOp>& idx) {
+      out.initial.push_back(lower(c, idx));
+      out.places.emplace_back(i, flat_index(idx, c->shape()));
     });
+  }
+  for (std::size_t i = 0; i < view.n_carry; ++i)
+    each(i, body[i].get(),
+         [&](const std::vector<UOp>& idx) { out.next.push_back(lower(body[i].get(), idx)); });
   for (std::size_t i = view.n_carry; i < body.size(); ++i)
-    each(body[i].get(), [&](std::int64_t flat, std::vector<UOp> idx) {
-      const UOp at = math_.add(math_.mul(out.step, body[i]->size()), flat);
-      out.stacked.emplace_back(at, lower(body[i].get(), std::move(idx)));
+    each(i, body[i].get(), [&](const std::vector<UOp>& idx) {
+      const UOp row = math_.mul(out.step, body[i]->size());
+      out.stacked.emplace_back(math_.add(row, flat_index(idx, body[i]->shape())), lower(body[i].get(), idx));
       out.out_of.push_back(static_cast<std::int64_t>(i));
     });
   return out;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "codegen/index.hpp"
+#include "codegen/members.hpp"
 #include "uop/uop.hpp"
 
 namespace tinyphys {
@@ -30,15 +31,18 @@ class Rangeify {
   // For each loop over several axes: the REDUCEs that use it.
   const std::map<Node*, std::vector<const Node*>>& collapsed() const { return collapsed_; }
 
-  // The LOOP of a SCAN, with the given bounds and stores left to the caller.
+  // The LOOP of a SCAN, with the given bounds and stores left to the caller: of one member, that of the ranges of `members`, if
+  // there are some.
   struct ScanBody {
     std::int64_t id;
     UOp step;
-    std::vector<UOp> initial, next;            // one per scalar of the carry
-    std::vector<std::pair<UOp, UOp>> stacked;  // flat index, value; in order of outputs, see out_of
-    std::vector<std::int64_t> out_of;          // which stacked output
+    std::vector<UOp> ranges;                          // over the members, outer first
+    std::vector<UOp> initial, next;                   // one per scalar of the carry of a member
+    std::vector<std::pair<std::size_t, UOp>> places;  // of each: which carry, and its flat index there
+    std::vector<std::pair<UOp, UOp>> stacked;         // flat index, value; in order of outputs, see out_of
+    std::vector<std::int64_t> out_of;                 // which stacked output
   };
-  ScanBody scan_body(Node* scan);
+  ScanBody scan_body(Node* scan, const Members& members = {});
 
  private:
   struct Task {
@@ -62,6 +66,7 @@ class Rangeify {
   };
   struct Binding {
     std::int64_t loop, offset;
+    std::vector<std::size_t> axes{};  // of the members, one for each of ranges_
   };
 
   int tuple(std::vector<UOp> index);
@@ -96,6 +101,7 @@ class Rangeify {
   NodeMap<Binding> bindings_;
   NodeMap<UOp> loops_;
   std::int64_t next_loop_ = 0;
+  std::vector<UOp> ranges_;  // over the members of the scan
   std::set<const Node*> apart_;
   std::map<Node*, std::vector<const Node*>> collapsed_;
 };

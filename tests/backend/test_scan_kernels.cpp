@@ -1,5 +1,7 @@
 // Scan kernels: the whole time loop as one kernel, against the interpreter.
 #include "backend/kernel_helpers.hpp"
+#include "codegen/kernel.hpp"
+#include "codegen/members.hpp"
 
 using namespace tinyphys;
 using namespace tinyphys::testing;
@@ -148,10 +150,135 @@ TEST_CASE("reductions, matmul and cumsum in a body") {
 
 TEST_CASE("what is too large for a scan kernel is said") {
   long ops = 0;
-  const UOp x = tensor(1, {1000});
-  CHECK_FALSE(
-      fits_scan_kernel(scan(body({mul(x, x)}, 2), constant_int(5), {tensor(0, {1000})}, {}, {}).get(), ops));
+  const UOp x = tensor(1, {1000}), shifted = op(Op::ROLL, {x}, {0, 1});
+  CHECK_FALSE(fits_scan_kernel(
+      scan(body({mul(x, shifted)}, 2), constant_int(5), {tensor(0, {1000})}, {}, {}).get(), ops));
   const UOp y = tensor(1, {40, 40});
   CHECK_FALSE(fits_scan_kernel(
       scan(body({matmul(y, y)}, 2), constant_int(5), {tensor(0, {40, 40})}, {}, {}).get(), ops));
+}
+
+namespace {
+
+// A step of `members` pendulums, driven: state x and v, both of this shape, and what drives them.
+UOp pendulums(Dims shape, const UOp& steps) {
+  const UOp x = tensor(1, shape), v = tensor(2, shape), k = tensor(3, shape), dt = tensor(4, {});
+  const UOp faster = sub(v, mul(times(k, dt), mul(x, offset(mul(x, x), 1))));
+  return scan(body({add(x, times(faster, dt)), faster}, 5), steps, {tensor(0, shape), tensor(1, shape)}, {},
+              {tensor(2, shape), scalar(3)});
+}
+
+Members members_in(const std::vector<UOp>& outputs, const std::vector<UOp>& carry,
+                   const std::vector<UOp>& captured = {}) {
+  const auto n = static_cast<std::int64_t>(1 + carry.size() + captured.size());
+  return members_of(scan(body(outputs, n), constant_int(5), carry, {}, captured).get());
+}
+
+}  // namespace
+
+TEST_CASE("members of a scan run side by side, with the bits of the interpreter") {
+  std::mt19937_64 rng(9);
+  // Lanes filled and not, one place less and more; none where there are few.
+  for (const std::int64_t n : {1, 3, 7, 8, 9, 31, 32, 33, 100, 1000}) {
+    for (const std::int64_t steps : {0, 1, 17}) {
+      const UOp s = pendulums({n}, constant_int(steps));
+      CHECK(members_of(s.get()).extents == (n < 8 ? Dims() : Dims{n}));
+      check_kernel(lambda({get(s, 0), get(s, 1)}, 4),
+                   {random_values(rng, kF, {n}), random_values(rng, kF, {n}),
+                    random_values(rng, kF, {n}, 0, 1), doubles({}, {0.1})});
+      check_kernel(lambda({get(s, 1)}, 4), {random_values(rng, kF, {n}), random_values(rng, kF, {n}),
+                                            random_values(rng, kF, {n}, 0, 1), doubles({}, {0.1})});
+    }
+  }
+}
+
+TEST_CASE("members along several axes, and axes of a few places beside them") {
+  std::mt19937_64 rng(10);
+  for (const Dims& shape :
+       {Dims{50, 2}, Dims{2, 50}, Dims{20, 70}, Dims{70, 9}, Dims{9, 3, 11}, Dims{1, 40}}) {
+    const UOp s = pendulums(shape, constant_int(12));
+    Dims large;
+    for (const std::int64_t d : shape)
+      if (d >= 8) large.push_back(d);
+    Dims found = members_of(s.get()).extents;
+    std::ranges::sort(found);
+    std::ranges::sort(large);
+    CHECK(found == large);
+    check_kernel(lambda({get(s, 1), get(s, 0)}, 4),
+                 {random_values(rng, kF, shape), random_values(rng, kF, shape),
+                  random_values(rng, kF, shape, 0, 1), doubles({}, {0.1})});
+  }
+}
+
+TEST_CASE("members with a small product each, xs, stacked outputs, integers and the step") {
+  const std::int64_t n = 21, steps = 6;
+  std::mt19937_64 rng(11);
+  // carry: x [n, 3], count int64 [n]; xs [steps, n] and [steps]; captured m [3, 3], at int64 [n]
+  const UOp i = tensor(0, {}, DType::kInt64), x = tensor(1, {n, 3}), count = tensor(2, {n}, DType::kInt64),
+            push = tensor(3, {n}), all = tensor(4, {}), m = tensor(5, {3, 3}),
+            at = tensor(6, {n}, DType::kInt64);
+  const UOp pushed = add(matmul(x, m), mul(repeat_axis(push, 1, 3), broadcast_to(all, Dims{n, 3})));
+  const UOp next = mul(pushed, broadcast_to(constant(0.25), Dims{n, 3}));
+  const UOp more = add(count, add(at, broadcast_to(i, Dims{n})));
+  const UOp norm = sum(mul(next, next), Dims{1});
+  const UOp s =
+      scan(body({next, more, norm, slice_axis(next, 1, 1, 2)}, 7), constant_int(steps),
+           {tensor(0, {n, 3}), tensor(1, {n}, DType::kInt64)}, {tensor(2, {steps, n}), tensor(3, {steps})},
+           {tensor(4, {3, 3}), tensor(5, {n}, DType::kInt64)});
+  CHECK(members_of(s.get()).extents == Dims{n});
+  const std::vector<Bytes> args{
+      random_values(rng, kF, {n, 3}),     random_values(rng, DType::kInt64, {n}, -9, 9),
+      random_values(rng, kF, {steps, n}), random_values(rng, kF, {steps}),
+      random_values(rng, kF, {3, 3}),     random_values(rng, DType::kInt64, {n}, -9, 9)};
+  check_kernel(lambda({get(s, 0), get(s, 1), get(s, 2), get(s, 3)}, 6), args);
+  check_kernel(lambda({get(s, 3)}, 6), args);
+}
+
+TEST_CASE("each member picks a state of its own by an index known at run time") {
+  const std::int64_t n = 19;
+  std::mt19937_64 rng(12);
+  const UOp i = tensor(0, {}, DType::kInt64), x = tensor(1, {4, n});
+  const UOp picked = op(Op::GATHER, {x, op(Op::MOD, {i, constant_int(4)})}, {0});
+  const UOp next = add(op(Op::ROLL, {x}, {0, 1}), repeat_axis(mul(picked, picked), 0, 4));
+  const UOp s = scan(body({next, picked}, 2), constant_int(7), {tensor(0, {4, n})}, {}, {});
+  CHECK(members_of(s.get()).extents == Dims{n});
+  check_kernel(lambda({get(s, 0), get(s, 1)}, 1), {random_values(rng, kF, {4, n}, -0.1, 0.1)});
+}
+
+TEST_CASE("members in pieces have the bits of the whole") {
+  std::mt19937_64 rng(13);
+  const UOp s = pendulums({45}, constant_int(100)), k = lambda({get(s, 0), get(s, 1)}, 4);
+  const Bytes x = random_values(rng, kF, {45}), v = random_values(rng, kF, {45}),
+              c = random_values(rng, kF, {45}, 0, 1), dt = doubles({}, {0.1});
+  Device& d = tested_device();
+  const auto whole = run(d, k, {x, v, c, dt});
+  auto part = run(d, k, {x, v, c, dt}, {0, 41});
+  part = run(d, k, {part[0], part[1], c, dt}, {41, 100});
+  compare(part, whole, 0);
+}
+
+TEST_CASE("what joins members is no ensemble") {
+  const std::int64_t n = 32;
+  const UOp x = tensor(1, {n}), y = tensor(2, {n}), square = tensor(1, {n, n}), m = tensor(2, {n, n});
+  const std::vector<UOp> one{tensor(0, {n})}, two{tensor(0, {n}), tensor(1, {n})};
+  const auto none = [](const Members& found) { return found.extents.empty(); };
+  CHECK_FALSE(none(members_in({mul(x, x)}, one)));
+  CHECK(none(members_in({op(Op::ROLL, {x}, {0, 1})}, one)));
+  CHECK(none(members_in({flip(x, 0)}, one)));
+  CHECK(none(members_in({sub(x, broadcast_to(sum_all(x), Dims{n}))}, one)));
+  CHECK(none(members_in({op(Op::CUMSUM, {x}, {0})}, one)));
+  CHECK(none(members_in({cat(std::vector<UOp>{slice_axis(x, 0, 1, n), slice_axis(x, 0, 0, 1)}, 0)}, one)));
+  CHECK(none(members_in({op(Op::GATHER, {x, op(Op::IOTA, {}, {n})}, {0})}, one)));
+  CHECK(none(
+      members_in({op(Op::RESHAPE, {op(Op::PERMUTE, {op(Op::RESHAPE, {x}, {8, 4})}, {1, 0})}, {n})}, one)));
+  // Two carries that cross; one that crosses itself.
+  CHECK(none(members_in({y, flip(x, 0)}, two)));
+  CHECK(none(members_in({op(Op::PERMUTE, {square}, {1, 0})}, {tensor(0, {n, n})})));
+  CHECK(none(members_in({matmul(m, square)}, {tensor(0, {n, n})}, {tensor(1, {n, n})})) == false);  // columns
+  CHECK(members_in({matmul(m, square)}, {tensor(0, {n, n})}, {tensor(1, {n, n})}).axes[0] ==
+        std::vector<std::size_t>{1});
+  CHECK(none(members_in({matmul(square, square)}, {tensor(0, {n, n})})));
+  // A carry that all share, and an output that all make.
+  CHECK(none(members_in({x, add(tensor(2, {}), constant(1.0))}, {tensor(0, {n}), tensor(1, {})})));
+  CHECK(none(members_in({mul(x, x), sum_all(x)}, one)));
 }

@@ -16,7 +16,7 @@ constexpr double kWorthThreadsNs = 20'000;
 constexpr double kSmallNs = 500;
 
 CodeStyle style_of(const Kernel& k) {
-  if (k.is_scan) return CodeStyle::kScalar;
+  if (k.is_scan) return k.has_members ? CodeStyle::kVector : CodeStyle::kScalar;
   return k.cost_ns() < kSmallNs ? CodeStyle::kSmall : CodeStyle::kVector;
 }
 
@@ -68,7 +68,8 @@ void CpuDevice::launch(const Executable& e, const LaunchArguments& a) {
   for (std::size_t i = 0; i < k.parts.size(); ++i) {
     const KernelFunction f = code.functions[i];
     const Kernel::Part& part = k.parts[i];
-    if (part.units == 1 || part.cost_ns < kWorthThreadsNs) {
+    const double passes = k.is_scan ? static_cast<double>(steps.last - steps.first) : 1;
+    if (part.units == 1 || part.cost_ns * passes < kWorthThreadsNs) {
       f(outputs.data(), inputs.data(), a.scalars.data(), 0, part.units, steps.first, steps.last);
       continue;
     }
