@@ -59,8 +59,16 @@ double estimate_cycles(const LoopNest& nest, IndexMath& math, const Dependence& 
   for (Node* n : dependence.order())
     if (n->op == Op::RANGE) ranges.push_back(n);
   count_visited(dependence.order().size() * ranges.size());
+  // The loops of a reduction run inside those that it depends on.
+  NodeMap<std::uint64_t> around;
+  for (Node* n : dependence.order())
+    if (n->op == Op::ACCUMULATE)
+      for (Node* r : n->src().subspan(1)) around[r] |= dependence.loops(n);
   for (Node* n : dependence.order()) {
-    const std::uint64_t loops = dependence.loops(n);
+    const std::uint64_t own = dependence.loops(n);
+    std::uint64_t loops = own;
+    for (Node* r : ranges)
+      if (const std::uint64_t* outer = around.find(r); outer && (own & dependence.bit(r))) loops |= *outer;
     double times = 1;
     Node* lane = nullptr;
     for (Node* r : ranges)
@@ -69,7 +77,7 @@ double estimate_cycles(const LoopNest& nest, IndexMath& math, const Dependence& 
         if (it == nest.lanes.end()) {
           times *= static_cast<double>(r->arg(1));
         } else {
-          lane = r;
+          if (own & dependence.bit(r)) lane = r;
           // A partial vector costs as much as a whole one.
           times *= static_cast<double>((r->arg(1) + it->second - 1) / it->second);
         }

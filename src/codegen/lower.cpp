@@ -4,6 +4,7 @@
 #include "codegen/kernel.hpp"
 #include "codegen/passes.hpp"
 #include "codegen/rangeify.hpp"
+#include "schedule/fusion.hpp"
 #include "support/env.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
@@ -24,6 +25,22 @@ struct Attempt {
   std::set<const Node*> reduces_split;  // the same for reductions
 };
 
+// Short axes of long sums, as the components of a force: each place has a sum of its own, in the same loops.
+std::vector<bool> axes_written_out(const Node* lambda) {
+  constexpr std::int64_t kFewPlaces = 4;
+  const auto shape = lambda->src(0)->shape();
+  std::vector<bool> out(shape.size(), false);
+  for (const Node* n : lambda->src())
+    if (n->op != Op::REDUCE || n->size() == 0 || n->src(0)->size() / n->size() < kWrittenOut) return out;
+  std::int64_t places = 1, others = 1;
+  for (std::size_t i = shape.size(); i-- > 0;) {
+    out[i] = shape[i] > 1 && places * shape[i] <= kFewPlaces;
+    (out[i] ? places : others) *= shape[i];
+  }
+  if (others == 1) out.assign(shape.size(), false);  // nothing is left to put into lanes or to share out
+  return out;
+}
+
 Attempt lower_map(const Node* lambda, const Groups& groups, const std::set<const Node*>& apart) {
   Attempt a;
   KernelGraph& k = a.graph;
@@ -33,6 +50,7 @@ Attempt lower_map(const Node* lambda, const Groups& groups, const std::set<const
   for (const Node* n : apart) rangeify.keep_axes_apart(n);
 
   const auto shape = lambda->src(0)->shape();
+  const std::vector<bool> written_out = axes_written_out(lambda);
   LoopNest nest;
   std::vector<UOp> index(shape.size());
   std::vector<Node*> merged;
@@ -40,6 +58,7 @@ Attempt lower_map(const Node* lambda, const Groups& groups, const std::set<const
     std::int64_t extent = 1;
     int axes = 0;
     for (std::size_t i = groups[g].first; i < groups[g].second; ++i) {
+      if (written_out[i]) continue;
       extent *= shape[i];
       axes += shape[i] != 1;
     }
@@ -51,15 +70,27 @@ Attempt lower_map(const Node* lambda, const Groups& groups, const std::set<const
     }
     std::int64_t stride = extent;
     for (std::size_t i = groups[g].first; i < groups[g].second; ++i) {
+      if (written_out[i]) continue;
       stride /= shape[i];
       index[i] = math.mod(math.div(flat, stride), shape[i]);
     }
   }
-  UOp at = math.number(0);
-  for (std::size_t i = 0; i < shape.size(); ++i) at = math.add(math.mul(at, shape[i]), index[i]);
-  for (std::size_t o = 0; o < lambda->n_src; ++o)
-    nest.stores.push_back(
-        make(Op::STORE, {at, rangeify.lower(lambda->src(o), index)}, {static_cast<std::int64_t>(o)}));
+  std::int64_t places = 1;  // of the axes that are written out
+  for (std::size_t i = 0; i < shape.size(); ++i)
+    if (written_out[i]) places *= shape[i];
+  for (std::int64_t place = 0; place < places; ++place) {
+    std::int64_t rest = place;
+    for (std::size_t i = shape.size(); i-- > 0;)
+      if (written_out[i]) {
+        index[i] = math.number(rest % shape[i]);
+        rest /= shape[i];
+      }
+    UOp at = math.number(0);
+    for (std::size_t i = 0; i < shape.size(); ++i) at = math.add(math.mul(at, shape[i]), index[i]);
+    for (std::size_t o = 0; o < lambda->n_src; ++o)
+      nest.stores.push_back(
+          make(Op::STORE, {at, rangeify.lower(lambda->src(o), index)}, {static_cast<std::int64_t>(o)}));
+  }
 
   std::vector<Node*> roots;
   for (const UOp& s : nest.stores) roots.push_back(s.get());

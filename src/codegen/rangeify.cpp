@@ -13,8 +13,8 @@
 namespace tinyphys {
 namespace {
 
-// Ids of reduce ranges are level * kLevel + axis: ranges of a reduction inside another differ from its own,
-// and equal reductions side by side share theirs, so that they fuse into one loop.
+// Ids of reduce ranges are level * kLevel + number of the loop: ranges of a reduction inside another differ from its own,
+// and reductions of equal extents side by side share theirs, so that they fuse into one loop.
 constexpr std::int64_t kLevel = 64;
 // A kernel that grows beyond this is a mistake of the scheduler (exponential recomputation).
 constexpr std::size_t kMaxScalars = 400'000;
@@ -264,6 +264,12 @@ std::int64_t Rangeify::fresh_range_id(const Task& t) {
   return (l + 1) * kLevel;
 }
 
+bool Rangeify::unrolls(const Node* n) const {
+  constexpr std::int64_t kFewTerms = 4;
+  const bool few = n->op == Op::REDUCE && n->size() > 0 && n->src(0)->size() / n->size() <= kFewTerms;
+  return unroll_ || (few && n->src(0)->size() > 0);
+}
+
 void Rangeify::expand_reduce(Frame& f) {
   Node* n = f.task.node;
   const std::vector<UOp> idx = tuples_[static_cast<std::size_t>(f.task.index)];
@@ -275,7 +281,7 @@ void Rangeify::expand_reduce(Frame& f) {
     for (std::size_t k = 1; k < n->n_arg; ++k) axes.push_back(static_cast<std::size_t>(n->arg(k)));
   auto reduced = [&](std::size_t i) { return std::find(axes.begin(), axes.end(), i) != axes.end(); };
 
-  if (unroll_) {
+  if (unrolls(n)) {
     Dims at(shape.size(), 0);
     std::int64_t count = 1;
     for (std::size_t a : axes) count *= shape[a];
@@ -304,7 +310,7 @@ void Rangeify::expand_reduce(Frame& f) {
     return;
   }
 
-  const std::int64_t id = fresh_range_id(f.task);
+  std::int64_t id = fresh_range_id(f.task);
   std::vector<UOp> own(shape.size());
   for (std::size_t k = 0; k < axes.size();) {
     // Axes next to each other become one loop, unless that was found to split indices below.
@@ -325,7 +331,7 @@ void Rangeify::expand_reduce(Frame& f) {
     if (extent == 1) {
       for (std::size_t m = k; m < end; ++m) own[axes[m]] = math_.number(0);
     } else {
-      const UOp range = math_.range(id + static_cast<std::int64_t>(axes[k]), extent);
+      const UOp range = math_.range(id++, extent);
       f.extra.push_back(range);
       if (loops > 1) collapsed_[range.get()].push_back(n);
       std::int64_t stride = extent;
@@ -377,7 +383,8 @@ void Rangeify::expand_matmul(Frame& f) {
 // a + b = b + a, a b = b a, and (a - b)^2 = (b - a)^2.
 void Rangeify::share_mirrored(const Node* n, std::vector<UOp>& src) {
   const auto sort = [&](UOp& a, UOp& b) {
-    if (math_.serial(b.get()) < math_.serial(a.get())) std::swap(a, b);
+    const int first = math_.serial(a.get()), second = math_.serial(b.get());
+    if (second < first) std::swap(a, b);
   };
   const bool commutes = n->op == Op::ADD || n->op == Op::MUL;
   const bool even =
@@ -402,7 +409,7 @@ UOp Rangeify::elementwise(Node* n, std::span<const UOp> src) {
     if (is_false(src[1])) return src[0];
   }
   std::vector<UOp> in(src.begin(), src.end());
-  if (unroll_) share_mirrored(n, in);
+  share_mirrored(n, in);
   UOp u = make(n->op, in, n->arg());
   // Integers are folded: they may become indices, and conditions on numbers decide WHEREs above.
   bool fold = !is_float(u->dtype);
@@ -509,7 +516,7 @@ UOp Rangeify::finish(Frame& f) {
     }
     case Op::REDUCE: {
       const auto kind = static_cast<Reduction>(n->arg(0));
-      if (unroll_) return combine(kind, n->dtype, std::move(src));
+      if (unrolls(n)) return combine(kind, n->dtype, std::move(src));
       return accumulate(kind, n->dtype, src.empty() ? UOp() : src[0], f.extra);
     }
     case Op::CUMSUM: {

@@ -75,6 +75,7 @@ class Rangeify {
   bool expand(Frame& f);
   UOp finish(Frame& f);
   void expand_movement(Frame& f);
+  bool unrolls(const Node* reduce) const;
   void expand_reduce(Frame& f);
   void expand_matmul(Frame& f);
   void expand_cat(Frame& f);

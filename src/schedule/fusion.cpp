@@ -20,11 +20,17 @@ constexpr int kMaxScalars = 8192;  // a node counted once for each way of moveme
 constexpr std::size_t kMaxOutputs = 16;
 constexpr std::int64_t kLongCumsum = 4096;     // beyond it the host is faster
 constexpr std::int64_t kLongReduction = 4096;  // elements worth a kernel of their own
+constexpr std::int64_t kFewTerms = 4;          // a sum of so few is written out where it is asked for
 constexpr int kCheapOps = 8;                   // recomputing fewer costs less than a round trip to memory
 constexpr std::int64_t kCatTests = 4096;       // of a CAT in a kernel, where each element asks for every part
 constexpr std::int64_t kFewParts = 8;          // so few are worth it at any size
 constexpr int kManySlices =
     64;  // of one value: beyond it they are copied, as a kernel knows where its slice begins
+
+std::int64_t reduced_length(const Node* n) {
+  return n->op != Op::REDUCE || n->size() == 0 ? 0 : n->src(0)->size() / n->size();
+}
+bool is_few(const Node* n) { return n->op == Op::REDUCE && reduced_length(n) <= kFewTerms; }
 
 bool is_leaf(const Node* n) { return n->op == Op::PARAM || n->op == Op::CONST || n->op == Op::LAMBDA; }
 
@@ -120,8 +126,16 @@ class Fuser {
 
   Fusion run() {
     for (std::size_t i = 0; i < order_.size(); ++i) cut_forward(static_cast<int>(i));
-    if (fuse_) cut_shared();
-    return group();
+    Fusion out = group();
+    // What kernels share is computed once where they are one. A cut may move a root to another level, and so apart from those
+    // beside it: grouped again then.
+    constexpr int kTries = 3;
+    for (int k = 0; fuse_ && k < kTries && cut_shared(true); ++k) out = group();
+    if (fuse_ && cut_shared(true)) {
+      cut_shared(false);
+      out = group();
+    }
+    return out;
   }
 
  private:
@@ -190,7 +204,8 @@ class Fuser {
   // Two upper bounds: the sum over the sources, which counts what they share again and again, and all that stands in
   // the order between the kernel's first node and this one, which counts strangers. Where both are high, a count.
   void weigh(int i) {
-    Weight w{computes(at(i)), burden(at(i)), 1, i, is_costly(at(i)), at(i)->op == Op::REDUCE};
+    const bool few = is_few(at(i));
+    Weight w{computes(at(i)), burden(at(i)), 1, i, !few && is_costly(at(i)), at(i)->op == Op::REDUCE && !few};
     int last = -1;
     for (int s : sources(i)) {
       if (has_slot(s) || s == last) continue;
@@ -286,15 +301,15 @@ class Fuser {
     bool moved = false, enlarged = false, resized = false, placed = false;
     for (int user : users(i)) {
       const Node* u = at(user);
-      const bool enlarges = u->size() > n->size() && u->op != Op::PAD && u->op != Op::CAT;
+      const bool enlarges =
+          u->size() > n->size() && u->op != Op::PAD && u->op != Op::CAT && !is_summed_by_component(user);
       enlarged |= enlarges && u->op != Op::RESHAPE;
       moved |= (is_movement(u->op) && u->op != Op::RESHAPE) || u->op == Op::GATHER;
       resized |= u->size() != n->size();
       placed |= (u->op == Op::PAD || u->op == Op::CAT) && u->size() > n->size();
     }
-    if (n->op == Op::REDUCE) {
+    if (const std::int64_t length = reduced_length(n); n->op == Op::REDUCE && !is_few(n)) {
       // A reduction is walked again for each element that asks for it.
-      const std::int64_t length = n->size() == 0 ? 0 : n->src(0)->size() / n->size();
       if (length > 1 && (users(i).size() > 1 || resized || n->src(0)->size() >= kLongReduction)) cut(i);
       return;
     }
@@ -305,6 +320,33 @@ class Fuser {
     if (moved && users(i).size() > 1 && (w.costly || w.ops > kCheapOps)) cut(i);
   }
 
+  // An EXPAND along one short axis, where all that is made of it is summed over long ones: the kernel of the sums writes the
+  // short axis out, so that what is expanded is there once (lower.cpp).
+  bool is_summed_by_component(int i) const {
+    const Node* n = at(i);
+    if (n->op != Op::EXPAND || n->size() == 0 || n->size() / n->src(0)->size() > kFewTerms) return false;
+    std::size_t axis = n->n_dim;
+    for (std::size_t a = 0; a < n->n_dim; ++a)
+      if (n->shape()[a] != n->src(0)->shape()[a]) {
+        if (axis != n->n_dim) return false;
+        axis = a;
+      }
+    constexpr std::size_t kMostUsers = 64;
+    std::vector<int> todo{i};
+    for (std::size_t k = 0; k < todo.size(); ++k) {
+      if (todo.size() > kMostUsers || users(todo[k]).empty() || is_cut(todo[k])) return false;
+      for (int user : users(todo[k])) {
+        const Node* u = at(user);
+        if (u->op == Op::REDUCE && reduced_length(u) >= kWrittenOut &&
+            std::ranges::find(u->arg().subspan(1), static_cast<std::int64_t>(axis)) == u->arg().end())
+          continue;
+        if (!is_elementwise(u->op)) return false;
+        if (std::ranges::find(todo, user) == todo.end()) todo.push_back(user);
+      }
+    }
+    return true;
+  }
+
   bool computes_below(int s) const { return !has_slot(s) && weight(s).ops > 0; }
 
   // The node whose bytes are those of i.
@@ -313,18 +355,24 @@ class Fuser {
     return i;
   }
 
-  // A value that several kernels would recompute gets a buffer when that is dearer than reading it.
-  void cut_shared() {
+  // A value that several kernels would recompute gets a buffer when that is dearer than reading it. Roots that were put into one
+  // group are one kernel, if `grouped`. Whether there was such a value.
+  bool cut_shared(bool grouped) {
     constexpr int kNone = -1;
+    bool any = false;
     std::vector<std::array<int, 2>> kernels(order_.size(), {kNone, kNone});  // two that ask for a node
     for (int i = static_cast<int>(order_.size()); i-- > 0;) {
       if (is_leaf(at(i)) || at(i)->op == Op::GET) continue;
       std::array<int, 2>& asking = kernels[static_cast<std::size_t>(i)];
       if (asking[1] != kNone && !has_slot(i)) {
         const Weight& w = weight(i);
-        if (w.costly || w.ops > kCheapOps) cut(i);
+        if (w.costly || w.ops > kCheapOps) {
+          cut(i);
+          any = true;
+          group_of_[static_cast<std::size_t>(i)] = i;
+        }
       }
-      if (has_slot(i)) asking = {i, kNone};
+      if (has_slot(i)) asking = {grouped ? group_of_[static_cast<std::size_t>(i)] : i, kNone};
       for (int s : sources(i)) {
         if (is_leaf(at(s))) continue;
         std::array<int, 2>& below = kernels[static_cast<std::size_t>(s)];
@@ -337,17 +385,20 @@ class Fuser {
         }
       }
     }
+    return any;
   }
 
   // Groups of one level wait for no other of it.
   struct Level {
     std::vector<FusionGroup> groups;
     std::vector<std::pair<std::size_t, int>> open;  // groups that may take another output, and their ops
+    std::vector<int> first;                         // root of each group
   };
 
   Fusion group() {
     std::vector<int> level(order_.size(), 0);
     std::vector<Level> levels(1);
+    group_of_.resize(order_.size());
     NodeMap<std::vector<Node*>> gets;
     for (Node* n : order_)
       if (n->op == Op::GET &&
@@ -363,6 +414,8 @@ class Fuser {
       if (whole(i)) {
         const auto* g = gets.find(at(i));
         mine.groups.push_back({at(i), g ? *g : std::vector<Node*>{}});
+        mine.first.push_back(i);
+        group_of_[static_cast<std::size_t>(i)] = i;
       } else if (is_cut(i)) {
         join(mine, i);
       }
@@ -377,19 +430,23 @@ class Fuser {
     constexpr std::size_t kMaxOpen = 16;  // tried for each node: the latest
     Node* n = at(i);
     const int ops = weight(i).ops;
+    group_of_[static_cast<std::size_t>(i)] = i;
     if (!fuse_ || is_host_only(n)) {
       level.groups.push_back({nullptr, {n}});
+      level.first.push_back(i);
       return;
     }
     for (auto it = level.open.begin(); it != level.open.end(); ++it) {
       FusionGroup& g = level.groups[it->first];
       if (!same_shape(g.roots[0], n) || it->second + ops > kMaxKernelOps) continue;
       g.roots.push_back(n);
+      group_of_[static_cast<std::size_t>(i)] = level.first[it->first];
       it->second += ops;
       if (g.roots.size() >= kMaxOutputs) level.open.erase(it);
       return;
     }
     level.groups.push_back({nullptr, {n}});
+    level.first.push_back(i);
     level.open.emplace_back(level.groups.size() - 1, ops);
     if (level.open.size() > kMaxOpen) level.open.erase(level.open.begin());
   }
@@ -401,6 +458,7 @@ class Fuser {
   std::vector<std::int64_t> computes_before_, burden_before_;  // sums over the order
   std::vector<char> whole_, inside_copy_, cuts_;
   std::vector<Weight> weights_;
+  std::vector<int> group_of_;      // of a node with a slot: the first root of its group
   std::vector<int> seen_, stack_;  // of count()
   int visit_ = 0;
 };

@@ -20,6 +20,9 @@ struct Fusion {
 // `fuse` false: every op that computes gets a buffer of its own.
 Fusion fuse(std::span<Node* const> roots, bool fuse);
 
+// A kernel that sums so many terms or more for each element writes out short axes of its result: one sum for each place.
+inline constexpr std::int64_t kWrittenOut = 64;
+
 // Ops that only the evaluator on the host runs.
 bool is_host_only(const Node* n);
 

@@ -11,6 +11,7 @@ namespace {
 const std::vector<std::int64_t> kSizes{0, 1, 7, 8, 9, 1000, 4097};
 constexpr double kInf = std::numeric_limits<double>::infinity();
 const double kNan = std::nan("");
+const DType kF = DType::kFloat64;
 // libmvec: 4 ulp each side of libm's 1.
 constexpr double kMath64 = 8 * 0x1p-53, kMath32 = 8 * 0x1p-24;
 
@@ -347,6 +348,34 @@ TEST_CASE("long reductions: several outputs, few results, nested") {
   check_kernel(lambda({sum(tensor(0, {70'001, 3}), Dims{0})}, 1), {t}, 1e-12, 100);
   check_kernel(lambda({sum_all(tensor(0, {70'001, 3}))}, 1), {t}, 1e-12, 100);
   check_kernel(lambda({sum_all(permute(tensor(0, {70'001, 3}), Dims{1, 0}))}, 1), {t}, 1e-12, 100);
+}
+
+TEST_CASE("forces of pairs: short axes beside long sums, in the result and below") {
+  std::mt19937_64 rng(31);
+  for (const std::int64_t n : {1, 5, 64, 65, 130})
+    for (const std::int64_t d : {1, 2, 3, 4, 5}) {
+      CAPTURE(n);
+      CAPTURE(d);
+      const UOp q = tensor(0, {n, d}), m = tensor(1, {n});
+      const UOp row = broadcast_to(op(Op::RESHAPE, {q}, {1, n, d}), Dims{n, n, d});
+      const UOp column = broadcast_to(op(Op::RESHAPE, {q}, {n, 1, d}), Dims{n, n, d});
+      const UOp way = sub(row, column);
+      const UOp r2 = offset(sum(mul(way, way), Dims{2}), 0.25);
+      const UOp w = div(repeat_axis(m, 0, n), mul(r2, unary(Op::SQRT, r2)));
+      const UOp pulls = mul(way, repeat_axis(w, 2, d));
+      const std::vector<Bytes> args{random_values(rng, kF, {n, d}), random_values(rng, kF, {n}, 0, 1)};
+      const auto check = [&](const std::vector<UOp>& outputs) {
+        check_kernel(lambda(outputs, 2), args, 1e-13, 1);
+      };
+      check({sum(pulls, Dims{1})});
+      check({sum(pulls, Dims{1}), sum(pulls, Dims{0})});
+      check({sum(pulls, Dims{0, 1})});
+      check({sum(pulls, Dims{1, 2})});
+      check({reduce(Reduction::kMax, pulls, Dims{1}), sum(mul(pulls, pulls), Dims{1})});
+      check({op(Op::PERMUTE, {sum(pulls, Dims{1})}, {1, 0})});
+      check({sum(w, Dims{0}), sum(w, Dims{1})});
+      check({pulls});
+    }
 }
 
 TEST_CASE("blocks of a long reduction that are shorter than a vector") {

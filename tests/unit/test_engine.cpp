@@ -1,4 +1,5 @@
 // The engine: plans found again, the same bits always, what a second realize costs, errors that leave it usable.
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <thread>
@@ -246,6 +247,37 @@ TEST_CASE("the plan is text") {
   const tp::UOp v = tp::uop((ramp(10) * 2.5).sum());
   const std::string plan = tp::describe_plan(std::span<const tp::UOp>(&v, 1));
   CHECK(plan.find("kernel") != std::string::npos);
+}
+
+TEST_CASE("forces between pairs keep nothing of all pairs, however they are spelled" *
+          tp::testing::needs_passes()) {
+  const std::int64_t n = 96;
+  const Tensor q = tp::sin(ramp(3 * n) * 7).reshape({n, 3}).realize(), m = (ramp(n) + 1).realize();
+  const auto plan = [](const std::vector<Tensor>& values) {
+    std::vector<tp::UOp> nodes;
+    for (const Tensor& v : values) nodes.push_back(tp::uop(v));
+    return tp::describe_plan(nodes);
+  };
+  const auto component = [&](std::int64_t c) { return q.slice(1, c, c + 1).reshape({n}); };
+  const auto way = [&](const Tensor& x) { return x.reshape({1, n}) - x.reshape({n, 1}); };
+  const Tensor x = component(0).realize(), y = component(1).realize(), z = component(2).realize();
+  const Tensor dx = way(x), dy = way(y), dz = way(z), r2 = dx * dx + dy * dy + dz * dz + 0.1;
+  const Tensor w = m.reshape({1, n}) / (r2 * sqrt(r2));
+  const std::vector<Tensor> apart{(dx * w).sum(1), (dy * w).sum(1), (dz * w).sum(1)};
+  const Tensor d = q.reshape({1, n, 3}) - q.reshape({n, 1, 3}), s2 = (d * d).sum(2) + 0.1;
+  const Tensor together = (d * (m.reshape({1, n}) / (s2 * sqrt(s2))).reshape({n, n, 1})).sum(1);
+  const Tensor energy = -0.5 * (m.reshape({1, n}) * m.reshape({n, 1}) / sqrt(s2)).sum();
+  const Tensor slope = tp::gradient(energy, {q})[0];
+  for (const std::string& text : {plan(apart), plan({together}), plan({slope})}) {
+    CAPTURE(text);
+    CHECK(text.find("[96,96") == std::string::npos);
+  }
+  const std::string sums = plan(apart);
+  CHECK(std::count(sums.begin(), sums.end(), '\n') == 1);
+  tp::realize(apart);
+  const Tensor stacked = tp::stack(apart, 1);
+  CHECK(tp::allclose(together, stacked, 1e-12, 1e-12));
+  CHECK(tp::allclose(-slope / m.reshape({n, 1}), stacked, 1e-12, 1e-12));
 }
 
 TEST_CASE("nothing leaks") {
