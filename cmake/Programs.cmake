@@ -73,6 +73,10 @@ if(sources)
   if(reference_sources)
     add_library(bench_reference OBJECT ${reference_sources})
     target_compile_options(bench_reference PRIVATE -O3 -ffp-contract=off -Wall -Wextra)
+    set_source_files_properties(
+      tools/bench/reference/native.cpp PROPERTIES COMPILE_OPTIONS "-march=native;-ffast-math;-ffp-contract=fast")
+    set_source_files_properties(tools/bench/reference/plain.cpp PROPERTIES COMPILE_OPTIONS
+                                                                           "-march=native;-ffp-contract=fast")
     target_include_directories(bench_reference PRIVATE ${CMAKE_SOURCE_DIR}/tools/bench)
     target_link_libraries(bench_reference PRIVATE tp_blas tp_fftw)
     target_sources(tinyphys-bench PRIVATE $<TARGET_OBJECTS:bench_reference>)

@@ -25,6 +25,18 @@ constexpr auto kGoals = std::to_array<Goal>({
     {.row = "lattice/jump", .words = "<= 10 FFTW pairs of q and p, ratio >= 0.1", .min_ratio = 0.1},
     {.row = "ensemble/jump", .words = "<= 3 passes over its memory, ratio >= 0.333", .min_ratio = 1.0 / 3},
     {.row = "outer-solar", .words = "speed >= 0.7 x C++ -O3", .min_ratio = 0.7},
+    {.row = "native/wave", .words = ">= 0.95 of the hand-written kernel", .min_ratio = 0.95},
+    {.row = "native/wave-values", .words = ">= 0.95 of the hand-written kernel", .min_ratio = 0.95},
+    {.row = "native/wave-sum", .words = ">= 0.95 of the hand-written kernel", .min_ratio = 0.95},
+    {.row = "native/axpy", .words = ">= 0.95 of a non-temporal triad", .min_ratio = 0.95},
+    {.row = "native/gravity", .words = ">= 0.9 of the hand-written kernel", .min_ratio = 0.9},
+    {.row = "native/gravity-f32", .words = ">= 0.9 of the hand-written kernel", .min_ratio = 0.9},
+    {.row = "native/gravity-gradient", .words = ">= 0.9 of the hand-written kernel", .min_ratio = 0.9},
+    {.row = "native/henon-many", .words = ">= 0.95 of the hand-written kernel", .min_ratio = 0.95},
+    {.row = "native/henon-one", .words = ">= 1.0 of C++ -O3 -march=native", .min_ratio = 1.0},
+    {.row = "native/henon-energy", .words = ">= 1.0 of C++ -O3 -march=native", .min_ratio = 1.0},
+    {.row = "native/outer-solar", .words = ">= 2.0 x C++ -O3 -march=native", .min_ratio = 2.0},
+    {.row = "native/ten-ops", .words = "<= 12 us beyond the arithmetic", .max_seconds = 12e-6},
     {.row = "three-body", .words = "speed >= 0.5 x C++ -O3", .min_ratio = 0.5},
 });
 

@@ -33,7 +33,7 @@ template <class A, class B> double relative_error(const A& values, const B& trut
   for (std::size_t i = 0; i < truth.size(); ++i) {
     const double difference = std::abs(values[i] - truth[i]);
     worst = difference <= worst ? worst : std::isnan(difference) ? INFINITY : difference;
-    size = std::max(size, std::abs(truth[i]));
+    size = std::max<double>(size, std::abs(truth[i]));
   }
   return size > 0 ? worst / size : worst;
 }

@@ -9,6 +9,7 @@
 #include "bench.hpp"
 #include "input.hpp"
 #include "reference/gravity.hpp"
+#include "reference/plain.hpp"
 #include "reference/wave.hpp"
 #include "runtime/device.hpp"
 #include "tinyphys/system.hpp"
@@ -91,7 +92,7 @@ constexpr std::array<double, 18> kPlanetVelocities = {
     0.00168318, 0.00483525, 0.00192462, 0.00354178, 0.00137102,  0.00055029,
     0.00288930, 0.00114527, 0.00039677, 0.00276725, -0.00170702, -0.00136504};
 
-Bench outer_solar() {
+Bench outer_solar(bool native) {
   const auto& mass = kPlanets.mass;
   const Tensor m = Tensor::from(std::vector<double>(mass.begin(), mass.end())).reshape({6, 1});
   const System system([=](const Tensor& q, const Tensor& p) {
@@ -111,7 +112,10 @@ Bench outer_solar() {
   };
   const auto by_hand = [=](long steps) {
     std::pair s(kPlanetPlaces, momenta);
-    kPlanets.leapfrog(s.first, s.second, kDays, steps);
+    if (native)
+      plain::six_bodies(s.first.data(), s.second.data(), mass.data(), kPlanets.g, kDays, steps);
+    else
+      kPlanets.leapfrog(s.first, s.second, kDays, steps);
     return s.first;
   };
   const double error = relative_error(motion(10'000), by_hand(10'000));
@@ -176,7 +180,12 @@ void add_kernel_rows(std::vector<Row>& rows) {
        .work = "the sun and five planets, all pairs by broadcasting, 10^6 steps of leapfrog, as one kernel",
        .n = kSteps,
        .reference = "C++ -O3 by hand, each pair once, one force a step",
-       .set_up = outer_solar});
+       .set_up = [] { return outer_solar(false); }});
+  rows.push_back({.name = "native/outer-solar",
+                  .work = "the same",
+                  .n = kSteps,
+                  .reference = "C++ -O3 -march=native",
+                  .set_up = [] { return outer_solar(true); }});
   rows.push_back({.name = "wave/values",
                   .work = "y = sin(x) exp(-x x) + x / 2, fused",
                   .n = kElements,
