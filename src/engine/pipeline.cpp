@@ -4,8 +4,10 @@
 #include <array>
 #include <string_view>
 
+#include "codegen/kernel.hpp"
 #include "derive/lower_evolve.hpp"
 #include "derive/scan_tape.hpp"
+#include "passes/carry_over.hpp"
 #include "passes/check_bounds.hpp"
 #include "passes/loop_lift.hpp"
 #include "passes/scan_lift.hpp"
@@ -144,6 +146,21 @@ UOp pass_bodies(const UOp& program, const PipelineOptions& options) {
                  }});
 }
 
+UOp pass_carry_over(const UOp& program, const PipelineOptions& options) {
+  if (!options.physics) return program;
+  return replace_gets(program, Op::SCAN, [&](Node* n) -> std::vector<UOp> {
+    const ScanView before(n);
+    long operations = 0;
+    const UOp now = carry_over(n, fits_scan_kernel(n, operations));
+    if (!now) return {};
+    const std::size_t more = ScanView(now.get()).n_carry - before.n_carry;
+    std::vector<UOp> outputs;
+    for (std::size_t i = 0; i < before.n_carry + before.n_out; ++i)
+      outputs.push_back(get(now, static_cast<std::int64_t>(i < before.n_carry ? i : i + more)));
+    return outputs;
+  });
+}
+
 UOp pass_bounds(const UOp& program, const PipelineOptions& options) {
   return options.step ? program : pass_check_bounds(program);  // a step's indices are checked around the loop
 }
@@ -153,10 +170,10 @@ struct Pass {
   UOp (*run)(const UOp&, const PipelineOptions&);
 };
 constexpr std::array kPasses{
-    Pass{"simplify", pass_simplify},       Pass{"derivatives", pass_derivatives},
-    Pass{"lift scans", pass_scans},        Pass{"evolve", pass_evolve},
-    Pass{"bodies", pass_bodies},           Pass{"check bounds", pass_bounds},
-    Pass{"simplify again", pass_simplify},
+    Pass{"simplify", pass_simplify},   Pass{"derivatives", pass_derivatives},
+    Pass{"lift scans", pass_scans},    Pass{"evolve", pass_evolve},
+    Pass{"bodies", pass_bodies},       Pass{"carry over", pass_carry_over},
+    Pass{"check bounds", pass_bounds}, Pass{"simplify again", pass_simplify},
 };
 
 }  // namespace
