@@ -192,6 +192,7 @@ void pass_choose_lanes(KernelGraph& k, const Target& target) {
   for (LoopNest& nest : k.nests) {
     LaneChoice choice{nest, *k.math, Dependence(nest), 0};
     std::size_t item = 4;
+    int singles = 0, doubles = 0;
     for (Node* n : choice.dependence.order()) {
       const bool value = is_elementwise(n->op) || n->op == Op::LOAD || n->op == Op::ACCUMULATE;
       if (value) ++choice.n_values;
@@ -199,7 +200,12 @@ void pass_choose_lanes(KernelGraph& k, const Target& target) {
       if (n->op == Op::LOAD || is_float(n->dtype)) item = std::max(item, item_size(n->dtype));
       if (n->op == Op::STORE) item = std::max(item, item_size(n->src(1)->dtype));
       choice.calls = choice.calls || is_library_call(n);
+      const bool arithmetic = is_elementwise(n->op) && n->op != Op::CAST;
+      singles += arithmetic && n->dtype == DType::kFloat32;
+      doubles += arithmetic && n->dtype == DType::kFloat64;
     }
+    // Sums of float32 are taken in float64 (kSequentialSum): the arithmetic below them is what counts.
+    if (singles > doubles) item = sizeof(float);
     choice.native = target.vector_bytes / static_cast<int>(item);
     choice.extend();
     double best = choice.cost();

@@ -458,6 +458,44 @@ UOp Rangeify::state(Node* symbol, int index) {
   return v;
 }
 
+// Differences have their first-met part first: a - b and b - a, and products with them, are one value and a sign.
+Rangeify::Signed Rangeify::without_sign(const UOp& v, int depth) {
+  constexpr int kDepth = 16;
+  if (depth == kDepth || !is_float(v->dtype)) return {false, v};
+  const auto inside = [&](std::size_t i) { return without_sign(v.src(i), depth + 1); };
+  const auto made = [&](bool minus, std::initializer_list<UOp> parts) {
+    std::vector<UOp> src(parts);
+    bool same = true;
+    for (std::size_t i = 0; i < src.size(); ++i) same &= src[i] == v.src(i);
+    if (same) return Signed{minus, v};
+    share_mirrored(v.get(), src);
+    return Signed{minus, make(v->op, src, v->arg())};
+  };
+  switch (v->op) {
+    case Op::NEG: {
+      const Signed x = inside(0);
+      return {!x.minus, x.core};
+    }
+    case Op::SUB: {
+      const int first = math_.serial(v->src(0)), second = math_.serial(v->src(1));
+      return second < first ? made(true, {v.src(1), v.src(0)}) : Signed{false, v};
+    }
+    case Op::MUL: {
+      const Signed x = inside(0), y = inside(1);
+      return made(x.minus != y.minus, {x.core, y.core});
+    }
+    case Op::DIV: {
+      const Signed x = inside(0);
+      return made(x.minus, {x.core, v.src(1)});
+    }
+    case Op::CAST: {
+      const Signed x = inside(0);
+      return made(x.minus, {x.core});
+    }
+    default: return {false, v};
+  }
+}
+
 UOp Rangeify::accumulate(Reduction kind, DType d, const UOp& v, std::span<const UOp> ranges) {
   if (ranges.empty()) return v;
   if (!ranges[0]) return reduction_identity(kind, d);
@@ -465,7 +503,11 @@ UOp Rangeify::accumulate(Reduction kind, DType d, const UOp& v, std::span<const 
   for (const UOp& r : ranges) length *= r->arg(1);
   if (kind == Reduction::kSum && is_long_sum(d, length))
     return cast(accumulate(kind, DType::kFloat64, cast(v, DType::kFloat64), ranges), d);
-  std::vector<UOp> src{v};
+  // The sum of the negatives is the negative of the sum, to the bit: a sum is never -0, and what zeros its terms are does not
+  // matter. So the forces on both sides of pairs are one sum.
+  const Signed term = kind == Reduction::kSum ? without_sign(v) : Signed{false, v};
+  if (term.minus) return make(Op::SUB, {constant(0.0, d), accumulate(kind, d, term.core, ranges)});
+  std::vector<UOp> src{term.core};
   src.insert(src.end(), ranges.begin(), ranges.end());
   return make(Op::ACCUMULATE, src, std::vector<std::int64_t>{static_cast<std::int64_t>(kind)});
 }

@@ -83,6 +83,12 @@ class Rangeify {
   void share_mirrored(const Node* n, std::vector<UOp>& src);
   UOp load(Node* param, int index, Node* gate);
   UOp state(Node* symbol, int index);
+  // Minus `core`, or `core` itself, but for the signs of zeros.
+  struct Signed {
+    bool minus;
+    UOp core;
+  };
+  Signed without_sign(const UOp& value, int depth = 0);
   UOp accumulate(Reduction kind, DType d, const UOp& value, std::span<const UOp> ranges);
   UOp combine(Reduction kind, DType d, std::vector<UOp> values);
   UOp loop(Node* scan);
