@@ -587,7 +587,8 @@ Rangeify::ScanBody Rangeify::scan_body(Node* scan) {
     each(body[i].get(), [&](std::int64_t, std::vector<UOp> idx) {
       out.next.push_back(lower(body[i].get(), std::move(idx)));
     });
-  for (std::size_t i = view.n_carry; i < body.size(); ++i)
+  if (view.has_until) out.until = lower(body.back().get(), {});
+  for (std::size_t i = view.n_carry; i + view.has_until < body.size(); ++i)
     each(body[i].get(), [&](std::int64_t flat, std::vector<UOp> idx) {
       const UOp at = math_.add(math_.mul(out.step, body[i]->size()), flat);
       out.stacked.emplace_back(at, lower(body[i].get(), std::move(idx)));
@@ -602,8 +603,10 @@ UOp Rangeify::loop(Node* scan) {
   std::vector<UOp> src{math_.number(0), lower(ScanView(scan).steps(), {})};
   src.insert(src.end(), body.initial.begin(), body.initial.end());
   src.insert(src.end(), body.next.begin(), body.next.end());
-  const UOp l =
-      make(Op::LOOP, src, std::vector<std::int64_t>{body.id, static_cast<std::int64_t>(body.next.size())});
+  if (body.until) src.push_back(body.until);
+  const UOp l = make(
+      Op::LOOP, src,
+      std::vector<std::int64_t>{body.id, static_cast<std::int64_t>(body.next.size()), body.until ? 1 : 0});
   kept_.push_back(UOp::share(scan));
   loops_.insert(scan, l);
   return l;

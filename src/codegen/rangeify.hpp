@@ -35,6 +35,7 @@ class Rangeify {
     std::int64_t id;
     UOp step;
     std::vector<UOp> initial, next;            // one per scalar of the carry
+    UOp until;                                 // a bool: the step is the last one when true; may be null
     std::vector<std::pair<UOp, UOp>> stacked;  // flat index, value; in order of outputs, see out_of
     std::vector<std::int64_t> out_of;          // which stacked output
   };
