@@ -66,6 +66,11 @@ class Projection {
     const auto gram = [&](std::size_t i, std::size_t j) {
       return add(inner(g[2 * i], along_q[j], nb), inner(g[2 * i + 1], along_p[j], nb));
     };
+    if (k == 1) {
+      const UOp norm = gram(0, 0), some = positive(norm);
+      const UOp lambda = where(some, div(miss[0], where(some, norm, ones_like(norm))), zeros_like(norm));
+      return {sub(q, mul(for_all(lambda, q), along_q[0])), sub(p, mul(for_all(lambda, p), along_p[0]))};
+    }
     // Rows and columns scaled to a diagonal of 1, and factored as L D L^T without pivoting: a pivot that is nothing but rounding
     // is a gradient that those before it span, and its invariant is left alone. A condition chooses what is divided by, too, so
     // that no derivative meets 0 / 0.
