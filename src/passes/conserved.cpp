@@ -50,8 +50,8 @@ ConservationProof prove(const Node* evolve) {
   const EvolveRecord record = e.record();
   ConservationProof out;
   if (!record.timed)
-    out.invariants.push_back(
-        {ProvenInvariant::Kind::kEnergy, 0, "energy is conserved: H does not depend on the time", 0});
+    out.invariants.push_back({ProvenInvariant::Kind::kEnergy, 0,
+                              "energy is conserved by the flow: H does not depend on the time", 0});
   // What is simplified holds for real numbers, and so do symmetries.
   const auto energy = prove_energy(evolve);
   std::vector<std::string> names{"q", "p"};
