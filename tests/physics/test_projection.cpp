@@ -204,6 +204,12 @@ TEST_CASE("states on the way are held to the values at the start; implicit steps
       CHECK(std::fabs(sys.energy({path.q[i], path.p[i]}).item<double>() - e0) < 1e-15);
     tp::EvolveOptions whole = options;
     whole.save_every = {};
+    const std::string report = tp::explain(path.q).text;
+    INFO(report);
+    CHECK(contains(report, "in each step: " +
+                               std::string(integrator == tp::Integrator::LeapfrogDKD ? "LeapfrogDKD"
+                                                                                     : "ImplicitMidpoint") +
+                               " projected on energy, 100 steps"));
     CHECK(values(sys.evolve(kChaotic, whole).q) == values(path.q[4]));
   }
 }
