@@ -30,6 +30,11 @@ enum class Integrator : std::int64_t {
 //   Default  replace the loop by what gives the same result up to rounding
 //   Loop     run the steps one by one
 //   Auto     choose any method and say so; for now that is Default
-enum class Method : std::int64_t { Default, Loop, Auto };
+//   TimeWarp steps of equal length in a fictitious time s, dt = g ds: small where the motion is fast. EvolveOptions::dt is ds, > 0.
+//            For H = T(p) - U(q): the logarithmic Hamiltonian, g = 1 / U, U > 0 all along (Mikkola and Tanikawa 1999, Preto
+//            and Tremaine 1999), whose drift-kick-drift follows two bodies on their orbit up to the phase. With
+//            EvolveOptions::g: the time-transformed leapfrog (Mikkola and Aarseth 2002). Order 2; not for an ensemble, a
+//            force, an H of the time, save_every or conserve. A step at which U, g or T - E0 is not above 0 is an error.
+enum class Method : std::int64_t { Default, Loop, Auto, TimeWarp };
 
 }  // namespace tinyphys

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "tinyphys/conserve.hpp"
 #include "tinyphys/count.hpp"
 #include "tinyphys/integrator.hpp"
 #include "tinyphys/structure.hpp"
@@ -56,6 +57,14 @@ struct EvolveOptions {
   // Called now and then while the motion is computed, on the thread that asked for it. Not part of the value:
   // the same evolution asked for again is the same value, and the last callback given counts.
   std::function<void(const Progress&)> progress = {};
+  // Invariants that each step is projected on (conserve.hpp). For every integrator that has a loop of steps; the steps are
+  // taken one by one. A projected method is neither symplectic nor reversible.
+  Conserve conserve = {};
+  // Method::TimeWarp: the evolution ends at this time, a number or a float64 scalar, reached to 1e-13 relative; `steps` is then
+  // the most steps that may be taken. Without it so many steps are taken, and the time is where they lead.
+  std::optional<Arg> t_end = {};
+  // Method::TimeWarp: the time that passes in a step of ds is g(q) ds, g > 0 a float64 scalar. Without it g is 1 / U.
+  std::function<Tensor(const Tensor& q)> g = {};
 };
 
 struct SystemOptions {
@@ -132,7 +141,9 @@ class System {
   // is not float64, their shapes differ, t is no float64 scalar, H is not a float64 scalar (with batch_axes: not of the
   // shape of the members, or not proven to leave them independent of each other), dt is missing or not
   // finite, steps < 0, save_every is no divisor of it, tol is not in (0, 1], the integrator or the method is unknown, or
-  // the integrator is not defined for H; of a force, when it is not as q is, or the mass does not broadcast to q.
+  // the integrator is not defined for H; of a force, when it is not as q is, or the mass does not broadcast to q. With
+  // conserve, when an invariant is no float64 scalar, is not defined for the shape of q, is not the motion's (Energy of an H of
+  // the time or of a force), or the integrator has no steps. With Method::TimeWarp see integrator.hpp.
   State evolve(const State& s, const EvolveOptions& options, Where where = Where::current()) const;
 
   // H(q, p, t), a scalar, or one for each member. Throws as evolve does for the state and H, and for a system that is a
@@ -144,7 +155,12 @@ class System {
 
   System(Force force, const Arg& mass);
   void check(Where where) const;
-  State trajectory(const State& s, const EvolveOptions& options, Where where) const;
+  State time_warp(const State& s, const EvolveOptions& options, Where where) const;
+  // `held`: values of the invariants to be kept, where they are not those of s.
+  State evolve_holding(const State& s, const EvolveOptions& options, const std::vector<Tensor>* held,
+                       Where where) const;
+  State trajectory(const State& s, const EvolveOptions& options, const std::vector<Tensor>* held,
+                   Where where) const;
   // The energies of the terms.
   std::vector<Tensor> terms_at(const Tensor& q, const Tensor& p, const Tensor& t) const;
 

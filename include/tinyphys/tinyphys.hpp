@@ -1,6 +1,7 @@
 // The whole public API.
 #pragma once
 
+#include "tinyphys/conserve.hpp"
 #include "tinyphys/count.hpp"
 #include "tinyphys/dtype.hpp"
 #include "tinyphys/error.hpp"

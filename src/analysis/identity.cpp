@@ -106,13 +106,16 @@ class FieldBody {
     return all;
   }
 
-  // That a non-zero polynomial, made of at most 2^extra_bits values of the body, vanishes for all primes and points.
-  double error_probability(double extra_bits) const {
+  // That a non-zero polynomial, made of at most 2^extra_bits values of the body, vanishes for all primes and points; its degree
+  // may be so many times that of the body.
+  double error_probability(double extra_bits, double times_degree = 1) const {
     const double bits = size_.high - size_.low + size_.division * divisor_bits_ + extra_bits;
     const double unlucky_prime = std::max(bits, 1.0) / kPrimeBits / kPrimesDrawnFrom;
-    const double unlucky_point = size_.total / std::exp2(kPrimeBits);
+    const double unlucky_point = times_degree * size_.total / std::exp2(kPrimeBits);
     return std::pow(std::min(unlucky_prime + unlucky_point, 1.0), kPrimes);
   }
+
+  double degree() const { return size_.total; }
 
  private:
   template <class F> static Value<Fp> filled(const Node* n, F&& f) {
@@ -398,6 +401,82 @@ Separability test_separable(const Node* body, std::span<const StateGroup> params
   if (!out.values_decide || !has_numbers(constants)) return out;
   run(FieldBody(body, params, constants));
   out.needed_values = out.separable;
+  return out;
+}
+
+namespace {
+
+// f(z') = f(z)? Element numbers are those of the outputs, one after the other.
+bool keeps_values(const FieldBody& f, std::span<const StateGroup> params, std::span<const std::int64_t> shape,
+                  const StateChange& change, std::size_t& culprit) {
+  std::int64_t of_member = 1;
+  for (std::size_t a = change.n_batch; a < shape.size(); ++a) of_member *= shape[a];
+  const std::int64_t d = change.in_line ? 1 : shape.back();
+  std::mt19937_64& random = proof_random();
+  for (int i = 0; i < kPrimes; ++i) {
+    const PrimeField field(random_prime(random));
+    const FieldScope scope(field);
+    const std::uint64_t point = random(), by = random(), unknowns = random();
+    const auto before = [&](std::int64_t param, std::int64_t k) {
+      return random_element(point, static_cast<std::uint64_t>(param), k);
+    };
+    const auto after = [&](std::int64_t param, std::int64_t k) -> Fp {
+      const bool is_q = params[static_cast<std::size_t>(param)] == StateGroup::kQ;
+      const Fp x = before(param, k), t = random_element(by, 0, k / of_member);
+      const std::int64_t c = k % d;
+      switch (change.kind) {
+        case StateChange::Kind::kShift: return is_q && c == change.first ? x + t : x;
+        case StateChange::Kind::kMirror: return is_q ? -x : x;
+        case StateChange::Kind::kRotate: break;
+      }
+      if (c != change.first && c != change.second) return x;
+      const Fp one = Fp::one(), below = one + t * t, cos = Number<Fp>::divide(one - t * t, below),
+               sin = Number<Fp>::divide(t + t, below);
+      return c == change.first ? cos * x - sin * before(param, k - change.first + change.second)
+                               : sin * before(param, k - change.second + change.first) + cos * x;
+    };
+    const std::vector<Fp> fixed = f(before, unknowns), moved = f(after, unknowns);
+    for (std::size_t k = 0; k < fixed.size(); ++k)
+      if (!(fixed[k] == moved[k])) {
+        culprit = k;
+        return false;
+      }
+  }
+  return true;
+}
+
+}  // namespace
+
+InvarianceTest test_invariance(const Node* body, std::span<const StateGroup> params,
+                               const Constants& constants, std::span<const std::int64_t> shape,
+                               const StateChange& change) {
+  InvarianceTest out;
+  const auto run = [&](const FieldBody& f) {
+    if (f.opaque) {
+      out.reason = "a select or gather by data keeps the identity test from deciding";
+      return;
+    }
+    try {
+      std::size_t at = 0;
+      out.holds = keeps_values(f, params, shape, change, at);
+      // Which output the element belongs to.
+      for (out.culprit = 0; out.culprit + 1 < body->n_src; ++out.culprit) {
+        const auto size = static_cast<std::size_t>(body->src(out.culprit)->size());
+        if (at < size) break;
+        at -= size;
+      }
+      // Of a turn each z is a quotient of quadratic polynomials in t with one divisor.
+      const bool turns = change.kind == StateChange::Kind::kRotate;
+      out.error_probability = f.error_probability(1 + (turns ? 2 * f.degree() : 0), turns ? 3 : 1);
+      out.reason.clear();
+    } catch (const NotInField& e) {
+      out.reason = e.what();
+    }
+  };
+  run(FieldBody(body, params, {}));
+  if (out.holds || !has_numbers(constants)) return out;
+  run(FieldBody(body, params, constants));
+  out.needed_values = out.holds;
   return out;
 }
 

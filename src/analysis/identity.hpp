@@ -48,4 +48,31 @@ struct ShiftTest {
 ShiftTest test_shifts(const Node* body, std::span<const StateGroup> params,
                       std::span<const std::int64_t> shape);
 
+// A change of the state: coordinates stand along the last axis of q and p, and members of an ensemble along the first n_batch.
+struct StateChange {
+  enum class Kind {
+    kShift,   // q + a, the same for all bodies of a member, along one coordinate
+    kRotate,  // q and p turned by the same angle for all bodies of a member, in the plane of two coordinates
+    kMirror   // -q
+  };
+  Kind kind = Kind::kShift;
+  std::int64_t first = 0, second = 0;  // coordinates
+  std::size_t n_batch = 0;
+  bool in_line = false;  // bodies in one dimension: there is no axis of coordinates
+};
+
+// Does every output of the body keep its value under the change, by whatever a or angle? Tested at a random point, for a random
+// change, for two random primes; the outputs must be polynomials in the state. Turns are those of the rational points of the
+// circle, ((1 - t^2) / (1 + t^2), 2 t / (1 + t^2)), which stand for all. First for all numbers, then for those given.
+struct InvarianceTest {
+  bool holds = false;
+  bool needed_values = false;    // for the given numbers, and not for all
+  double error_probability = 0;  // that `holds` is wrong
+  std::size_t culprit = 0;       // an output that changes
+  std::string reason;            // why the test could not be made
+};
+InvarianceTest test_invariance(const Node* body, std::span<const StateGroup> params,
+                               const Constants& constants, std::span<const std::int64_t> shape,
+                               const StateChange& change);
+
 }  // namespace tinyphys

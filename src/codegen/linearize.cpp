@@ -278,8 +278,11 @@ class Linearizer {
     return loop;
   }
 
-  void close_loop(int loop, std::size_t mark) {
-    emit({.code = Code::kEnd, .src = {loop}});
+  // `until`: a register; the loop ends where it is true. -1: none.
+  void close_loop(int loop, std::size_t mark, int until = -1) {
+    Instr end{.code = Code::kEnd, .src = {loop}};
+    if (until >= 0) end.src.push_back(until);
+    emit(std::move(end));
     while (log_.size() > mark) {
       slot(log_.back()) = 0;
       log_.pop_back();
@@ -395,6 +398,7 @@ class Linearizer {
     const std::uint64_t open_before = open_;
     std::vector<Item> roots;
     std::vector<Node*> stores;
+    const bool has_until = n->arg(2) != 0;
     for (std::size_t k = 2 + count; k < n->n_src; ++k) {
       if (n->src(k)->op == Op::STORE) {
         stores.push_back(n->src(k));
@@ -419,7 +423,7 @@ class Linearizer {
             .dtype = n->src(2 + count + k)->dtype,
             .lanes = lanes,
             .src = {vars[k], reg({n->src(2 + count + k), false})}});
-    close_loop(id, mark);
+    close_loop(id, mark, has_until ? reg({n->src(2 + 2 * count), false}) : -1);
     open_ = open_before;
     set({n, false}, id);
   }

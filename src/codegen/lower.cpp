@@ -173,11 +173,12 @@ KernelGraph pass_unroll_scan(const Node* lambda) {
   std::vector<UOp> src{param(kFirstStep, DType::kInt64, {}, true), param(kLastStep, DType::kInt64, {}, true)};
   src.insert(src.end(), body.initial.begin(), body.initial.end());
   src.insert(src.end(), body.next.begin(), body.next.end());
+  if (body.until) src.push_back(body.until);
   for (std::size_t i = 0; i < body.stacked.size(); ++i)
     if (auto it = output_of.find(body.out_of[i]); it != output_of.end())
       src.push_back(make(Op::STORE, {body.stacked[i].first, body.stacked[i].second}, {it->second}));
   const auto n_states = static_cast<std::int64_t>(body.next.size());
-  const UOp loop = make(Op::LOOP, src, std::vector<std::int64_t>{body.id, n_states});
+  const UOp loop = make(Op::LOOP, src, std::vector<std::int64_t>{body.id, n_states, body.until ? 1 : 0});
   LoopNest nest;
   nest.ranges = body.ranges;
   nest.stores.push_back(loop);  // also when no carry is asked for
@@ -250,7 +251,7 @@ bool fits_scan_kernel(const Node* scan, long& scalar_ops) {
   for (std::size_t next = 0; next < todo.size(); ++next) {
     const Level at = todo[next];
     const ScanView view(at.scan);
-    if (view.has_until) return false;  // a kernel's loop runs to its end
+    if (view.has_until && view.n_out > 0) return false;  // nobody would clear the rows that no step writes
     const Members members = at.inner ? Members() : members_of(at.scan);
     const auto size = [&](const Node* n) { return static_cast<long>(members.of(n)); };
     for (Node* c : view.body()->src().first(view.n_carry)) carry += size(c);

@@ -19,7 +19,7 @@ enum class Code : std::uint8_t {
   kBegin,   // the units of this call: [begin, end)
   kFinish,  //
   kLoop,    // src: from, to. The counter, an int64; steps by `step`; `masked`: the last pass may be partial
-  kEnd,     // src: the loop
+  kEnd,     // src: the loop [, a bool: the pass is the last one]
   kLane,    // src: loop. counter + (0, 1, ...)
   kOp,      // op with arg `imm` over src
   kLoad,    // src: index [, gate]; imm: PARAM number

@@ -670,7 +670,8 @@ Rangeify::ScanBody Rangeify::scan_body(Node* scan, const Members& members) {
   for (std::size_t i = 0; i < view.n_carry; ++i)
     each(i, body[i].get(),
          [&](const std::vector<UOp>& idx) { out.next.push_back(lower(body[i].get(), idx)); });
-  for (std::size_t i = view.n_carry; i < body.size(); ++i)
+  if (view.has_until) out.until = lower(body.back().get(), {});
+  for (std::size_t i = view.n_carry; i + view.has_until < body.size(); ++i)
     each(i, body[i].get(), [&](const std::vector<UOp>& idx) {
       const UOp row = math_.mul(out.step, body[i]->size());
       out.stacked.emplace_back(math_.add(row, flat_index(idx, body[i]->shape())), lower(body[i].get(), idx));
@@ -685,8 +686,10 @@ UOp Rangeify::loop(Node* scan) {
   std::vector<UOp> src{math_.number(0), lower(ScanView(scan).steps(), {})};
   src.insert(src.end(), body.initial.begin(), body.initial.end());
   src.insert(src.end(), body.next.begin(), body.next.end());
-  const UOp l =
-      make(Op::LOOP, src, std::vector<std::int64_t>{body.id, static_cast<std::int64_t>(body.next.size())});
+  if (body.until) src.push_back(body.until);
+  const UOp l = make(
+      Op::LOOP, src,
+      std::vector<std::int64_t>{body.id, static_cast<std::int64_t>(body.next.size()), body.until ? 1 : 0});
   kept_.push_back(UOp::share(scan));
   loops_.insert(scan, l);
   return l;

@@ -36,8 +36,9 @@ class Rangeify {
   struct ScanBody {
     std::int64_t id;
     UOp step;
-    std::vector<UOp> ranges;                          // over the members, outer first
-    std::vector<UOp> initial, next;                   // one per scalar of the carry of a member
+    std::vector<UOp> ranges;         // over the members, outer first
+    std::vector<UOp> initial, next;  // one per scalar of the carry of a member
+    UOp until;                       // a bool: the step is the last one when true; may be null
     std::vector<std::pair<std::size_t, UOp>> places;  // of each: which carry, and its flat index there
     std::vector<std::pair<UOp, UOp>> stacked;         // flat index, value; in order of outputs, see out_of
     std::vector<std::int64_t> out_of;                 // which stacked output

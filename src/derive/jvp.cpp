@@ -311,6 +311,7 @@ class Forward {
         return pad_zeros(t[0], widths);
       }
       case Op::COPY: return make(n->op, {t[0]}, n->arg());
+      case Op::CHECK: return t[0] ? make(n->op, {t[0], UOp::share(n->src(1))}, n->arg()) : UOp();
       case Op::RESHAPE: return reshape(t[0], n->shape());
       case Op::PERMUTE: return permute(t[0], n->arg());
       case Op::EXPAND: return broadcast_to(t[0], n->shape());

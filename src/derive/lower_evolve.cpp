@@ -42,7 +42,9 @@ class Step {
     p_ = symbol_like(p0.get());
     s.carry_params = {q_, p_};
     s.carry = {q0, p0};
-    const bool carried = row_.first_same_as_last(), solves = row_.has(Part::kSolve) && q0->size() > 0;
+    // What a step ends with moves q: the force of its last kick is not that of the next.
+    const bool carried = row_.first_same_as_last() && !loop_.after,
+               solves = row_.has(Part::kSolve) && q0->size() > 0;
     if (carried) {
       force_ = symbol_like(q0.get());
       s.carry_params.push_back(force_);
@@ -53,17 +55,32 @@ class Step {
       s.carry_params.push_back(worst_);
       s.carry.push_back(constant(0.0));
     }
+    UOp count;
+    if (loop_.after) {
+      count = symbol(DType::kInt64, {});
+      s.carry_params.push_back(count);
+      s.carry.push_back(constant_int(0));
+    }
     for (std::size_t i = 0; i < row_.substeps.size(); ++i) substep(i);
+    if (loop_.after) {
+      const ForceLoop::Ended ended = loop_.after(q_, p_);
+      q_ = ended.q;
+      p_ = ended.p;
+      count = add(count, ended.count);
+    }
     s.next = {q_, p_};
     if (carried) s.next.push_back(force_);
     if (solves) s.next.push_back(worst_);
+    if (count) s.next.push_back(count);
 
     const UOp scan = make_scan(s);
     std::vector<UOp> last{get(scan, 0), get(scan, 1)};
-    if (!solves) return last;
-    const UOp converged = compare(Op::LE, get(scan, carried ? 3 : 2), constant(kMidpointTolerance));
-    for (UOp& v : last)
-      v = make(Op::CHECK, {v, converged}, {static_cast<std::int64_t>(CheckKind::kMidpointConverged)});
+    if (solves) {
+      const UOp converged = compare(Op::LE, get(scan, carried ? 3 : 2), constant(kMidpointTolerance));
+      for (UOp& v : last)
+        v = make(Op::CHECK, {v, converged}, {static_cast<std::int64_t>(CheckKind::kMidpointConverged)});
+    }
+    if (count) last.push_back(get(scan, static_cast<std::int64_t>(s.next.size()) - 1));
     return last;
   }
 

@@ -1,6 +1,7 @@
 // EVOLVE -> SCAN: the loop that the integrator means, one step per pass, read off the integrator's row.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -21,13 +22,20 @@ struct ForceLoop {
   UOp forces;  // LAMBDA: params [q, p, captured...], outputs [dH/dq, dH/dp], of an energy or not
   UOp dt, steps, q, p;
   std::vector<UOp> captured;  // where the record says `timed`, the first is the time at the start
+  // What each step ends with, of the q and p that the integrator gives; `count`: an int64 scalar to be added to a carry that
+  // starts at 0 and is the last output of the loop. May be empty.
+  struct Ended {
+    UOp q, p, count;
+  };
+  std::function<Ended(const UOp& q, const UOp& p)> after = {};
 };
 
 // The q and p after all steps: GETs of one SCAN. Substeps in order (support/integrators.hpp):
 //   kick   p -= c h dH/dq      drift   q += c h dH/dp
 //   solve  z' = z + c h J grad H((z + z')/2) by fixed-point iteration, checked for convergence
 // Where a step begins and ends with a kick, the force is carried from step to step. In a timed H the time of a kick is
-// that of the drifts done, the time of a solve its middle. An integrator that is a flow has no loop: it throws.
+// that of the drifts done, the time of a solve its middle. An integrator that is a flow has no loop: it throws. With `after`
+// there is a third output, its count.
 std::vector<UOp> loop_of_steps(const ForceLoop& loop);
 std::vector<UOp> lower_evolve(const Node* evolve);
 

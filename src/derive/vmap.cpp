@@ -124,6 +124,7 @@ class Batch {
       case Op::MATMUL: return matrix_product(n, s);
       case Op::GATHER: return gather(n, s);
       case Op::SCATTER_ADD: return scatter(n, s);
+      case Op::CHECK: return check(n, s);
       default: throw Error("vmap", "no rule for " + std::string(name(n->op)), "", 0);
     }
   }
@@ -192,6 +193,23 @@ class Batch {
     split[0] = extent;
     split.insert(split.begin(), batch_);
     return move_axis(reshape(flat, split), 1, axis + 1);
+  }
+
+  // Of all examples together: one that fails is an error for all.
+  UOp check(const Node* n, const Batched& s) const {
+    UOp scalar = UOp::share(n->src(1));
+    if (s[1]) {
+      const auto kind = static_cast<CheckKind>(n->arg(0));
+      if (kind == CheckKind::kIndexInRange) throw Error("vmap", "no rule for CHECK of an index", "", 0);
+      const Dims all{0};
+      const bool flag = s[1]->dtype == DType::kBool;
+      const Reduction how = flag                            ? Reduction::kMin
+                            : kind == CheckKind::kProjected ? Reduction::kSum
+                                                            : Reduction::kMax;
+      scalar = reduce(how, cast(s[1], DType::kInt64), all);
+      if (flag) scalar = compare(Op::NE, scalar, constant_int(0));
+    }
+    return make(n->op, {everywhere(s, n, 0), scalar}, n->arg());
   }
 
   std::vector<UOp> whole(Node* n, const Batched& s) const {

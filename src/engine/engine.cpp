@@ -14,6 +14,7 @@
 #include "engine/pipeline.hpp"
 #include "engine/recall.hpp"
 #include "engine/run.hpp"
+#include "passes/conserved.hpp"
 #include "passes/loop_lift.hpp"
 #include "runtime/device.hpp"
 #include "schedule/plan.hpp"
@@ -78,6 +79,10 @@ class Engine final : public EngineHook {
     return value_verdict(evolve.get());
   }
 
+  std::vector<ProvenInvariant> proven_invariants(const UOp& evolve) override {
+    return prove_conserved(evolve.get())->invariants;
+  }
+  UOp split_energy(const UOp& evolve) override { return split_by_terms(evolve.get()); }
   Explanation explain(const UOp& value) override { return explain_value(value); }
 
   std::string describe(std::span<const UOp> values) {

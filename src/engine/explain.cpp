@@ -67,7 +67,8 @@ Records report_loop(Node* n, std::shared_ptr<const Notes> run, const std::string
     EvolveNotes(n, run, where, labels).report(to);
   else
     ScanNotes(n, run, where, labels).report(to);
-  if (n->op != Op::SCAN) return to;
+  if (n->op != Op::SCAN || !labels.why_loop.empty())
+    return to;  // the latter: it has told what its steps hold
   // What its steps hold, at the numbers that they are given. The run tells of the last one, where there is one such loop
   // in it.
   const ScanView scan(n);

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <limits>
 
+#include <fmt/format.h>
+
 #include "support/debug.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
@@ -248,7 +250,7 @@ void ReadyPlan::run_in_pieces(std::size_t i, RunContext& context) {
   for (std::size_t o = 0; o < step.code->n_src; ++o)
     if (const auto c = static_cast<std::size_t>(step.code->src(o)->arg(0)); c < scan.n_carry)
       output_of[c] = static_cast<int>(o);
-  bool divisible = true;
+  bool divisible = !scan.has_until;  // else the pieces after the last step would go on
   for (std::size_t c = 0; c < scan.n_carry; ++c)
     divisible &= output_of[c] >= 0 && scan.carry()[c]->op == Op::PARAM;
   // Two carries may enter by one param and leave apart: the pieces after the first need params of their own.
@@ -461,9 +463,48 @@ void ReadyPlan::run_guard(std::size_t i, RunContext& context) {
   throw Error("evolve", last.refused, "", 0);
 }
 
+namespace {
+
+std::string warp_failure(WarpFailure what, std::int64_t at) {
+  const std::string step = " at step " + with_commas(at);
+  switch (what) {
+    case WarpFailure::kPotential:
+      return "TimeWarp needs U > 0 all along (H = T - U), which does not hold" + step +
+             ": the potential is not below 0 there; give a g of your own";
+    case WarpFailure::kKinetic:
+      return "TimeWarp needs T - E0 > 0 all along (H = T - U; it is U on the motion), which does not hold" +
+             step + "; take a smaller dt, or give a g of your own";
+    case WarpFailure::kStep:
+      return "TimeWarp needs a g above 0 and finite all along, which does not hold" + step +
+             "; take another g or a smaller dt";
+  }
+  return "?";
+}
+
+class ProjectionNotes final : public Notes {
+ public:
+  explicit ProjectionNotes(std::int64_t iterations) : iterations_(iterations) {}
+  void report(Records& to) const override {
+    to.push_back({Finding::kFound,
+                  fmt::format("{} Newton iterations in all", with_commas(iterations_)),
+                  "",
+                  {{"iterations", iterations_}}});
+  }
+
+ private:
+  std::int64_t iterations_;
+};
+
+}  // namespace
+
 void ReadyPlan::run_check(std::size_t i) {
   const PlanStep& step = plan_->steps[i];
   const std::int64_t scalar = number_bits(step.code->src(1)->dtype, argument(step.inputs[1]));
+  if (static_cast<CheckKind>(step.code->arg(0)) == CheckKind::kProjected && !state_->notes.empty()) {
+    const auto notes = std::make_shared<const ProjectionNotes>(scalar);
+    for (const int o : {step.inputs[0].index, step.outputs[0]})
+      state_->notes[static_cast<std::size_t>(o)] = notes;
+  }
   if (!check_passes(step.code.get(), scalar)) {
     const auto where = locations(step.code.get());
     const char* file = where.empty() ? "" : where.front().file.c_str();
@@ -478,6 +519,18 @@ void ReadyPlan::run_check(std::size_t i) {
         index_out_of_range(static_cast<Op>(step.code->arg(2)), scalar, step.code->arg(1), step.code.get());
       case CheckKind::kMassUsable:
         throw Error("from_force", "an element of the mass is 0 or not finite", file, line);
+      case CheckKind::kMetricUsable:
+        throw Error("evolve", "conserve: an element of the metric is not above 0, or not finite", file, line);
+      case CheckKind::kProjected: break;
+      case CheckKind::kWarpDefined:
+        throw Error("evolve", warp_failure(static_cast<WarpFailure>(step.code->arg(1)), scalar), file, line);
+      case CheckKind::kWarpForward:
+        throw Error("evolve", "t_end is before the time of the state", file, line);
+      case CheckKind::kWarpEnded:
+        throw Error("evolve",
+                    "TimeWarp: the steps given do not reach t_end: steps is the most that may be taken; take "
+                    "more, or a larger dt",
+                    file, line);
       case CheckKind::kStepFinite: {
         const double h = from_bits(number_bits(DType::kFloat64, argument(step.inputs[0])));
         throw Error("evolve", "dt is " + std::to_string(h) + ", it must be finite", file, line);

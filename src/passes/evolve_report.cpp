@@ -62,6 +62,7 @@ EvolveNotes::EvolveNotes(Node* node, std::shared_ptr<const Notes> run, std::stri
   symmetric_ = e.row().symmetric();
   energy_ = UOp::share(e.energy());
   proof_ = prove_energy(evolve.get());
+  if (!back_) conserved_ = prove_conserved(evolve.get());
 }
 
 void EvolveNotes::report(Records& to) const {
@@ -89,6 +90,7 @@ void EvolveNotes::report(Records& to) const {
          "",
          {{"members", members_}}});
   report_terms(energy_, labels_, names_, to);
+  if (conserved_) report_conserved(*conserved_, to);
 
   // The way back of a quadratic H reads no state.
   const bool taped = back_ && (record_.timed || !proof_->quadratic);

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "passes/conserved.hpp"
 #include "passes/loop_lift.hpp"
 #include "support/records.hpp"
 #include "uop/scan_layout.hpp"
@@ -33,6 +34,7 @@ class EvolveNotes final : public Notes {
   std::vector<std::string> names_;  // of H's params
   UOp energy_;
   std::shared_ptr<const EnergyProof> proof_;
+  std::shared_ptr<const ConservationProof> conserved_;
 };
 
 }  // namespace tinyphys

@@ -96,6 +96,10 @@ EnergyProof prove(const Node* evolve) {
 
 }  // namespace
 
+Constants numbers_of(const Node* evolve, std::span<const UOp> taken_out) {
+  return constants_of(EvolveView(evolve), taken_out);
+}
+
 std::shared_ptr<const EnergyProof> prove_energy(const Node* evolve) {
   // Proofs are kept per energy and captured constants. One that no value can change is stored without them, so that
   // other constants find it too.

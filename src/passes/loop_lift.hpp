@@ -29,6 +29,9 @@ struct EnergyProof {
 };
 std::shared_ptr<const EnergyProof> prove_energy(const Node* evolve);
 
+// The numbers behind the PARAMs of an EVOLVE's energy, those of what was taken out of it after its own.
+Constants numbers_of(const Node* evolve, std::span<const UOp> taken_out);
+
 // What was decided from the values of captured constants, as EvolveRecord::verdict; 0 where structure alone decides.
 std::int64_t value_verdict(const Node* evolve);
 

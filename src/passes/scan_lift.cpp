@@ -221,7 +221,7 @@ ScanNotes::ScanNotes(Node* node, std::shared_ptr<const Notes> run, std::string w
       back_(node->op == Op::SCAN_VJP) {
   const UOp scan = primal_of(node);
   const ScanView s(scan.get());
-  proof_ = prove_step(scan.get());
+  proof_ = labels_.why_loop.empty() ? prove_step(scan.get()) : std::make_shared<const StepProof>();
   std::string carry;
   for (Node* c : s.carry()) {
     carry += (carry.empty() ? "" : ", ") + std::string(name(c->dtype)) + shape_text(c->shape());
@@ -244,11 +244,14 @@ void ScanNotes::report(Records& to) const {
   to.push_back({Finding::kScan, what_, where_});
   if (!labels_.behind.empty())
     to.push_back({Finding::kRefused, "one loop with the passes before: " + labels_.behind});
+  to.insert(to.end(), labels_.told.begin(), labels_.told.end());
+  if (run_ && !labels_.why_loop.empty()) run_->report(to);
   const auto loop = [&](const std::string& why) {
     to.push_back({Finding::kRefused, "jump: " + why});
     to.push_back({Finding::kChose, std::string("the loop") + (back_ ? ", backward" : "") +
                                        (back_ && !proof_->affine ? tape_text(steps_, tape_bytes_) : "")});
   };
+  if (!labels_.why_loop.empty()) return loop(labels_.why_loop);
   if (!proof_->affine) return loop(with_own_places(proof_->refused, labels_, proof_->culprit));
   Record proved{Finding::kProved,
                 fmt::format("the step is affine in its carry: degree bound {}", proof_->bound)};

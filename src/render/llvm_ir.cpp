@@ -38,7 +38,7 @@ class ProgramRenderer {
       case Code::kBegin: w_.define(r, "%begin"); return;
       case Code::kFinish: w_.define(r, "%end"); return;
       case Code::kLoop: open(r, i); return;
-      case Code::kEnd: close(i.src[0]); return;
+      case Code::kEnd: close(i); return;
       case Code::kLane: lane(r, i); return;
       case Code::kOp: w_.define(r, w_.arithmetic(i)); return;
       case Code::kLoad: load(r, i); return;
@@ -92,13 +92,19 @@ class ProgramRenderer {
               std::to_string(i.step) + "i1.i64(i64 %i" + n + ", i64 " + to + ")");
     }
   }
-  void close(int r) {
+  void close(const Instr& end) {
+    const int r = end.src[0];
     const std::string n = std::to_string(r);
     w_.line("br label %latch" + n);
     w_.label("latch" + n);
     w_.line("%next" + n + " = add nsw i64 %i" + n + ", " + std::to_string(at(r).step));
     w_.line("%more" + n + " = icmp slt i64 %next" + n + ", " + w_.operand(at(r).src[1], 1));
-    w_.line("br i1 %more" + n + ", label %body" + n + ", label %exit" + n);
+    std::string again = "%more" + n;
+    if (end.src.size() > 1) {
+      w_.line("%again" + n + " = select i1 " + w_.operand(end.src[1], 1) + ", i1 false, i1 " + again);
+      again = "%again" + n;
+    }
+    w_.line("br i1 " + again + ", label %body" + n + ", label %exit" + n);
     w_.label("exit" + n);
     block_ = "exit" + n;
   }

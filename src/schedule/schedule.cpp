@@ -157,6 +157,7 @@ class Scheduler {
         PlanStep step;
         step.kind = PlanOp::kCheck;
         step.code = UOp::share(n);
+        plan_->has_guard |= static_cast<CheckKind>(n->arg(0)) == CheckKind::kProjected;  // it notes something
         for (Node* s : n->src()) step.inputs.push_back({slot_of(s), false});
         return place_output(std::move(step), n);
       }

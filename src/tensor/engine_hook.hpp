@@ -5,6 +5,7 @@
 #include <source_location>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "uop/uop.hpp"
 
@@ -12,6 +13,15 @@ namespace tinyphys {
 
 struct Explanation {
   std::string text, json;
+};
+
+// A quantity that is proven to be an invariant of the motion of an H.
+struct ProvenInvariant {
+  enum class Kind { kEnergy, kMomentum, kAngularMomentum };
+  Kind what = Kind::kEnergy;
+  int axis = 0;                  // Momentum: along it; AngularMomentum: about it, in two dimensions 2
+  std::string how;               // "H is invariant under translation along x: ..."
+  double error_probability = 0;  // that it is not; 0 where structure decides
 };
 
 class EngineHook {
@@ -22,6 +32,11 @@ class EngineHook {
   // Throws tp::Error when the integrator of an EVOLVE is not defined for its H. What an identity test decided that
   // rests on the values of numbers in H (EvolveRecord::verdict); 0 where none did.
   virtual std::int64_t check_evolve(const UOp& evolve, const std::source_location& where) = 0;
+  // Of the flow of an EVOLVE's H.
+  virtual std::vector<ProvenInvariant> proven_invariants(const UOp& evolve) = 0;
+  // The H of an EVOLVE, which is separable, as a LAMBDA of the same params with the outputs T(p) and V(q). Null where its terms
+  // are not apart as they are written.
+  virtual UOp split_energy(const UOp& evolve) = 0;
   virtual Explanation explain(const UOp& value) = 0;
 };
 

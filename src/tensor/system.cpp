@@ -8,6 +8,9 @@
 
 #include "derive/batch.hpp"
 #include "derive/lower_evolve.hpp"
+#include "derive/project.hpp"
+#include "derive/time_warp.hpp"
+#include "tensor/conserve.hpp"
 #include "tensor/engine_hook.hpp"
 #include "tensor/ops.hpp"
 #include "tinyphys/error.hpp"
@@ -112,7 +115,7 @@ UOp total(const UOp& x) {
 }
 
 void check_independent(std::span<const UOp> energies, const std::vector<UOp>& state, std::size_t n_batch,
-                       std::string_view call, const Where& where) {
+                       std::string_view call, const Where& where, const std::string& what = "H") {
   std::vector<UOp> captured;
   Labels labels;
   const UOp body = close_lambda(energies, state, captured, &labels.places);
@@ -120,7 +123,7 @@ void check_independent(std::span<const UOp> energies, const std::vector<UOp>& st
   if (!proof.culprit) return;
   const std::string at = location_text(proof.culprit);
   fail(call,
-       "H may join members of the ensemble (batch_axes): " + proof.reason +
+       what + " may join members of the ensemble (batch_axes): " + proof.reason +
            (at.empty() ? "" : with_own_places(" at " + at, labels, proof.culprit->op)),
        where);
 }
@@ -132,7 +135,9 @@ bool broadcasts_to(std::span<const std::int64_t> from, std::span<const std::int6
   return true;
 }
 
-bool is_method(Method m) { return m == Method::Default || m == Method::Loop || m == Method::Auto; }
+bool is_method(Method m) {
+  return m == Method::Default || m == Method::Loop || m == Method::Auto || m == Method::TimeWarp;
+}
 
 UOp checked_dt(const Arg& dt, std::string_view call, const Where& where) {
   if (dt.is_number()) {
@@ -160,11 +165,24 @@ struct Motion {
   UOp q, p;   // after them
 };
 
-Motion by_energy(Request r, const std::vector<UOp>& energies, std::vector<std::string> names,
-                 const Where& where) {
+// What each step is projected on.
+struct Kept {
+  std::vector<front::KeptValue> values;  // over r.q and r.p; none: no projection
+  std::vector<UOp> targets;
+  UOp masses;
+  bool once = false;
+  Records told;
+};
+
+bool is_timed(const Request& r, const std::vector<UOp>& energies) {
+  return std::any_of(energies.begin(), energies.end(), [&](const UOp& e) { return holds(e, r.t.get()); });
+}
+
+// The EVOLVE of all steps, checked.
+UOp evolve_node(Request& r, const std::vector<UOp>& energies, std::vector<std::string> names,
+                const Where& where) {
   LocationScope scope(where);
-  r.record.timed =
-      std::any_of(energies.begin(), energies.end(), [&](const UOp& e) { return holds(e, r.t.get()); });
+  r.record.timed = is_timed(r, energies);
   std::vector<UOp> captured, params{r.q, r.p};
   if (r.record.timed) params.push_back(r.t);
   Labels labels;
@@ -183,12 +201,71 @@ Motion by_energy(Request r, const std::vector<UOp>& energies, std::vector<std::s
     r.record.verdict = engine().check_evolve(evolve, where);
     if (r.record.verdict != 0) evolve = labelled();
   }
+  return evolve;
+}
+
+Motion by_energy(Request r, const std::vector<UOp>& energies, std::vector<std::string> names,
+                 const Where& where) {
+  const UOp evolve = evolve_node(r, energies, std::move(names), where);
   return {evolve, get(evolve, 0), get(evolve, 1)};
+}
+
+// The loop itself, a scan: each step ends with a projection, and is no integrator's alone.
+Motion projected(const ForceLoop& steps, const Request& r, Kept kept, std::size_t n_batch) {
+  const IntegratorRow& row = row_of(r.record.integrator);
+  Invariants on{.q = r.q,
+                .p = r.p,
+                .values = {},
+                .targets = std::move(kept.targets),
+                .masses = kept.masses,
+                .n_batch = n_batch,
+                .once = kept.once};
+  for (const front::KeptValue& v : kept.values) on.values.push_back(v.value);
+  ForceLoop loop = steps;
+  loop.record.method = Method::Loop;
+  loop.after = [&](const UOp& q, const UOp& p) {
+    const Projected z = project(on, q, p);
+    return ForceLoop::Ended{z.q, z.p, z.iterations};
+  };
+  const std::vector<UOp> last = loop_of_steps(loop);
+  const UOp scan = last[2].src(0);
+  Labels labels = labels_of(scan.get());
+  const std::string what = front::listed(kept.values);
+  labels.names = {std::string(row.name) + " projected on " + what};
+  labels.told = std::move(kept.told);
+  labels.told.push_back(
+      {Finding::kFound, kept.once
+                            ? "projection (class method): after each step one Newton iteration on " + what
+                            : "projection (class method): after each step at most 5 Newton iterations on " +
+                                  what + ", to their rounding, 2 eps times the sum of their |terms|"});
+  labels.told.push_back({Finding::kWarns, "a projected step is neither symplectic nor reversible"});
+  labels.why_loop = "each step is projected, which is not linear";
+  set_labels(scan.get(), labels);
+  Motion m{scan, last[0], last[1]};
+  for (UOp* v : {&m.q, &m.p})
+    *v = make(Op::CHECK, {*v, last[2]}, {static_cast<std::int64_t>(CheckKind::kProjected)});
+  return m;
+}
+
+Motion by_projection(Request r, const std::vector<UOp>& energies, std::vector<std::string> names, Kept kept,
+                     std::size_t n_batch, const Where& where) {
+  const UOp evolve = evolve_node(r, energies, std::move(names), where);
+  LocationScope scope(where);
+  const EvolveView e(evolve.get());
+  ForceLoop loop{.record = r.record,
+                 .forces = force_lambda(e.energy(), e.q(), e.p()),
+                 .dt = r.dt,
+                 .steps = r.steps,
+                 .q = r.q0,
+                 .p = r.p0,
+                 .captured = {}};
+  for (Node* c : e.captured()) loop.captured.push_back(UOp::share(c));
+  return projected(loop, r, std::move(kept), n_batch);
 }
 
 // No EVOLVE, which is an energy's to all that read it: the loop itself, a scan like those that users write. What is proved
 // of scans holds for it, and asks for no potential.
-Motion by_force(Request r, const UOp& force, const UOp& mass, const Where& where) {
+Motion by_force(Request r, const UOp& force, const UOp& mass, Kept kept, const Where& where) {
   constexpr std::string_view kCall = "evolve";
   const IntegratorRow& row = row_of(r.record.integrator);
   if (!row.has_loop())
@@ -213,6 +290,7 @@ Motion by_force(Request r, const UOp& force, const UOp& mass, const Where& where
   }
   const UOp velocity = div(r.p, broadcast_to(mass, r.p->shape()));
   loop.forces = close_lambda(std::vector<UOp>{neg(force), velocity}, params, loop.captured);
+  if (!kept.values.empty()) return projected(loop, r, std::move(kept), 0);
   const std::vector<UOp> last = loop_of_steps(loop);
   const Node* get = last[0]->op == Op::CHECK ? last[0]->src(0) : last[0].get();
   UOp scan = UOp::share(get->src(0));
@@ -295,6 +373,11 @@ std::vector<Tensor> System::terms_at(const Tensor& q, const Tensor& p, const Ten
 }
 
 State System::evolve(const State& s, const EvolveOptions& options, Where where) const {
+  return evolve_holding(s, options, nullptr, where);
+}
+
+State System::evolve_holding(const State& s, const EvolveOptions& options, const std::vector<Tensor>* held,
+                             Where where) const {
   constexpr std::string_view kCall = "evolve";
   const auto [q0, p0] = checked_state(s, kCall, where);
   const UOp t0 = checked_time(s.t, kCall, where);
@@ -309,10 +392,15 @@ State System::evolve(const State& s, const EvolveOptions& options, Where where) 
   if (!is_method(options.method))
     fail(kCall,
          "there is no method number " + std::to_string(static_cast<std::int64_t>(options.method)) +
-             "; there are Default, Loop and Auto",
+             "; there are Default, Loop, Auto and TimeWarp",
          where);
   if (options.tol) front::check_tolerance(*options.tol, kCall, where);
-  if (options.save_every) return trajectory(s, options, where);
+  if (options.method == Method::TimeWarp) return time_warp(s, options, where);
+  if (options.t_end)
+    fail(kCall, "t_end is for Method::TimeWarp; here steps times dt is the time that passes", where);
+  if (options.g) fail(kCall, "g is for Method::TimeWarp", where);
+  const bool keeps = options.conserve.asked();
+  if (options.save_every && !keeps) return trajectory(s, options, nullptr, where);
 
   Request r{.record = {},
             .dt = dt,
@@ -326,25 +414,71 @@ State System::evolve(const State& s, const EvolveOptions& options, Where where) 
   r.record.integrator = options.integrator;
   r.record.method = options.method;
   r.record.tolerance = options.tol.value_or(current_tolerance());
-  Motion m;
+  std::vector<std::string> names;
+  for (const EnergyTerm& term : terms_)
+    if (!term.name.empty()) names.push_back(term.name);
+  std::vector<UOp> energies;  // of each member
+  UOp force;
+  std::span<const std::int64_t> members;
   if (force_) {
-    m = by_force(r, front::value(force_(tensor(r.q), tensor(r.t)), kCall, where), uop(mass_), where);
+    force = front::value(force_(tensor(r.q), tensor(r.t)), kCall, where);
   } else {
-    const auto members = members_of(r.q.get(), options_, kCall, where);
+    members = members_of(r.q.get(), options_, kCall, where);
     r.record.batch_axes = static_cast<std::int64_t>(members.size());
-    std::vector<UOp> energies;
     for (const Tensor& h : terms_at(tensor(r.q), tensor(r.p), tensor(r.t)))
       energies.push_back(checked_energy(h, members, kCall, where));
-    if (!members.empty()) {
-      LocationScope scope(where);
-      check_independent(energies, {r.q, r.p}, members.size(), kCall, where);
-      for (UOp& e : energies) e = total(e);
-    }
-    std::vector<std::string> names;
-    for (const EnergyTerm& term : terms_)
-      if (!term.name.empty()) names.push_back(term.name);
-    m = by_energy(r, energies, std::move(names), where);
   }
+  std::vector<UOp> total_energies = energies;
+  if (!members.empty()) {
+    LocationScope scope(where);
+    check_independent(energies, {r.q, r.p}, members.size(), kCall, where);
+    for (UOp& e : total_energies) e = total(e);
+  }
+  Kept kept;
+  if (keeps) {
+    const IntegratorRow& row = row_of(options.integrator);
+    if (!row.has_loop())
+      fail(kCall,
+           "conserve needs steps to project, " + std::string(row.name) +
+               " is the flow itself, which keeps what H keeps up to rounding; " +
+               integrator_names([](const IntegratorRow& i) { return i.has_loop(); }) + " have steps",
+           where);
+    const front::KeptBy by{
+        .q = r.q,
+        .p = r.p,
+        .energies = energies,
+        .timed = is_timed(r, energies),
+        .members = members,
+        .proven = [&]() -> std::vector<ProvenInvariant> {
+          if (!has_engine()) return {};
+          Request copy = r;
+          return engine().proven_invariants(evolve_node(copy, total_energies, names, where));
+        }};
+    kept.values = front::kept_values(options.conserve, by, kept.told, where);
+    std::vector<UOp> values;
+    for (const front::KeptValue& v : kept.values) values.push_back(v.value);
+    if (!members.empty()) check_independent(values, {r.q, r.p}, members.size(), kCall, where, "an invariant");
+    kept.masses = front::checked_metric(options.conserve, r.q, where);
+    kept.once = options.conserve.is_once();
+    if (held) {
+      for (const Tensor& g : *held) kept.targets.push_back(uop(g));
+    } else {
+      LocationScope scope(where);
+      kept.targets = substitute(values, [&](Node* n) {
+        return n == r.q.get() ? q0 : n == r.p.get() ? p0 : UOp();
+      });
+    }
+    if (options.save_every) {
+      // All pieces are held to the values at the start.
+      std::vector<Tensor> at_start;
+      for (const UOp& g : kept.targets) at_start.push_back(tensor(g));
+      return trajectory(s, options, &at_start, where);
+    }
+  }
+  const Motion m =
+      force_  ? by_force(r, force, uop(mass_), std::move(kept), where)
+      : keeps ? by_projection(r, total_energies, std::move(names), std::move(kept), members.size(), where)
+              : by_energy(r, total_energies, std::move(names), where);
   LocationScope scope(where);
   if (options.progress) set_progress_callback(m.steps, options.progress);
   // Numbers give a number: a loop of evolutions leaves no chain of sums behind.
@@ -355,8 +489,96 @@ State System::evolve(const State& s, const EvolveOptions& options, Where where) 
   return {tensor(m.q), tensor(m.p), tensor(end)};
 }
 
+// The state and what it was asked for are checked by evolve().
+State System::time_warp(const State& s, const EvolveOptions& options, Where where) const {
+  constexpr std::string_view kCall = "evolve";
+  const auto refuse = [&](const std::string& why) { fail(kCall, "TimeWarp: " + why, where); };
+  if (force_) refuse("the system is a force; the method needs an energy H = T(p) + V(q)");
+  if (options_.batch_axes > 0)
+    refuse("the members of an ensemble would be at different times; evolve each, or vmap");
+  if (options.integrator != Integrator::LeapfrogKDK && options.integrator != Integrator::LeapfrogDKD)
+    refuse("its step is a drift-kick-drift of its own, " + std::string(name(options.integrator)) +
+           " cannot be taken in its place");
+  if (options.save_every) refuse("save_every is not built for it; evolve to each t_end");
+  if (options.conserve.asked()) refuse("conserve is not built for it");
+
+  const UOp q0 = uop(s.q), p0 = uop(s.p), t0 = uop(s.t);
+  Request r{.record = {},
+            .dt = checked_dt(options.dt, kCall, where),
+            .steps = constant_int(options.steps),
+            .q0 = q0,
+            .p0 = p0,
+            .t0 = t0,
+            .q = symbol_like(q0.get()),
+            .p = symbol_like(p0.get()),
+            .t = symbol_like(t0.get())};
+  r.record.integrator = Integrator::LeapfrogDKD;
+  std::vector<UOp> energies;
+  for (const Tensor& h : terms_at(tensor(r.q), tensor(r.p), tensor(r.t)))
+    energies.push_back(checked_energy(h, {}, kCall, where));
+  if (is_timed(r, energies)) refuse("H depends on the time, its energy is no constant to step by");
+  if (is_const(r.dt.get()) && const_double(r.dt.get()) == 0) refuse("dt, the step of s, is 0");
+  const UOp evolve = evolve_node(r, energies, {}, where);
+  const EvolveView e(evolve.get());
+  std::vector<UOp> arguments{r.q, r.p};
+  for (Node* c : e.captured()) arguments.push_back(UOp::share(c));
+  const UOp split = engine().split_energy(evolve);
+  if (!split) refuse("a term of H has both q and p; write T(p) and V(q) as terms of their own");
+  LocationScope scope(where);
+  const std::vector<UOp> parts = tinyphys::apply(split.get(), arguments);
+
+  WarpLoop loop{.q = r.q,
+                .p = r.p,
+                .kinetic = parts[0],
+                .potential = parts[1],
+                .rate = {},
+                .ds = r.dt,
+                .steps = r.steps,
+                .q0 = q0,
+                .p0 = p0,
+                .t0 = t0,
+                .t_end = {}};
+  if (options.g) {
+    loop.rate = front::value(options.g(tensor(r.q)), kCall, where);
+    if (loop.rate->dtype != DType::kFloat64 || !loop.rate->shape().empty())
+      refuse("g must return a float64 scalar; it returns " + describe(loop.rate.get()));
+  }
+  if (options.t_end) {
+    const Arg& end = *options.t_end;
+    if (end.is_number() && !std::isfinite(end.as_double()))
+      refuse("t_end is " + front::number_text(end.as_double()) + ", it must be finite");
+    loop.t_end = end.is_number() ? constant(end.as_double()) : front::value(end.tensor(), kCall, where);
+    if (loop.t_end->dtype != DType::kFloat64 || !loop.t_end->shape().empty())
+      refuse("t_end must be a float64 scalar, got " + describe(loop.t_end.get()));
+    if (is_const(loop.t_end.get()) && is_const(t0.get()) &&
+        const_double(loop.t_end.get()) < const_double(t0.get()))
+      refuse("t_end is " + front::number_text(const_double(loop.t_end.get())) +
+             ", before the time of the state, " + front::number_text(const_double(t0.get())));
+    if (is_const(r.dt.get()) && const_double(r.dt.get()) < 0)
+      refuse("dt, the step of s, is " + front::number_text(const_double(r.dt.get())) +
+             ": it must be above 0 to reach a t_end");
+  }
+  const Warped m = warp(loop);
+  Labels labels = labels_of(m.scan.get());
+  labels.names = {options.g ? "TimeWarp by dt = g(q) ds" : "TimeWarp by the logarithmic Hamiltonian"};
+  labels.told.push_back(
+      {Finding::kFound,
+       options.g ? "time-warp (class method): the time-transformed leapfrog, drift-kick-drift, order 2 in ds"
+                 : "time-warp (class method): drifts by dt = ds / (T - E0), kicks by dt = ds / U, "
+                   "H = T - U; U > 0 and T - E0 > 0 are checked at each step"});
+  if (loop.t_end)
+    labels.told.push_back(
+        {Finding::kFound,
+         "the steps given are the most that may be taken: the last one is shortened to end at t_end"});
+  labels.why_loop = "the length of a step depends on the state";
+  set_labels(m.scan.get(), labels);
+  if (options.progress) set_progress_callback(m.scan, options.progress);
+  return {tensor(m.q), tensor(m.p), tensor(m.t)};
+}
+
 // A scan whose steps are evolutions.
-State System::trajectory(const State& s, const EvolveOptions& options, Where where) const {
+State System::trajectory(const State& s, const EvolveOptions& options, const std::vector<Tensor>* held,
+                         Where where) const {
   constexpr std::string_view kCall = "evolve";
   const std::int64_t every = *options.save_every, steps = options.steps;
   if (every < 1) fail(kCall, "save_every is " + std::to_string(every) + ", it must be at least 1", where);
@@ -371,7 +593,7 @@ State System::trajectory(const State& s, const EvolveOptions& options, Where whe
   piece.progress = {};
   const auto [end, rows] = scan(
       [&](const State& z) {
-        const State next = evolve(z, piece, where);
+        const State next = evolve_holding(z, piece, held, where);
         return std::pair{next, std::tuple{next.q, next.p}};
       },
       s, steps / every, {}, where);

@@ -194,6 +194,14 @@ UOp close_lambda(std::span<const UOp> outputs, std::span<const UOp> params, std:
       if (own && shared && own != shared) places->push_back({n->op, shared, own});
       const Labels inner = labels_of(n);
       places->insert(places->end(), inner.places.begin(), inner.places.end());
+      // What a loop of the front end's has to say, it says in a body, too.
+      if (!inner.why_loop.empty() && now.get() != n && labels_of(now.get()).why_loop.empty())
+        set_labels(now.get(), {.places = {},
+                               .names = inner.names,
+                               .folded = {},
+                               .behind = {},
+                               .why_loop = inner.why_loop,
+                               .told = inner.told});
       return {};
     };
   std::vector<UOp> closed = rebuild(outputs, close);

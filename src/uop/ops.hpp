@@ -97,7 +97,7 @@ enum class OpClass : std::uint8_t {
   X(STORE, kKernel, 2, false)       /* flat int64 index, value; arg: output number */                   \
   X(ACCUMULATE, kKernel, -1, false) /* value, reduce ranges...; arg: kind (Reduction) */                \
   X(STATE, kKernel, 0, false)       /* arg: loop id, number (-1: the step), dtype; carried by a LOOP */ \
-  X(LOOP, kKernel, -1, false)       /* first, last, initial..., next..., STORE...; arg: loop id, n states */
+  X(LOOP, kKernel, -1, false)       /* first, last, initial..., next... [, until], STORE...; arg: loop id, n states, until */
 // clang-format on
 
 enum class Op : std::uint8_t {
@@ -145,8 +145,14 @@ enum class CheckKind : std::int64_t {
   kMidpointConverged,  // bool: true
   kIndexInRange,       // int64: in [-n, n); further args: n, the Op that takes the index
   kStepFinite,         // bool: true
-  kMassUsable          // bool: true
+  kMassUsable,         // bool: true
+  kMetricUsable,       // bool: true
+  kProjected,          // int64: passes always; how many Newton iterations there were, for explain()
+  kWarpDefined,        // int64: below 0, else the step at which it failed; further arg: WarpFailure
+  kWarpForward,        // bool: true; the time that was asked for is not before the state's
+  kWarpEnded           // bool: true; the time that was asked for is reached
 };
+enum class WarpFailure : std::int64_t { kPotential, kKinetic, kStep };
 
 constexpr std::string_view name(Reduction r) {
   switch (r) {

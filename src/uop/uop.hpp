@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/records.hpp"
 #include "support/small_vector.hpp"
 #include "tinyphys/dtype.hpp"
 #include "uop/ops.hpp"
@@ -208,8 +209,12 @@ inline double from_bits(std::int64_t v) { return std::bit_cast<double>(v); }
 
 // Whether a CHECK lets its value pass, by its scalar.
 inline bool check_passes(const Node* check, std::int64_t scalar) {
-  if (static_cast<CheckKind>(check->arg(0)) != CheckKind::kIndexInRange) return scalar != 0;
-  return scalar >= -check->arg(1) && scalar < check->arg(1);
+  switch (static_cast<CheckKind>(check->arg(0))) {
+    case CheckKind::kIndexInRange: return scalar >= -check->arg(1) && scalar < check->arg(1);
+    case CheckKind::kProjected: return true;
+    case CheckKind::kWarpDefined: return scalar < 0;
+    default: return scalar != 0;
+  }
 }
 // GATHER and SCATTER_ADD by an index that is out of range. `where`: the node that has the place.
 [[noreturn]] void index_out_of_range(Op op, std::int64_t index, std::int64_t extent, const Node* where);
@@ -294,7 +299,12 @@ struct Labels {
   std::vector<std::string> names;  // of the terms of an energy
   std::string folded;              // of a SCAN made of a plain loop: its lines, "main.cpp:20-24"
   std::string behind;              // why the passes before it are not in it; "" where there are none
-  bool any() const { return !places.empty() || !names.empty() || !folded.empty() || !behind.empty(); }
+  std::string why_loop;            // of a SCAN that the front end made, and that must stay a loop
+  Records told;                    // what else the front end has to say of it
+  bool any() const {
+    return !places.empty() || !names.empty() || !folded.empty() || !behind.empty() || !why_loop.empty() ||
+           !told.empty();
+  }
 };
 void set_labels(Node* n, Labels labels);
 Labels labels_of(const Node* n);

@@ -127,6 +127,38 @@ TEST_CASE("a scan inside a scan") {
   check_kernel(lambda({get(s, 0)}, 2), {doubles({2}, {0.3, 0.1}), values(DType::kInt64, {}, {0})});
 }
 
+TEST_CASE("a scan that ends on a condition is one kernel, also inside another") {
+  // x doubles until it passes 100; n is the bound, and the step that passes is taken.
+  const UOp x = tensor(1, {}), doubled = scaled(x, 2);
+  const auto until = [](const UOp& b, const UOp& steps, const std::vector<UOp>& carry) {
+    std::vector<UOp> src{b, steps};
+    src.insert(src.end(), carry.begin(), carry.end());
+    return make(Op::SCAN, src, std::vector<std::int64_t>{static_cast<std::int64_t>(carry.size()), 0, 1});
+  };
+  const UOp b = body({doubled, op(Op::LT, {constant(100.0), doubled})}, 2);
+  for (const std::int64_t n : {0, 3, 20}) {
+    const UOp s = until(b, constant_int(n), {tensor(0, {})});
+    long ops = 0;
+    CHECK(fits_scan_kernel(s.get(), ops));
+    check_kernel(lambda({get(s, 0)}, 1), {doubles({}, {1})});
+  }
+  // Halved until below a tenth, then + 1: 30 times, with a count of all halvings.
+  const UOp half = scaled(tensor(1, {}), 0.5);
+  const UOp inner_body =
+      body({half, add(tensor(2, {}, DType::kInt64), constant_int(1)), op(Op::LT, {half, constant(0.1)})}, 3);
+  const UOp inner = until(inner_body, constant_int(50), {tensor(1, {}), tensor(2, {}, DType::kInt64)});
+  const UOp outer = scan(body({offset(get(inner, 0), 1), get(inner, 1)}, 3), constant_int(30),
+                         {tensor(0, {}), tensor(1, {}, DType::kInt64)}, {}, {});
+  long ops = 0;
+  CHECK(fits_scan_kernel(outer.get(), ops));
+  check_kernel(lambda({get(outer, 0), get(outer, 1)}, 2),
+               {doubles({}, {1000}), values(DType::kInt64, {}, {0})});
+  // Rows that no step writes would have to be cleared: such a scan stays a loop of kernels.
+  const UOp stacked =
+      until(body({doubled, x, op(Op::LT, {constant(100.0), doubled})}, 2), constant_int(9), {tensor(0, {})});
+  CHECK_FALSE(fits_scan_kernel(stacked.get(), ops));
+}
+
 TEST_CASE("state picked by an index that is known at run time") {
   const UOp x = tensor(1, {4}), i = tensor(0, {}, DType::kInt64);
   const UOp at = op(Op::MOD, {i, constant_int(4)});

@@ -30,6 +30,10 @@ check heat_rod 'relative difference (0.0e\+00|[0-9.]+e-1[0-9])'
 check cyclotron 'drift .* relative difference (0.0e\+00|[0-9.]+e-1[3-9])'
 check outer_solar_system 'its relative error stays below [1-3]\.[0-9]e-04'
 check outer_solar_system 'refused  jump: sqrt'
+check solar_system_projection 'projected at most [1-9]\.[0-9]e-1[4-6]'
+check solar_system_projection 'projected on energy, momentum x'
+check comet 'relative energy error at most [0-9.]+e-(09|1[0-9]), allowed'
+check comet 'TimeWarp by the logarithmic Hamiltonian'
 check ensemble 'largest difference from cos\(N theta\) is [0-9.]+e-1[4-9]'
 "$programs/plain_loop" 20000 >out 2>err || fail "plain_loop: exit code $?: $(cat err)"
 for pattern in 'apart     scan (0e\+00|[0-9]e-1[4-9]), System (0e\+00|[0-9]e-1[3-9])' 'folded 19,9[0-9][0-9] passes of plain_loop.cpp:[0-9]+-[0-9]+ into a scan' \

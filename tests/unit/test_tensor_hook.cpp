@@ -34,6 +34,8 @@ class EvaluatorHook : public EngineHook {
     }
   }
   std::int64_t check_evolve(const UOp&, const std::source_location&) override { return 0; }
+  std::vector<ProvenInvariant> proven_invariants(const UOp&) override { return {}; }
+  UOp split_energy(const UOp&) override { return {}; }
   Explanation explain(const UOp&) override { return {"evaluated node by node", "{}"}; }
 };
 

@@ -119,6 +119,7 @@ int run(const Options& o) {
   add_kernel_rows(rows);
   add_loop_rows(
       rows);  // before rows that leave plans of 10^5 nodes behind: the table of nodes is larger then
+  add_orbit_rows(rows);
   add_overhead_rows(rows);
   add_native_rows(rows);
   check_goals(rows);

@@ -108,7 +108,9 @@ class InterpDevice final : public Device {
         if (p->op == Op::PARAM) return inputs[static_cast<std::size_t>(p->arg(0))];
         return std::nullopt;
       });
+      const bool ends = scan.has_until && results.back()->integer[0] != 0;
       for (std::size_t c = 0; c < scan.n_carry; ++c) inputs[1 + c] = *results[c];
+      if (ends) break;  // such a scan stacks nothing here
       for (std::size_t o = scan.n_carry; o < results.size(); ++o)
         if (void* to = output(o))
           write(*results[o], 0, results[o]->size(), to, static_cast<std::size_t>(step) * results[o]->size());
