@@ -4,6 +4,7 @@
 //
 // Printed: standing waves along (1, 0) and (1, 1) oscillate with the frequency of the closed-form dispersion relation
 // omega^2 = 4 (sin^2(kx / 2) + sin^2(ky / 2)), as leapfrog changes it: sin(omega' h / 2) = omega h / 2.
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
@@ -63,13 +64,15 @@ void run(std::int64_t n, std::int64_t steps) {
 
   std::vector<double> k, closed, measured;
   double worst = 0;
-  constexpr std::int64_t kSide = 256;  // a smaller crystal has the same waves, fewer of them
+  // A smaller crystal has the same waves, fewer of them.
+  constexpr std::int64_t kWaves = 16;  // along each direction
+  const std::int64_t side = std::min<std::int64_t>(256, n / (2 * kWaves) * (2 * kWaves));
   for (const bool diagonal : {false, true})
-    for (std::int64_t a = kSide / 32; a <= kSide / 2; a += kSide / 32) {
-      const double x = 2 * kPi * static_cast<double>(a) / static_cast<double>(kSide);
+    for (std::int64_t a = side / (2 * kWaves); a <= side / 2; a += side / (2 * kWaves)) {
+      const double x = 2 * kPi * static_cast<double>(a) / static_cast<double>(side);
       const double omega = 2 * std::sqrt((diagonal ? 2 : 1) * std::pow(std::sin(x / 2), 2));
       const double leapfrog = 2 / kStep * std::asin(omega * kStep / 2);
-      const double found = measured_frequency(crystal, kSide, a, diagonal ? a : 0);
+      const double found = measured_frequency(crystal, side, a, diagonal ? a : 0);
       worst = std::max(worst, std::abs(found - leapfrog) / leapfrog);
       k.push_back(x);
       closed.push_back(leapfrog);
@@ -79,7 +82,7 @@ void run(std::int64_t n, std::int64_t steps) {
       "dispersion {} waves along (1,0) and (1,1), in a crystal of {} x {} atoms: measured frequencies differ "
       "from the "
       "closed form by at most {:.1e}\n",
-      k.size(), kSide, kSide, worst);
+      k.size(), side, side, worst);
   fmt::print("\n{}", tp::explain(s.q));
 
   example::Figure figure(800, 460, "Phonons of a square lattice");
