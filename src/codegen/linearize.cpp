@@ -398,7 +398,7 @@ class Linearizer {
     const std::uint64_t open_before = open_;
     std::vector<Item> roots;
     std::vector<Node*> stores;
-    const bool has_until = n->arg(2) != 0;
+    const bool has_until = n->n_arg > 2;
     for (std::size_t k = 2 + count; k < n->n_src; ++k) {
       if (n->src(k)->op == Op::STORE) {
         stores.push_back(n->src(k));

@@ -173,12 +173,16 @@ KernelGraph pass_unroll_scan(const Node* lambda) {
   std::vector<UOp> src{param(kFirstStep, DType::kInt64, {}, true), param(kLastStep, DType::kInt64, {}, true)};
   src.insert(src.end(), body.initial.begin(), body.initial.end());
   src.insert(src.end(), body.next.begin(), body.next.end());
-  if (body.until) src.push_back(body.until);
+  const auto n_states = static_cast<std::int64_t>(body.next.size());
+  Dims arg{body.id, n_states};
+  if (body.until) {
+    src.push_back(body.until);
+    arg.push_back(1);
+  }
   for (std::size_t i = 0; i < body.stacked.size(); ++i)
     if (auto it = output_of.find(body.out_of[i]); it != output_of.end())
       src.push_back(make(Op::STORE, {body.stacked[i].first, body.stacked[i].second}, {it->second}));
-  const auto n_states = static_cast<std::int64_t>(body.next.size());
-  const UOp loop = make(Op::LOOP, src, std::vector<std::int64_t>{body.id, n_states, body.until ? 1 : 0});
+  const UOp loop = make(Op::LOOP, std::span<const UOp>(src), arg);
   LoopNest nest;
   nest.ranges = body.ranges;
   nest.stores.push_back(loop);  // also when no carry is asked for

@@ -686,10 +686,12 @@ UOp Rangeify::loop(Node* scan) {
   std::vector<UOp> src{math_.number(0), lower(ScanView(scan).steps(), {})};
   src.insert(src.end(), body.initial.begin(), body.initial.end());
   src.insert(src.end(), body.next.begin(), body.next.end());
-  if (body.until) src.push_back(body.until);
-  const UOp l = make(
-      Op::LOOP, src,
-      std::vector<std::int64_t>{body.id, static_cast<std::int64_t>(body.next.size()), body.until ? 1 : 0});
+  Dims arg{body.id, static_cast<std::int64_t>(body.next.size())};
+  if (body.until) {
+    src.push_back(body.until);
+    arg.push_back(1);
+  }
+  const UOp l = make(Op::LOOP, std::span<const UOp>(src), arg);
   kept_.push_back(UOp::share(scan));
   loops_.insert(scan, l);
   return l;

