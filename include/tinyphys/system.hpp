@@ -15,6 +15,7 @@
 
 #include "tinyphys/count.hpp"
 #include "tinyphys/integrator.hpp"
+#include "tinyphys/reversible.hpp"
 #include "tinyphys/structure.hpp"
 #include "tinyphys/tensor.hpp"
 
@@ -56,6 +57,9 @@ struct EvolveOptions {
   // Called now and then while the motion is computed, on the thread that asked for it. Not part of the value:
   // the same evolution asked for again is the same value, and the last callback given counts.
   std::function<void(const Progress&)> progress = {};
+  // How a gradient gets at the states on the way; Exact changes the motion by rounding, and needs a range.
+  Reversible reversible = Reversible::Auto;
+  StateRange range = {};  // for Reversible::Exact
 };
 
 struct SystemOptions {
@@ -132,7 +136,7 @@ class System {
   // is not float64, their shapes differ, t is no float64 scalar, H is not a float64 scalar (with batch_axes: not of the
   // shape of the members, or not proven to leave them independent of each other), dt is missing or not
   // finite, steps < 0, save_every is no divisor of it, tol is not in (0, 1], the integrator or the method is unknown, or
-  // the integrator is not defined for H; of a force, when it is not as q is, or the mass does not broadcast to q.
+  // the integrator is not defined for H; with Reversible::Exact when there is no range, or a step is no sequence of shears; of a force, when it is not as q is, or the mass does not broadcast to q.
   State evolve(const State& s, const EvolveOptions& options, Where where = Where::current()) const;
 
   // H(q, p, t), a scalar, or one for each member. Throws as evolve does for the state and H, and for a system that is a

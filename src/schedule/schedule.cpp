@@ -158,6 +158,8 @@ class Scheduler {
         step.kind = PlanOp::kCheck;
         step.code = UOp::share(n);
         for (Node* s : n->src()) step.inputs.push_back({slot_of(s), false});
+        const auto kind = static_cast<CheckKind>(n->arg(0));
+        plan_->has_guard |= kind == CheckKind::kStartMissed || kind == CheckKind::kAdjointGrew;
         return place_output(std::move(step), n);
       }
       default: return emit_call(n);

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "derive/batch.hpp"
+#include "derive/fixed_point.hpp"
 #include "derive/lower_evolve.hpp"
 #include "tensor/engine_hook.hpp"
 #include "tensor/ops.hpp"
@@ -186,6 +187,17 @@ Motion by_energy(Request r, const std::vector<UOp>& energies, std::vector<std::s
   return {evolve, get(evolve, 0), get(evolve, 1)};
 }
 
+// Of an evolution, or of the loop of a force.
+void check_fixed_point(const UOp& steps, const Where& where) {
+  UOp scan = steps;
+  if (steps->op == Op::EVOLVE) {
+    const UOp q = lower_evolve(steps.get())[0];
+    scan = q->op == Op::CHECK ? q.src(0).src(0) : q.src(0);
+  }
+  const std::string why = fixed_refusal(open_scan(scan.get()));
+  if (!why.empty()) fail("evolve", "Reversible::Exact (q is part 0, p is part 1): " + why, where);
+}
+
 // No EVOLVE, which is an energy's to all that read it: the loop itself, a scan like those that users write. What is proved
 // of scans holds for it, and asks for no potential.
 Motion by_force(Request r, const UOp& force, const UOp& mass, const Where& where) {
@@ -311,6 +323,9 @@ State System::evolve(const State& s, const EvolveOptions& options, Where where) 
          "there is no method number " + std::to_string(static_cast<std::int64_t>(options.method)) +
              "; there are Default, Loop and Auto",
          where);
+  if (options.reversible < Reversible::Auto || options.reversible > Reversible::Exact)
+    fail(kCall, "there is no Reversible number " + std::to_string(static_cast<int>(options.reversible)),
+         where);
   if (options.tol) front::check_tolerance(*options.tol, kCall, where);
   if (options.save_every) return trajectory(s, options, where);
 
@@ -325,6 +340,16 @@ State System::evolve(const State& s, const EvolveOptions& options, Where where) 
             .t = symbol_like(t0.get())};
   r.record.integrator = options.integrator;
   r.record.method = options.method;
+  r.record.reversible = options.reversible;
+  if (options.reversible == Reversible::Exact) {
+    if (!row_of(options.integrator).has_loop())
+      fail(kCall,
+           "Reversible::Exact needs steps to take, and " + std::string(row_of(options.integrator).name) +
+               " is the flow itself",
+           where);
+    r.record.range_q = options.range.q;
+    r.record.range_p = options.range.p;
+  }
   r.record.tolerance = options.tol.value_or(current_tolerance());
   Motion m;
   if (force_) {
@@ -345,6 +370,7 @@ State System::evolve(const State& s, const EvolveOptions& options, Where where) 
       if (!term.name.empty()) names.push_back(term.name);
     m = by_energy(r, energies, std::move(names), where);
   }
+  if (options.reversible == Reversible::Exact) check_fixed_point(m.steps, where);
   LocationScope scope(where);
   if (options.progress) set_progress_callback(m.steps, options.progress);
   // Numbers give a number: a loop of evolutions leaves no chain of sums behind.

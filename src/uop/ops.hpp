@@ -145,7 +145,11 @@ enum class CheckKind : std::int64_t {
   kMidpointConverged,  // bool: true
   kIndexInRange,       // int64: in [-n, n); further args: n, the Op that takes the index
   kStepFinite,         // bool: true
-  kMassUsable          // bool: true
+  kMassUsable,         // bool: true
+  kStaysInRange,  // int64: 0, or i n_carry + c where carry c has left its range by step i, from 1; further arg: n_carry
+  kStartRecovered,  // bool: true
+  kStartMissed,     // float64, for explain(): how far a start was missed, relative; any number passes
+  kAdjointGrew      // float64, for explain(): by what factor a cotangent grew; any number passes
 };
 
 constexpr std::string_view name(Reduction r) {

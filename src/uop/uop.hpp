@@ -208,8 +208,13 @@ inline double from_bits(std::int64_t v) { return std::bit_cast<double>(v); }
 
 // Whether a CHECK lets its value pass, by its scalar.
 inline bool check_passes(const Node* check, std::int64_t scalar) {
-  if (static_cast<CheckKind>(check->arg(0)) != CheckKind::kIndexInRange) return scalar != 0;
-  return scalar >= -check->arg(1) && scalar < check->arg(1);
+  switch (static_cast<CheckKind>(check->arg(0))) {
+    case CheckKind::kIndexInRange: return scalar >= -check->arg(1) && scalar < check->arg(1);
+    case CheckKind::kStaysInRange: return scalar == 0;
+    case CheckKind::kStartMissed:
+    case CheckKind::kAdjointGrew: return true;
+    default: return scalar != 0;
+  }
 }
 // GATHER and SCATTER_ADD by an index that is out of range. `where`: the node that has the place.
 [[noreturn]] void index_out_of_range(Op op, std::int64_t index, std::int64_t extent, const Node* where);
