@@ -41,6 +41,24 @@ UOp any_false(const UOp& condition) {
   return reduce(Reduction::kMax, reshape(wrong, Dims{wrong->size()}), Dims{0});
 }
 
+// Scalar operations of a body, about as the scheduler counts them (codegen/lower.cpp), or more.
+std::int64_t operations(std::span<const UOp> body) {
+  std::vector<Node*> roots;
+  for (const UOp& b : body) roots.push_back(b.get());
+  std::int64_t count = 0;
+  for (Node* n : toposort(roots)) {
+    if (n->op == Op::SCAN) return std::int64_t{1} << 40;
+    std::int64_t most = n->dtype == DType::kVoid ? 0 : n->size();
+    for (Node* s : n->src())
+      if (s->dtype != DType::kVoid) most = std::max(most, s->size());
+    if (n->op == Op::MATMUL) most = 2 * n->size() * n->src(0)->shape().back();
+    if (n->n_src > 0 && !is_movement(n->op)) count += most;
+  }
+  return count;
+}
+// Below both, a scan is one kernel for sure.
+constexpr std::int64_t kSureOperations = 2500, kSureCarry = 250;
+
 }  // namespace
 
 std::string fixed_refusal(const ScanParts& step) {
@@ -102,6 +120,18 @@ FixedPoint::FixedPoint(const ScanParts& step)
                           add(by_step, constant_int(static_cast<std::int64_t>(i))));
   }
   for (const UOp& o : step_.outs) outs_.push_back(at_known(o, known));
+
+  std::vector<UOp> forward = next_, leaves;
+  forward.insert(forward.end(), outs_.begin(), outs_.end());
+  forward.push_back(out_of_range_);
+  std::int64_t carried = 0;
+  for (const UOp& s : symbols_) {
+    leaves.push_back(symbol_like(s.get()));
+    carried += s->size();
+  }
+  if (carried > kSureCarry || operations(forward) > kSureOperations ||
+      operations(values(entered(leaves))) > kSureOperations)
+    until_ = constant_bool(false);
 }
 
 UOp FixedPoint::value(std::size_t part, const UOp& state) const {
@@ -156,6 +186,7 @@ FixedPoint::Whole FixedPoint::whole() const {
   p.carry_params = symbols_;
   p.next = next_;
   p.outs = outs_;
+  p.until = until_;
   // A start that is out of range is so by the first step.
   const UOp seen = symbol(DType::kInt64, {});
   UOp at_start = constant_int(0);

@@ -26,6 +26,11 @@ class FixedPoint {
   // The state that enters a step, of that which leaves it.
   std::vector<UOp> entered(const std::vector<UOp>& leaves) const;
 
+  // Null, or false: for the `until` of all loops of these steps, forward and undone. One kernel with the loop in it adds up
+  // long sums in another order than a loop of kernels does: where one direction might be the one and the other not, both
+  // are loops of kernels.
+  const UOp& until() const { return until_; }
+
   // The whole loop: the carry, then the stacked outputs, then the state in fixed point at the end. Behind a CHECK that no value
   // has left its range.
   struct Whole {
@@ -41,6 +46,7 @@ class FixedPoint {
   Shears shears_;
   std::vector<double> unit_;  // 0: not in fixed point
   std::vector<UOp> symbols_, start_, next_, outs_;
+  UOp until_;
   UOp out_of_range_;  // int64, of one step: 0, or CheckKind::kStaysInRange
 };
 

@@ -392,6 +392,7 @@ class Gradient {
     const UOp index = counted_back(s, p);
     p.next = at_index(u.entered, step_.index, index);
     p.outs = at_index(u.values, step_.index, index);
+    if (fixed_) p.until = fixed_->until();
     const UOp scan = make_scan(p);
     Back b = adjoints(s, outputs(scan, n, n), std::vector<UOp>(adjoint_at, carry.end()));
     const std::vector<UOp> before = outputs(scan, 0, n);

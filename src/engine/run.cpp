@@ -521,6 +521,14 @@ void ReadyPlan::note_check(const PlanStep& step, std::int64_t scalar) {
   of_output = state_->notes[static_cast<std::size_t>(step.inputs[0].index)];
   const auto kind = static_cast<CheckKind>(step.code->arg(0));
   if (kind != CheckKind::kStartMissed && kind != CheckKind::kAdjointGrew) return;
+  // Values that are told of the same share one object: what is made of several of them is told of it too.
+  for (const PlanStep* other = plan_->steps.data(); other != &step; ++other)
+    if (other->kind == PlanOp::kCheck && other->code->arg(0) == step.code->arg(0) &&
+        other->inputs[1].index == step.inputs[1].index &&
+        state_->notes[static_cast<std::size_t>(other->inputs[0].index)] == of_output) {
+      of_output = state_->notes[static_cast<std::size_t>(other->outputs[0])];
+      return;
+    }
   const auto* before = dynamic_cast<const WayBackNotes*>(of_output.get());
   auto notes = before ? std::make_shared<WayBackNotes>(*before) : std::make_shared<WayBackNotes>();
   (kind == CheckKind::kStartMissed ? notes->missed : notes->grew) = from_bits(scalar);

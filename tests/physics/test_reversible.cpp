@@ -286,6 +286,83 @@ TEST_CASE("undone steps: H(q, p, t), by the time, members of an ensemble, a forc
   });
 }
 
+TEST_CASE("undone steps: an increment with a loop in it, members by vmap, second derivatives, Method::Auto" *
+          needs_passes()) {
+  const Tensor x0 = Tensor::from({0.3, -0.2}), v0 = Tensor::from({0.1, 0.4}), a = Tensor::from({0.9, 1.1});
+  const auto inner = [&](Reversible way) {
+    const auto [x, v] = tp::scan(
+        [&](const Tensor& y, const Tensor& u) {
+          const Tensor w =
+              u - 0.02 * tp::scan([&](const Tensor& z) { return 0.5 * tp::sin(a * z) + y; }, y, 4);
+          return std::tuple{y + 0.02 * w, w};
+        },
+        std::tuple{x0, v0}, 150, {.reversible = way});
+    return gradients((x * v).sum(), {x0, v0, a});
+  };
+  const Gradients tape = inner(Reversible::Tape), undone = inner(Reversible::Float);
+  CHECK(contains(undone.report, "each step undone"));
+  CHECK(difference(undone.values, tape.values) < 1e-12);
+
+  const auto loss = [&](Reversible way, tp::Method method = tp::Method::Default) {
+    return [=](const Tensor& q) {
+      const tp::System pendulum(
+          [&](const Tensor& x, const Tensor& y) { return 0.5 * (y * y).sum() - (a * tp::cos(x)).sum(); });
+      const tp::State s =
+          pendulum.evolve({q, 0.5 * q}, {.dt = 0.05, .steps = 100, .method = method, .reversible = way});
+      return (s.q * s.q * s.p).sum();
+    };
+  };
+  const Tensor members = Tensor::from({{0.3, 0.4}, {0.5, -0.6}, {0.1, 0.9}});
+  const auto each = [&](Reversible way) {
+    return Values{tp::vmap(tp::grad(loss(way)))(members).to_vector<double>()};
+  };
+  CHECK(difference(each(Reversible::Float), each(Reversible::Tape)) < 1e-12);
+  const auto curvature = [&](Reversible way) {
+    return Values{tp::hessian(loss(way))(x0).to_vector<double>()};
+  };
+  CHECK(difference(curvature(Reversible::Float), curvature(Reversible::Tape)) < 1e-11);
+
+  const tp::env::ScopedOverride bound("TINYPHYS_TAPE", "1000");
+  CHECK(contains(gradients(loss(Reversible::Auto, tp::Method::Auto)(x0), {x0}).report, "each step undone"));
+  CHECK(contains(gradients(loss(Reversible::Auto)(x0), {x0}).report, "over checkpoints"));
+}
+
+TEST_CASE("fixed point: bodies with forces between all pairs, scans of one's own" * needs_passes()) {
+  // Sums over 9 to 17 bodies: the loop is one kernel for few, of kernels for many.
+  for (const std::int64_t n : {9, 17}) {
+    const tp::System bodies([n](const Tensor& q, const Tensor& p) {
+      const Tensor d = q.reshape({n, 1, 2}) - q.reshape({1, n, 2});
+      return 0.5 * (p * p).sum() -
+             0.5 * (1.0 / tp::sqrt((d * d).sum(2) + 0.1)).sum() / static_cast<double>(n);
+    });
+    const Tensor q = bumpy({n, 2}, 0.7), p = 0.3 * bumpy({n, 2}, 1.3).clone();
+    const auto of = [&](Reversible way) {
+      const tp::State s =
+          bodies.evolve({q, p}, {.dt = 0.01, .steps = 150, .reversible = way, .range = {16, 16}});
+      return gradients((s.q * s.q).sum(), {q});
+    };
+    const Gradients exact = of(Reversible::Exact), tape = of(Reversible::Tape);
+    CHECK(contains(exact.report, "the recovered start is the recorded one, bit for bit"));
+    CHECK(difference(exact.values, tape.values) < 1e-13);
+  }
+  const Tensor x0 = Tensor::from({0.3, -0.2}), v0 = Tensor::from({0.1, 0.4}), a = Tensor::from({0.9, 1.1});
+  const auto own = [&](Reversible way) {
+    const auto [end, ys] = tp::scan(
+        [&](tp::Index i, const Tensor& x, const Tensor& v, const Tensor& count, const Tensor& still) {
+          const Tensor w = v - 0.02 * still * tp::sin(a * x + 0.01 * i);
+          const Tensor y = x + 0.02 * w;
+          return std::pair{std::tuple{y, w, count + 3, still}, (y * w).sum()};
+        },
+        std::tuple{x0, v0, Tensor::zeros({}, tp::DType::kInt64), Tensor::from({1.5, 0.5})}, 200,
+        {.reversible = way, .range = {4}});
+    return gradients((std::get<0>(end) * std::get<1>(end)).sum() + (ys * ys).sum(), {x0, v0, a});
+  };
+  const Gradients exact = own(Reversible::Exact), tape = own(Reversible::Tape);
+  CAPTURE(exact.report);
+  CHECK(contains(exact.report, "each step undone to the bit"));
+  CHECK(difference(exact.values, tape.values) < 1e-12);
+}
+
 TEST_CASE("undone steps: a state in one tensor, of which the step moves one part after the other" *
           needs_passes()) {
   const Tensor z0 = Tensor::from({{0.3, -0.2}, {0.1, 0.4}}), a = Tensor::from({0.9, 1.1});
