@@ -29,7 +29,7 @@ void run(std::int64_t steps) {
     const auto bump = [&](double height, double at_x, double at_y) {
       return height * tp::exp(-0.5 * (tp::square(x - at_x) + tp::square(y - at_y)));
     };
-    return 0.5 * (p * p).sum() + kGravity * y + bump(25, 4, 9) + bump(-20, 9, 9);
+    return 0.5 * (p * p).sum() + kGravity * y + bump(6, 4, 9) + bump(-5, 9, 9);
   });
   const tp::Tensor start = tp::Tensor::from({0.0, 1.0}), target = tp::Tensor::from({12.0, 2.0});
   const auto fly = [&](const tp::Tensor& v, std::int64_t n) {
@@ -39,19 +39,27 @@ void run(std::int64_t steps) {
   };
   const auto loss_of = [&](const tp::Tensor& v) { return tp::square(fly(v, steps).q - target).sum(); };
 
-  tp::Tensor v = tp::Tensor::from({4.0, 14.5});
+  tp::Tensor v = tp::Tensor::from({2.5, 12.0}), slope;
   std::vector<double> throws, losses;
-  const auto begin = std::chrono::steady_clock::now();
   std::string report;
-  for (int i = 0; i < 60; ++i) {
-    const tp::Tensor loss = loss_of(v), slope = tp::gradient(loss, std::vector<tp::Tensor>{v})[0];
-    tp::realize({loss, slope});
-    throws.push_back(i);
-    losses.push_back(loss.item<double>());
-    if (i == 0) report = tp::explain(slope).text;
+  // In free flight the loss is |v t + ...|^2, and half of this is the way to its minimum.
+  double rate = 0.5 / (2 * kFlight * kFlight);
+  const auto begin = std::chrono::steady_clock::now();
+  for (tp::Tensor tried = v; losses.size() < 200;) {
+    const tp::Tensor loss = loss_of(tried), of_tried = tp::gradient(loss, std::vector<tp::Tensor>{tried})[0];
+    tp::realize({loss, of_tried});
+    if (report.empty()) report = tp::explain(of_tried).text;
+    // A throw that is no better is taken back, and the next goes half as far.
+    const bool better = losses.empty() || loss.item<double>() < losses.back();
+    throws.push_back(static_cast<double>(throws.size()));
+    losses.push_back(better ? loss.item<double>() : losses.back());
+    rate *= better ? 1.2 : 0.5;
+    if (better) {
+      v = tried;
+      slope = of_tried;
+    }
     if (losses.back() < 1e-16) break;
-    // In free flight the loss is |v t - ...|^2: half of that step.
-    v = tp::Tensor::from((v - 0.5 / (2 * kFlight * kFlight) * slope).to_vector<double>());
+    tried = tp::Tensor::from((v - rate * slope).to_vector<double>());
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   fmt::print("trained    {} throws of {} steps each in {:.1f} s\n", throws.size(), steps, took.count());
@@ -68,7 +76,7 @@ void run(std::int64_t steps) {
     path.line(s.q.slice(1, 0, 1).flatten().to_vector<double>(),
               s.q.slice(1, 1, 2).flatten().to_vector<double>(), color, label);
   };
-  draw(tp::Tensor::from({4.0, 14.5}), example::kRed, "first throw");
+  draw(tp::Tensor::from({2.5, 12.0}), example::kRed, "first throw");
   draw(v, example::kBlue, "trained");
   path.points({12.0}, {2.0}, example::kGreen, "hand");
   figure.add(path);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <string>
 
+#include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
 
 namespace tinyphys {
@@ -19,14 +20,6 @@ UOp at_known(const UOp& x, const NodeMap<UOp>& known) {
   });
 }
 
-// 2^-61 of the range, up to a power of 2.
-double unit_of(double range) {
-  int exponent = 0;
-  const double mantissa = std::frexp(range, &exponent);  // in [1/2, 1)
-  if (mantissa == 0.5) --exponent;
-  return std::ldexp(1.0, exponent - kRangeBits);
-}
-
 // Which parts are in fixed point: floats that are added to.
 std::vector<char> in_fixed_point(const ScanParts& step, const Shears& shears) {
   std::vector<char> is(step.carry.size());
@@ -39,6 +32,32 @@ std::vector<char> in_fixed_point(const ScanParts& step, const Shears& shears) {
 UOp any_false(const UOp& condition) {
   const UOp wrong = cast(unary(Op::NOT, condition), DType::kInt64);
   return reduce(Reduction::kMax, reshape(wrong, Dims{wrong->size()}), Dims{0});
+}
+
+// The shears in an order in which a step may take them: the order of undoing, backward, but that the increment of each is made
+// of values that are there by then. What was known of the end when it is undone may not yet be made when it is taken.
+std::vector<const Shears::Undo*> in_order(const Shears& shears, const NodeMap<UOp>& start) {
+  std::vector<const Shears::Undo*> left, out;
+  NodeMap<char> made, awaited;
+  for (std::size_t k = shears.list.size(); k-- > 0;)
+    if (const Shears::Undo& u = shears.list[k]; !u.is_function()) {
+      left.push_back(&u);
+      awaited.insert(u.after.get(), 1);
+    }
+  const auto ready = [&](const Shears::Undo* u) {
+    const auto below =
+        toposort(u->increment, [&](const Node* n) { return made.contains(n) || start.contains(n); });
+    return std::ranges::all_of(below, [&](Node* n) { return made.contains(n) || !awaited.contains(n); }) &&
+           (made.contains(u->before.get()) || start.contains(u->before.get()));
+  };
+  while (!left.empty()) {
+    const auto next = std::ranges::find_if(left, ready);
+    if (next == left.end()) throw Error("evolve", "the shears of a step have no order", "", 0);
+    out.push_back(*next);
+    made.insert((*next)->after.get(), 1);
+    left.erase(next);
+  }
+  return out;
 }
 
 // Scalar operations of a body, about as the scheduler counts them (codegen/lower.cpp), or more.
@@ -60,6 +79,14 @@ std::int64_t operations(std::span<const UOp> body) {
 constexpr std::int64_t kSureOperations = 2500, kSureCarry = 250;
 
 }  // namespace
+
+// 2^-61 of the range, up to a power of 2.
+double fixed_unit(double range) {
+  int exponent = 0;
+  const double mantissa = std::frexp(range, &exponent);  // in [1/2, 1)
+  if (mantissa == 0.5) --exponent;
+  return std::ldexp(1.0, exponent - kRangeBits);
+}
 
 std::string fixed_refusal(const ScanParts& step) {
   const Shears shears = find_shears(step, false);
@@ -83,16 +110,15 @@ FixedPoint::FixedPoint(const ScanParts& step)
   const std::vector<char> fixed = in_fixed_point(step, shears_);
   NodeMap<UOp> known;
   for (std::size_t i = 0; i < unit_.size(); ++i) {
-    if (fixed[i]) unit_[i] = unit_of(step_.range[i]);
+    if (fixed[i]) unit_[i] = fixed_unit(step_.range[i]);
     const UOp& c = step_.carry[i];
     start_.push_back(fixed[i] ? rounded(i, c) : c);
     symbols_.push_back(fixed[i] ? symbol(DType::kInt64, c->shape()) : step_.carry_params[i]);
     known.insert(step_.carry_params[i].get(), value(i, symbols_[i]));
   }
   std::vector<UOp> state = symbols_, wrong(unit_.size());
-  for (std::size_t k = shears_.list.size(); k-- > 0;) {
-    const Shears::Undo& u = shears_.list[k];
-    if (u.is_function()) continue;
+  for (const Shears::Undo* shear : in_order(shears_, known)) {
+    const Shears::Undo& u = *shear;
     UOp increment = at_known(u.increment, known);
     if (fixed[u.part]) {
       UOp inside;

@@ -50,6 +50,9 @@ class FixedPoint {
   UOp out_of_range_;  // int64, of one step: 0, or CheckKind::kStaysInRange
 };
 
+// What one unit of a part with this range is.
+double fixed_unit(double range);
+
 // Why a scan cannot be in fixed point; empty where it can.
 std::string fixed_refusal(const ScanParts& step);
 

@@ -86,7 +86,7 @@ WayBack choose_way_back(const ScanParts& step, bool may_undo) {
     w.refused = find_shears(step).refused;
   }
   if (!w.refused.empty()) {
-    WayBack other = asked && !fits ? checkpoints_of(step) : kept;
+    WayBack other = kept;
     other.refused = w.refused;
     return other;
   }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "analysis/terms.hpp"
+#include "derive/fixed_point.hpp"
 #include "derive/gradient_rules.hpp"
 #include "derive/lower_evolve.hpp"
 #include "passes/scan_lift.hpp"
@@ -113,6 +114,12 @@ void EvolveNotes::report(Records& to) const {
     to.push_back(
         {Finding::kChose, fmt::format("the loop of {} steps{}{}{}", row.name, exact ? " in fixed point" : "",
                                       back_ ? ", backward" : "", way)});
+    if (exact && !back_)
+      to.push_back({Finding::kError,
+                    fmt::format("each increment of q is rounded to {:.1e}, of p to {:.1e}",
+                                fixed_unit(record_.range_q), fixed_unit(record_.range_p)),
+                    "",
+                    {{"unit_q", fixed_unit(record_.range_q)}, {"unit_p", fixed_unit(record_.range_p)}}});
     if (way_) report_way_back(*way_, run_.get(), to);
   };
   if (exact) return loop("Reversible::Exact asks for another loop, in fixed point");
