@@ -76,7 +76,11 @@ WayBack choose_way_back(const ScanParts& step, bool may_undo) {
   const WayBack kept = fits || step.reversible == Reversible::Tape ? tape : checkpoints_of(step);
   if (step.reversible == Reversible::Checkpoints) return checkpoints_of(step);
   const bool by_itself = step.method == Method::Auto && step.reversible == Reversible::Auto && !fits;
-  if ((!asked && !by_itself && !exact) || tape.steps == 0) return kept;
+  if ((!asked && !by_itself && !exact) || tape.steps == 0) {
+    WayBack w = kept;
+    w.offers_undo = !fits && may_undo && env::optimize() && find_shears(step).found();
+    return w;
+  }
   WayBack w = tape;
   if (!may_undo) {
     w.refused = "the gradient stands in an energy or a step that is differentiated again";

@@ -25,8 +25,9 @@ struct WayBack {
   int levels = 1;          // kCheckpoints; the innermost is a tape
   std::int64_t block = 1;  // kUndo, kFixedPoint: steps that are undone before their adjoints are taken
   double state_bytes = 0;  // of one state
-  double bytes = 0;     // of the states kept at a time: each set, and its copy in the order of the way back
-  std::string refused;  // why steps are not undone where that was asked for
+  double bytes = 0;  // of the states kept at a time: each set, and its copy in the order of the way back
+  bool offers_undo = false;  // nobody asked for it, and it would save what checkpoints take
+  std::string refused;       // why steps are not undone where that was asked for
 };
 
 // For a scan of these parts with a constant number of steps. `may_undo`: false in a graph that is differentiated again.

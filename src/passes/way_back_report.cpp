@@ -44,6 +44,10 @@ void report_way_back(const WayBack& way, const Notes* run, Records& to) {
   if (!way.refused.empty()) to.push_back({Finding::kRefused, "undoing the steps: " + way.refused});
   const bool undone = way.kind == WayBack::Kind::kUndo || way.kind == WayBack::Kind::kFixedPoint;
   if (undone) to.push_back({Finding::kFound, "the step is a sequence of shears: it can be undone"});
+  if (way.offers_undo)
+    to.push_back(
+        {Finding::kOffers,
+         "Reversible::Float: the step is a sequence of shears, undone it needs no states, and is watched"});
   if (!notes) return;
   if (notes->missed && way.kind == WayBack::Kind::kUndo) {
     const double off = *notes->missed;

@@ -101,6 +101,7 @@ TEST_CASE("checkpoints are taken by themselves where the tape is too large, in a
           needs_passes()) {
   const Gradients tape = of_henon_heiles({.steps = 1000});
   CHECK(contains(tape.report, "over a tape of its states, 32 kB"));
+  CHECK(!contains(tape.report, "offers"));
   // 48 bytes a state, in two copies.
   for (const auto& [bytes, levels] : std::vector<std::pair<std::string, std::string>>{
            {"95000", "in 2 levels of"}, {"4000", "in 3 levels of"}, {"0", "in 10 levels of 2"}}) {
@@ -108,6 +109,7 @@ TEST_CASE("checkpoints are taken by themselves where the tape is too large, in a
     const Gradients kept = of_henon_heiles({.steps = 1000});
     CAPTURE(kept.report);
     CHECK(contains(kept.report, levels));
+    CHECK(contains(kept.report, "offers   Reversible::Float"));
     CHECK(same_bits(tape.values, kept.values));
   }
 }
@@ -531,6 +533,13 @@ TEST_CASE("undone steps: memory does not depend on their number" * needs_passes(
   const double few_fixed = peak([&] { fixed(1000); }), many_fixed = peak([&] { fixed(1'000'000); });
   CHECK(many_fixed <= 1.01 * few_fixed);
   MESSAGE("peak bytes: ", few, " ", many, " in fixed point ", few_fixed, " ", many_fixed);
+  // Checkpoints keep as much as they say: 2 levels of 317 states of 48 bytes, each with its copy.
+  const auto kept = [](long n) {
+    (void)of_henon_heiles({.steps = n, .reversible = Reversible::Checkpoints});
+  };
+  const double of_checkpoints = peak([&] { kept(100'000); });
+  CHECK(of_checkpoints > 30'000);
+  CHECK(of_checkpoints < 70'000);
   // A tape is that long.
   CHECK(peak([] { (void)of_henon_heiles({.steps = 1000, .reversible = Reversible::Tape}); }) > 32'000);
 }
