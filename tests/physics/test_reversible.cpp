@@ -329,6 +329,18 @@ TEST_CASE("undone steps: an increment with a loop in it, members by vmap, second
   CHECK(contains(gradients(loss(Reversible::Auto)(x0), {x0}).report, "over checkpoints"));
 }
 
+TEST_CASE("undone steps: a chaotic motion is not recovered in float64, and its gradient is that of the tape" *
+          needs_passes()) {
+  const Gradients tape = of_henon_heiles({.steps = 30'000, .reversible = Reversible::Tape}, 0.5),
+                  undone = of_henon_heiles({.steps = 30'000, .reversible = Reversible::Float}, 0.5);
+  CAPTURE(undone.report);
+  CHECK(contains(undone.report, "the gradient went over checkpoints instead"));
+  CHECK(same_bits(tape.values, undone.values));
+  const Gradients exact =
+      of_henon_heiles({.steps = 30'000, .reversible = Reversible::Exact, .range = {2, 2}}, 0.5);
+  CHECK(contains(exact.report, "the recovered start is the recorded one, bit for bit"));
+}
+
 TEST_CASE("fixed point: bodies with forces between all pairs, scans of one's own" * needs_passes()) {
   // Sums over 9 to 17 bodies: the loop is one kernel for few, of kernels for many.
   for (const std::int64_t n : {9, 17}) {
