@@ -31,6 +31,7 @@
 
 #include "tinyphys/count.hpp"
 #include "tinyphys/integrator.hpp"
+#include "tinyphys/reversible.hpp"
 #include "tinyphys/structure.hpp"
 #include "tinyphys/tensor.hpp"
 
@@ -107,6 +108,11 @@ struct ScanOptions {
   Until until = {};    // the step after which it is true is the last one
   // Loop: take the steps one by one, also where they are affine in the carry and one jump would do.
   Method method = Method::Default;
+  // How a gradient gets at the states on the way; Exact changes the loop by rounding, and needs a range.
+  Reversible reversible = Reversible::Auto;
+  // For Reversible::Exact: the largest absolute value of each tensor of the carry, or one for all. Those of tensors that no
+  // step changes, and of integers, are not looked at.
+  std::vector<double> range = {};
 };
 
 namespace detail {
@@ -306,7 +312,8 @@ auto scan_with(Step& step, const C& start, std::int64_t n, const ScanOptions& op
 
 // n steps from init; see above. n = 0 gives init. With .until fewer: the rows of outs that no step made are 0.
 // Throws when n < 0; when step changes the shape or dtype of its carry (the message names which); when the
-// number of .xs is not what step takes or the first axis of one is not n.
+// number of .xs is not what step takes or the first axis of one is not n; with Reversible::Exact when there is no range, or
+// step is no sequence of shears.
 template <class Step, class Init>
 auto scan(Step step, const Init& init, Count n, const ScanOptions& options = {},
           Where where = Where::current()) {

@@ -16,6 +16,7 @@
 #include "tinyphys/conserve.hpp"
 #include "tinyphys/count.hpp"
 #include "tinyphys/integrator.hpp"
+#include "tinyphys/reversible.hpp"
 #include "tinyphys/structure.hpp"
 #include "tinyphys/tensor.hpp"
 
@@ -65,6 +66,9 @@ struct EvolveOptions {
   std::optional<Arg> t_end = {};
   // Method::TimeWarp: the time that passes in a step of ds is g(q) ds, g > 0 a float64 scalar. Without it g is 1 / U.
   std::function<Tensor(const Tensor& q)> g = {};
+  // How a gradient gets at the states on the way; Exact changes the motion by rounding, and needs a range.
+  Reversible reversible = Reversible::Auto;
+  StateRange range = {};  // for Reversible::Exact
 };
 
 struct SystemOptions {
@@ -141,7 +145,8 @@ class System {
   // is not float64, their shapes differ, t is no float64 scalar, H is not a float64 scalar (with batch_axes: not of the
   // shape of the members, or not proven to leave them independent of each other), dt is missing or not
   // finite, steps < 0, save_every is no divisor of it, tol is not in (0, 1], the integrator or the method is unknown, or
-  // the integrator is not defined for H; of a force, when it is not as q is, or the mass does not broadcast to q. With
+  // the integrator is not defined for H; with Reversible::Exact when there is no range, or a step is no sequence of shears; of a
+  // force, when it is not as q is, or the mass does not broadcast to q. With
   // conserve, when an invariant is no float64 scalar, is not defined for the shape of q, is not the motion's (Energy of an H of
   // the time or of a force), or the integrator has no steps. With Method::TimeWarp see integrator.hpp.
   State evolve(const State& s, const EvolveOptions& options, Where where = Where::current()) const;

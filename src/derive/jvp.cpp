@@ -106,8 +106,18 @@ class ScanTangent {
   std::vector<UOp> wrt_, symbols_, body_tangents_;
 };
 
+// Its state moves by whole units: it has a gradient, by the derivative of what is rounded, and no tangent of its own.
+[[noreturn]] void refuse_exact(const Node* node) {
+  const auto where = locations(node);
+  throw Error("jvp",
+              "there is no jvp, hessian or gradient of a gradient through Reversible::Exact: take Float or "
+              "Checkpoints",
+              where.empty() ? "" : where[0].file.c_str(), where.empty() ? 0 : where[0].line);
+}
+
 std::vector<UOp> scan_tangent(const Node* node, Tangents t) {
   const ScanView scan(node);
+  if (scan.reversible == Reversible::Exact) refuse_exact(node);
   ScanParts parts = open_scan(node);
   if (!scan.has_until) return ScanTangent(parts, t).run();
   // The carry that says that the loop is done has no tangent.
@@ -121,6 +131,7 @@ std::vector<UOp> scan_tangent(const Node* node, Tangents t) {
 // Tangents of (q, p) after an EVOLVE: see jvp.hpp. The state is packed as Q = [q, dq], P = [dp, p].
 std::vector<UOp> evolve_tangent(const Node* node, const Tangents& t) {
   const EvolveView evolve(node);
+  if (evolve.record().reversible == Reversible::Exact) refuse_exact(node);
   if (!evolve.row().commutes_with_tangent) {
     const LoweredEvolve lowered(node);
     std::vector<UOp> wrt, moves;

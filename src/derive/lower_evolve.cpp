@@ -36,7 +36,8 @@ class Step {
     ScanParts s;
     s.index = index_;
     s.steps = loop_.steps;
-    if (loop_.record.method == Method::Loop) s.method = Method::Loop;
+    s.method = loop_.record.method;
+    s.reversible = loop_.record.reversible;
     const UOp q0 = loop_.q, p0 = loop_.p;
     q_ = symbol_like(q0.get());
     p_ = symbol_like(p0.get());
@@ -60,6 +61,10 @@ class Step {
       count = symbol(DType::kInt64, {});
       s.carry_params.push_back(count);
       s.carry.push_back(constant_int(0));
+    }
+    if (s.reversible == Reversible::Exact) {
+      s.range = {loop_.record.range_q, loop_.record.range_p};
+      s.range.resize(s.carry.size());
     }
     for (std::size_t i = 0; i < row_.substeps.size(); ++i) substep(i);
     if (loop_.after) {

@@ -268,6 +268,8 @@ class Batch {
     ScanParts lifted;
     lifted.index = step.index;
     lifted.steps = step.steps;
+    lifted.reversible = step.reversible;
+    lifted.range = step.range;
     for (std::size_t i = 0; i < plain.size(); ++i) {
       const bool is_x = i >= n_carry && i < n_carry + n_xs;
       UOp v = !is_batched[i] ? value[i] : is_x ? move_axis(batched_value(i), 1, 0) : batched_value(i);

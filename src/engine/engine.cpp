@@ -298,7 +298,7 @@ class Engine final : public EngineHook {
     constexpr std::int64_t kElements = 4096;
     Device& interpreter = device("interp");
     for (Device* d : {&on, &interpreter})
-      if (plans_.contains({program.get(), env::optimize(), d})) return on;
+      if (plans_.contains({program.get(), env::optimize(), env::tape_bytes(), d})) return on;
     std::int64_t elements = 0, operations = 0;
     for (const Node* n : toposort(program->src())) {
       if (n->n_src == 0) continue;
@@ -312,7 +312,7 @@ class Engine final : public EngineHook {
 
   ReadyPlan& plan_of(std::span<const UOp> roots, const UOp& program, Device& on) {
     constexpr std::size_t kMaxPlans = 4096, kMaxPlannedNodes = std::size_t{1} << 19;
-    const Key key{program.get(), env::optimize(), &on};
+    const Key key{program.get(), env::optimize(), env::tape_bytes(), &on};
     if (auto it = plans_.find(key); it != plans_.end()) {
       ++counts_.reused;
       return *it->second.ready;
@@ -345,6 +345,7 @@ class Engine final : public EngineHook {
   struct Key {
     const Node* program;
     bool optimize;
+    double tape_bytes;
     const Device* device;
     friend bool operator==(const Key&, const Key&) = default;
   };

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "codegen/kernel.hpp"
+#include "derive/fixed_point.hpp"
 #include "derive/lower_evolve.hpp"
 #include "derive/scan_tape.hpp"
 #include "passes/carry_over.hpp"
@@ -125,6 +126,17 @@ UOp pass_scans(const UOp& program, const PipelineOptions& options) {
   });
 }
 
+// Loops of Reversible::Exact are others: what they are as written goes no further.
+UOp pass_fixed_point(const UOp& program, const PipelineOptions&) {
+  return replace_gets(program, Op::SCAN, [](Node* n) -> std::vector<UOp> {
+    if (ScanView(n).reversible != Reversible::Exact) return {};
+    LocationScope at(first_location(n));
+    FixedPoint::Whole whole = FixedPoint(open_scan(n)).whole();
+    whole.carry.insert(whole.carry.end(), whole.outs.begin(), whole.outs.end());
+    return whole.carry;
+  });
+}
+
 // The loop alternative of a jump and the bodies of scans are programs of their own.
 UOp pass_bodies(const UOp& program, const PipelineOptions& options) {
   PipelineOptions inside = options;
@@ -170,9 +182,10 @@ struct Pass {
   UOp (*run)(const UOp&, const PipelineOptions&);
 };
 constexpr std::array kPasses{
-    Pass{"simplify", pass_simplify},   Pass{"derivatives", pass_derivatives},
-    Pass{"lift scans", pass_scans},    Pass{"evolve", pass_evolve},
-    Pass{"bodies", pass_bodies},       Pass{"carry over", pass_carry_over},
+    Pass{"simplify", pass_simplify},       Pass{"derivatives", pass_derivatives},
+    Pass{"lift scans", pass_scans},        Pass{"evolve", pass_evolve},
+    Pass{"fixed point", pass_fixed_point}, Pass{"bodies", pass_bodies},
+    Pass{"carry over", pass_carry_over},
     Pass{"check bounds", pass_bounds}, Pass{"simplify again", pass_simplify},
 };
 

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "passes/way_back_report.hpp"
 #include "support/debug.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
@@ -67,6 +68,21 @@ void make_noise(const Storage& noise, const Storage& s, double of_each, double o
     const double size = of_each * std::fabs(values[i]) + of_largest * most;
     to.as<double>()[i] = random >> 63 != 0 ? size : -size;
   }
+}
+
+// A value of a state in fixed point is too large for it.
+[[noreturn]] void left_range(const Node* check, std::int64_t scalar, const char* file, unsigned line) {
+  const std::int64_t n = check->arg(1), c = scalar % n;
+  throw Error(
+      "evolve",
+      fmt::format("part {0} of the state{1} is outside its range [-{2}, {2}] of Reversible::Exact by step "
+                  "{3}: declare a wider one",
+                  c,
+                  c == 0   ? " (q of an evolution)"
+                  : c == 1 ? " (p of an evolution)"
+                           : "",
+                  from_bits(check->arg(2 + static_cast<std::size_t>(c))), with_commas(scalar / n)),
+      file, line);
 }
 
 }  // namespace
@@ -531,6 +547,15 @@ void ReadyPlan::run_check(std::size_t i) {
                     "TimeWarp: the steps given do not reach t_end: steps is the most that may be taken; take "
                     "more, or a larger dt",
                     file, line);
+      case CheckKind::kStaysInRange: left_range(step.code.get(), scalar, file, line);
+      case CheckKind::kStartRecovered:
+        throw Error(
+            "gradient",
+            "the start that the steps taken back arrive at is not the recorded one, bit for bit: there is "
+            "no gradient to be trusted (take Reversible::Checkpoints, and tell us)",
+            file, line);
+      case CheckKind::kStartMissed:
+      case CheckKind::kAdjointGrew: break;  // pass
       case CheckKind::kStepFinite: {
         const double h = from_bits(number_bits(DType::kFloat64, argument(step.inputs[0])));
         throw Error("evolve", "dt is " + std::to_string(h) + ", it must be finite", file, line);
@@ -538,6 +563,27 @@ void ReadyPlan::run_check(std::size_t i) {
     }
   }
   slot(step.outputs[0]) = slot(step.inputs[0].index);
+  if (plan_->has_guard) note_check(step, scalar);
+}
+
+// What a CHECK that only tells has to tell, with what the value already has.
+void ReadyPlan::note_check(const PlanStep& step, std::int64_t scalar) {
+  auto& of_output = state_->notes[static_cast<std::size_t>(step.outputs[0])];
+  of_output = state_->notes[static_cast<std::size_t>(step.inputs[0].index)];
+  const auto kind = static_cast<CheckKind>(step.code->arg(0));
+  if (kind != CheckKind::kStartMissed && kind != CheckKind::kAdjointGrew) return;
+  // Values that are told of the same share one object: what is made of several of them is told of it too.
+  for (const PlanStep* other = plan_->steps.data(); other != &step; ++other)
+    if (other->kind == PlanOp::kCheck && other->code->arg(0) == step.code->arg(0) &&
+        other->inputs[1].index == step.inputs[1].index &&
+        state_->notes[static_cast<std::size_t>(other->inputs[0].index)] == of_output) {
+      of_output = state_->notes[static_cast<std::size_t>(other->outputs[0])];
+      return;
+    }
+  const auto* before = dynamic_cast<const WayBackNotes*>(of_output.get());
+  auto notes = before ? std::make_shared<WayBackNotes>(*before) : std::make_shared<WayBackNotes>();
+  (kind == CheckKind::kStartMissed ? notes->missed : notes->grew) = from_bits(scalar);
+  of_output = notes;
 }
 
 }  // namespace tinyphys

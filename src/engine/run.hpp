@@ -51,6 +51,7 @@ class ReadyPlan {
   void run_program(std::size_t i, std::size_t alternative, std::vector<Argument>& arguments,
                    RunContext& context);
   void run_check(std::size_t i);
+  void note_check(const PlanStep& step, std::int64_t scalar);
   void read_inputs(const PlanStep& step);
   void pass_on_notes(const PlanStep& step);
   void let_go_after(std::size_t i);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "rewrite/uniform.hpp"
 #include "uop/build.hpp"
 #include "uop/graph.hpp"
 
@@ -118,19 +119,27 @@ class Step {
       if (lost_.contains(n))
         for (Node* s : n->src()) used_otherwise.insert(s, 1);
     std::int64_t room = 0;
-    for (const UOp& c : parts_.carry_params) room += c->size();
+    bool has_integers = false;
+    for (const UOp& c : parts_.carry_params) {
+      room += c->size();
+      has_integers |= !is_float(c->dtype);
+    }
     std::vector<UOp> found;
     for (Node* n : order_) {
       if (!computes(n) || !following_.contains(n) || !used_otherwise.contains(n)) continue;
       int operations = 0;
-      bool dear = false;
+      bool dear = false, same_bits = true;
       const auto state = [&](const Node* x) { return !following_.contains(x); };
       std::vector<Node*> root{n};
       for (Node* x : toposort(root, state)) {
         if (!following_.contains(x)) continue;
         operations += computes(x);
         dear |= is_dear(x);
+        same_bits = same_bits && (rounds_the_same_everywhere(x->op) || !computes(x));
       }
+      // The first value is made by another kernel, whose sine may have another last bit: a loop in fixed point, which must be
+      // the same in each of its parts, does without.
+      if (!same_bits && has_integers) continue;
       if (!(dear || (in_registers && operations >= kWorthIt)) || n->size() > room) continue;
       room -= n->size();
       found.push_back(UOp::share(n));

@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 
 #include "analysis/terms.hpp"
+#include "derive/fixed_point.hpp"
 #include "derive/gradient_rules.hpp"
+#include "derive/lower_evolve.hpp"
 #include "passes/scan_lift.hpp"
+#include "passes/way_back_report.hpp"
 #include "support/env.hpp"
 #include "uop/graph.hpp"
 
@@ -63,6 +66,16 @@ EvolveNotes::EvolveNotes(Node* node, std::shared_ptr<const Notes> run, std::stri
   energy_ = UOp::share(e.energy());
   proof_ = prove_energy(evolve.get());
   if (!back_) conserved_ = prove_conserved(evolve.get());
+  if (back_ && steps_ && e.row().has_loop() && reads_states()) {
+    const UOp q = lower_evolve(evolve.get())[0];
+    const UOp scan = q->op == Op::CHECK ? q.src(0).src(0) : q.src(0);
+    way_ = choose_way_back(open_scan(scan.get()));
+  }
+}
+
+// The way back of a quadratic H reads none.
+bool EvolveNotes::reads_states() const {
+  return record_.timed || !proof_->quadratic || record_.reversible == Reversible::Exact;
 }
 
 void EvolveNotes::report(Records& to) const {
@@ -92,14 +105,26 @@ void EvolveNotes::report(Records& to) const {
   report_terms(energy_, labels_, names_, to);
   if (conserved_) report_conserved(*conserved_, to);
 
-  // The way back of a quadratic H reads no state.
-  const bool taped = back_ && (record_.timed || !proof_->quadratic);
+  const bool exact = record_.reversible == Reversible::Exact;
   const auto loop = [&](const std::string& why) {
     to.push_back({Finding::kRefused, "jump: " + why});
+    std::string way;
+    if (way_ && way_->kind != WayBack::Kind::kTape)
+      way = ", " + way_back_text(*way_);
+    else if (back_ && reads_states())
+      way = tape_text(steps_, tape_bytes_);
     to.push_back(
-        {Finding::kChose, fmt::format("the loop of {} steps{}{}", row.name, back_ ? ", backward" : "",
-                                      taped ? tape_text(steps_, tape_bytes_) : "")});
+        {Finding::kChose, fmt::format("the loop of {} steps{}{}{}", row.name, exact ? " in fixed point" : "",
+                                      back_ ? ", backward" : "", way)});
+    if (exact && !back_)
+      to.push_back({Finding::kError,
+                    fmt::format("each increment of q is rounded to {:.1e}, of p to {:.1e}",
+                                fixed_unit(record_.range_q), fixed_unit(record_.range_p)),
+                    "",
+                    {{"unit_q", fixed_unit(record_.range_q)}, {"unit_p", fixed_unit(record_.range_p)}}});
+    if (way_) report_way_back(*way_, run_.get(), to);
   };
+  if (exact) return loop("Reversible::Exact asks for another loop, in fixed point");
   if (record_.timed) return loop("H depends on the time");
   if (!proof_->quadratic) {
     const Node* culprit = proof_->bound.culprit;

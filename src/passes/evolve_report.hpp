@@ -6,8 +6,10 @@
 #include <string>
 
 #include "passes/conserved.hpp"
+#include "derive/way_back.hpp"
 #include "passes/loop_lift.hpp"
 #include "support/records.hpp"
+#include "uop/build.hpp"
 #include "uop/scan_layout.hpp"
 
 namespace tinyphys {
@@ -21,6 +23,8 @@ class EvolveNotes final : public Notes {
   void report(Records& to) const override;
 
  private:
+  bool reads_states() const;
+
   std::string where_;
   Labels labels_;
   std::shared_ptr<const Notes> run_;
@@ -31,6 +35,7 @@ class EvolveNotes final : public Notes {
   std::int64_t members_ = 0;  // of an ensemble
   bool back_ = false, symmetric_ = false;
   std::size_t tape_bytes_ = 0;      // of a step
+  std::optional<WayBack> way_;      // of a gradient, where the number of steps is known
   std::vector<std::string> names_;  // of H's params
   UOp energy_;
   std::shared_ptr<const EnergyProof> proof_;

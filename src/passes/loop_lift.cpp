@@ -210,6 +210,7 @@ std::optional<Map> map_of(const Node* evolve, const UOp& dt, const UOp& q, const
   const EvolveView e(evolve);
   const EvolveRecord record = e.record();
   if (record.timed || (record.method == Method::Loop && e.row().has_loop())) return {};
+  if (record.reversible == Reversible::Exact) return {};  // another loop
   // In a plan the numbers of H are arguments: what was decided from them came with the record.
   const auto proof = prove_energy(evolve);
   const bool told = record.verdict != 0;

@@ -8,6 +8,7 @@
 #include "derive/scan_tape.hpp"
 #include "passes/proof_cache.hpp"
 #include "passes/propagate_parts.hpp"
+#include "passes/way_back_report.hpp"
 #include "rewrite/rewrite.hpp"
 #include "support/env.hpp"
 #include "uop/build.hpp"
@@ -103,7 +104,7 @@ std::shared_ptr<const StepProof> prove_step(const Node* scan) {
 
 UOp lift_scan(const Node* scan) {
   const ScanView s(scan);
-  if (s.method == Method::Loop) return {};
+  if (s.method == Method::Loop || s.reversible == Reversible::Exact) return {};
   if (!prove_step(scan)->affine) return {};
   const ReadStep read = read_step(s);
   LocationScope at(first_location(scan));
@@ -185,7 +186,9 @@ std::vector<UOp> lift_scan_gradient(const Node* scan_vjp, const std::vector<bool
     else
       others.push_back(i);
   }
-  if (others.empty() || s.method == Method::Loop || !prove_step(scan.get())->affine) return {};
+  if (others.empty() || s.method == Method::Loop || s.reversible == Reversible::Exact ||
+      !prove_step(scan.get())->affine)
+    return {};
   LocationScope at(first_location(scan_vjp));
   const std::int64_t rows = size_of_member(s.body(), 1, s.carry());
   const bool forward = others.size() <= kMostNumbers && std::ranges::all_of(others, [&](std::size_t i) {
@@ -229,6 +232,8 @@ ScanNotes::ScanNotes(Node* node, std::shared_ptr<const Notes> run, std::string w
   }
   if (is_const(s.steps())) steps_ = const_int(s.steps());
   asked_for_loop_ = s.method == Method::Loop;
+  exact_ = s.reversible == Reversible::Exact;
+  if (back_ && steps_ && (!proof_->affine || exact_)) way_ = choose_way_back(open_scan(scan.get()));
   // The front end's name of a loop that it made.
   const std::string made = labels_.names.empty() ? "" : labels_.names[0] + ", ";
   if (!labels_.folded.empty() && steps_) {
@@ -248,10 +253,17 @@ void ScanNotes::report(Records& to) const {
   if (run_ && !labels_.why_loop.empty()) run_->report(to);
   const auto loop = [&](const std::string& why) {
     to.push_back({Finding::kRefused, "jump: " + why});
-    to.push_back({Finding::kChose, std::string("the loop") + (back_ ? ", backward" : "") +
-                                       (back_ && !proof_->affine ? tape_text(steps_, tape_bytes_) : "")});
+    std::string way;
+    if (way_)
+      way = ", " + way_back_text(*way_);
+    else if (back_ && !proof_->affine)
+      way = tape_text(steps_, tape_bytes_);
+    to.push_back({Finding::kChose, std::string("the loop") + (exact_ ? " in fixed point" : "") +
+                                       (back_ ? ", backward" : "") + way});
+    if (way_) report_way_back(*way_, run_.get(), to);
   };
   if (!labels_.why_loop.empty()) return loop(labels_.why_loop);
+  if (exact_) return loop("Reversible::Exact asks for another loop, in fixed point");
   if (!proof_->affine) return loop(with_own_places(proof_->refused, labels_, proof_->culprit));
   Record proved{Finding::kProved,
                 fmt::format("the step is affine in its carry: degree bound {}", proof_->bound)};

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "analysis/identity.hpp"
+#include "derive/way_back.hpp"
 #include "support/records.hpp"
 #include "uop/uop.hpp"
 
@@ -52,6 +53,8 @@ class ScanNotes final : public Notes {
   bool asked_for_loop_ = false, back_ = false;
   std::optional<std::int64_t> steps_;
   std::size_t tape_bytes_ = 0;  // of a step
+  std::optional<WayBack> way_;  // of a gradient, where the number of steps is known
+  bool exact_ = false;          // Reversible::Exact
   std::shared_ptr<const StepProof> proof_;
 };
 

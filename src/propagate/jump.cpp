@@ -527,9 +527,12 @@ void JumpNotes::report(Records& to) const {
       }
       to.push_back(std::move(r));
     }
-    to.push_back({Finding::kChose,
-                  fmt::format("the loop{}{}", hamiltonian ? fmt::format(" of {} steps", integrator) : "",
-                              of_gradient ? ", backward, over a tape of its states" : "")});
+    to.push_back(
+        {Finding::kChose,
+         fmt::format("the loop{}{}", hamiltonian ? fmt::format(" of {} steps", integrator) : "",
+                     of_gradient
+                         ? ", backward, over a tape of its states, or checkpoints where that is too large"
+                         : "")});
     return;
   }
   Record chose{Finding::kChose,

@@ -159,6 +159,8 @@ class Scheduler {
         step.code = UOp::share(n);
         plan_->has_guard |= static_cast<CheckKind>(n->arg(0)) == CheckKind::kProjected;  // it notes something
         for (Node* s : n->src()) step.inputs.push_back({slot_of(s), false});
+        const auto kind = static_cast<CheckKind>(n->arg(0));
+        plan_->has_guard |= kind == CheckKind::kStartMissed || kind == CheckKind::kAdjointGrew;
         return place_output(std::move(step), n);
       }
       default: return emit_call(n);

@@ -31,6 +31,7 @@ enum Id {
   kProgress,
   kFold,
   kPending,
+  kTape,
   kLongTests,
   kFuzzSeed,
   kFuzzGraphs,
@@ -97,6 +98,7 @@ constexpr std::array<Variable, kCount> kVariables{{
     {"TINYPHYS_PROGRESS", "auto 0 1", "auto", "the progress bar: on a terminal, never, always"},
     {"TINYPHYS_FOLD", "0 1", "1", "0 keeps plain loops as the chains that they record"},
     {"TINYPHYS_PENDING", "64 to 1000000", "4096", "recorded operations at which a plain loop is looked for"},
+    {"TINYPHYS_TAPE", "0 or more", "1073741824", "bytes of states that the gradient through a loop may keep"},
     {"TINYPHYS_LONG_TESTS", "0 1", "0", "1 runs the tests that take minutes"},
     {"TINYPHYS_FUZZ_SEED", "0 or more", "each fuzzer's own", "where the random graphs and rule inputs start"},
     {"TINYPHYS_FUZZ_GRAPHS", "0 or more", "each fuzzer's own", "how many random graphs a fuzzer makes"},
@@ -120,6 +122,7 @@ constexpr std::array<Rule, kCount> kRules{{
     {parse_progress, [] { return std::int64_t{0}; }},
     {parse_flag, [] { return std::int64_t{1}; }},
     {parse_pending, [] { return std::int64_t{4096}; }},
+    {parse_count, [] { return std::int64_t{1} << 30; }},
     {parse_flag, [] { return std::int64_t{0}; }},
     {parse_count, [] { return kUnset; }},
     {parse_count, [] { return kUnset; }},
@@ -208,6 +211,7 @@ bool verify() { return value(kVerify) != 0; }
 ProgressChoice progress() { return static_cast<ProgressChoice>(value(kProgress)); }
 bool fold() { return value(kFold) != 0; }
 std::size_t pending() { return static_cast<std::size_t>(value(kPending)); }
+double tape_bytes() { return static_cast<double>(value(kTape)); }
 bool long_tests() { return value(kLongTests) != 0; }
 std::int64_t fuzz_seed(std::int64_t fallback) { return value_or(kFuzzSeed, fallback); }
 std::int64_t fuzz_graphs(std::int64_t fallback) { return value_or(kFuzzGraphs, fallback); }

@@ -25,6 +25,7 @@ bool verify();
 ProgressChoice progress();
 bool fold();
 std::size_t pending();
+double tape_bytes();  ///< of the states that a gradient may keep
 bool long_tests();
 /// Of the tests that draw at random; `fallback` where the variable is unset.
 std::int64_t fuzz_seed(std::int64_t fallback);

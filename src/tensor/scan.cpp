@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "derive/fixed_point.hpp"
 #include "tensor/ops.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/build.hpp"
@@ -44,6 +45,10 @@ StepResult record_scan(const StepFunction& step, const std::vector<Tensor>& carr
   s.index = symbol(DType::kInt64, {});
   s.steps = constant_int(n);
   s.method = options.method;
+  if (options.reversible < Reversible::Auto || options.reversible > Reversible::Exact)
+    fail(kCall, "there is no Reversible number " + std::to_string(static_cast<int>(options.reversible)),
+         where);
+  s.reversible = options.reversible;
   std::vector<Tensor> carry_symbols, rows;
   for (const Tensor& c : carry) {
     s.carry.push_back(front::value(c, kCall, where));
@@ -87,6 +92,18 @@ StepResult record_scan(const StepFunction& step, const std::vector<Tensor>& carr
   }
 
   LocationScope scope(where);
+  if (options.reversible == Reversible::Exact) {
+    s.range =
+        options.range.size() == 1 ? std::vector<double>(s.carry.size(), options.range[0]) : options.range;
+    s.range.resize(s.carry.size());
+    if (options.range.size() > 1 && options.range.size() != s.carry.size())
+      fail(kCall,
+           ".range has " + std::to_string(options.range.size()) + " numbers, the carry " +
+               std::to_string(s.carry.size()) + " tensors",
+           where);
+    if (const std::string why = fixed_refusal(s); !why.empty())
+      fail(kCall, "Reversible::Exact: " + why, where);
+  }
   StepResult result;
   if (n == 0) {
     result.carry = carry;

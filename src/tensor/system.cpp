@@ -7,6 +7,7 @@
 #include <string>
 
 #include "derive/batch.hpp"
+#include "derive/fixed_point.hpp"
 #include "derive/lower_evolve.hpp"
 #include "derive/project.hpp"
 #include "derive/time_warp.hpp"
@@ -263,6 +264,17 @@ Motion by_projection(Request r, const std::vector<UOp>& energies, std::vector<st
   return projected(loop, r, std::move(kept), n_batch);
 }
 
+// Of an evolution, or of the loop of a force.
+void check_fixed_point(const UOp& steps, const Where& where) {
+  UOp scan = steps;
+  if (steps->op == Op::EVOLVE) {
+    const UOp q = lower_evolve(steps.get())[0];
+    scan = q->op == Op::CHECK ? q.src(0).src(0) : q.src(0);
+  }
+  const std::string why = fixed_refusal(open_scan(scan.get()));
+  if (!why.empty()) fail("evolve", "Reversible::Exact (q is part 0, p is part 1): " + why, where);
+}
+
 // No EVOLVE, which is an energy's to all that read it: the loop itself, a scan like those that users write. What is proved
 // of scans holds for it, and asks for no potential.
 Motion by_force(Request r, const UOp& force, const UOp& mass, Kept kept, const Where& where) {
@@ -394,12 +406,21 @@ State System::evolve_holding(const State& s, const EvolveOptions& options, const
          "there is no method number " + std::to_string(static_cast<std::int64_t>(options.method)) +
              "; there are Default, Loop, Auto and TimeWarp",
          where);
+  if (options.reversible < Reversible::Auto || options.reversible > Reversible::Exact)
+    fail(kCall, "there is no Reversible number " + std::to_string(static_cast<int>(options.reversible)),
+         where);
   if (options.tol) front::check_tolerance(*options.tol, kCall, where);
+  const bool keeps = options.conserve.asked();
+  if (options.reversible == Reversible::Exact && (keeps || options.method == Method::TimeWarp))
+    fail(kCall,
+         std::string("Reversible::Exact takes steps back, ") +
+             (keeps ? "and a projected step is not reversible: leave out conserve, or take another Reversible"
+                    : "which Method::TimeWarp does not know in fixed point: take another Reversible"),
+         where);
   if (options.method == Method::TimeWarp) return time_warp(s, options, where);
   if (options.t_end)
     fail(kCall, "t_end is for Method::TimeWarp; here steps times dt is the time that passes", where);
   if (options.g) fail(kCall, "g is for Method::TimeWarp", where);
-  const bool keeps = options.conserve.asked();
   if (options.save_every && !keeps) return trajectory(s, options, nullptr, where);
 
   Request r{.record = {},
@@ -413,6 +434,16 @@ State System::evolve_holding(const State& s, const EvolveOptions& options, const
             .t = symbol_like(t0.get())};
   r.record.integrator = options.integrator;
   r.record.method = options.method;
+  r.record.reversible = options.reversible;
+  if (options.reversible == Reversible::Exact) {
+    if (!row_of(options.integrator).has_loop())
+      fail(kCall,
+           "Reversible::Exact needs steps to take, and " + std::string(row_of(options.integrator).name) +
+               " is the flow itself",
+           where);
+    r.record.range_q = options.range.q;
+    r.record.range_p = options.range.p;
+  }
   r.record.tolerance = options.tol.value_or(current_tolerance());
   std::vector<std::string> names;
   for (const EnergyTerm& term : terms_)
@@ -479,6 +510,7 @@ State System::evolve_holding(const State& s, const EvolveOptions& options, const
       force_  ? by_force(r, force, uop(mass_), std::move(kept), where)
       : keeps ? by_projection(r, total_energies, std::move(names), std::move(kept), members.size(), where)
               : by_energy(r, total_energies, std::move(names), where);
+  if (options.reversible == Reversible::Exact) check_fixed_point(m.steps, where);
   LocationScope scope(where);
   if (options.progress) set_progress_callback(m.steps, options.progress);
   // Numbers give a number: a loop of evolutions leaves no chain of sums behind.

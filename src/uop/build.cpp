@@ -186,8 +186,12 @@ UOp make_scan(const ScanParts& s) {
   append(src, s.captured);
   append(src, extra);
   Dims arg{static_cast<std::int64_t>(s.carry.size()), static_cast<std::int64_t>(s.xs.size())};
-  if (s.until || s.method != Method::Default) arg.push_back(s.until ? 1 : 0);
-  if (s.method != Method::Default) arg.push_back(static_cast<std::int64_t>(s.method));
+  arg.push_back(s.until ? 1 : 0);
+  arg.push_back(static_cast<std::int64_t>(s.method));
+  arg.push_back(static_cast<std::int64_t>(s.reversible));
+  while (arg.size() > 2 && arg.back() == 0) arg.pop_back();
+  if (s.reversible == Reversible::Exact)
+    for (const double r : s.range) arg.push_back(bits(r));
   UOp scan = make(Op::SCAN, std::span<const UOp>(src), arg);
   if (!labels.places.empty()) set_labels(scan.get(), std::move(labels));
   return scan;
@@ -199,6 +203,8 @@ ScanParts open_scan(const Node* n) {
   s.index = symbol(DType::kInt64, {});
   s.steps = UOp::share(scan.steps());
   s.method = scan.method;
+  s.reversible = scan.reversible;
+  s.range = scan.range();
   std::vector<UOp> args{s.index};
   const auto open = [&](std::span<Node* const> values, std::vector<UOp>& own, std::vector<UOp>& params,
                         bool row) {

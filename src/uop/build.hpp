@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "tinyphys/integrator.hpp"
+#include "tinyphys/reversible.hpp"
 #include "uop/uop.hpp"
 
 namespace tinyphys {
@@ -87,6 +88,8 @@ struct ScanParts {
   std::vector<UOp> outs;  // stacked
   UOp until;  // bool scalar over next and the params: the step is the last one when true; may be null
   Method method = Method::Default;
+  Reversible reversible = Reversible::Auto;
+  std::vector<double> range;  // of each carry, of Reversible::Exact
 };
 
 // Whatever else the body holds (data, numbers, symbols of outer traces) is captured too. GETs as in scan_layout.hpp.

@@ -150,7 +150,8 @@ void derive_get(const Node* whole, std::int64_t i, Derived& out) {
 }
 
 void check_scan(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
-  if (src.size() < 2 || arg.size() < 2 || arg.size() > 4 || src[0]->op != Op::LAMBDA)
+  if (src.size() < 2 || arg.size() < 2 ||
+      (arg.size() > 5 && arg.size() != 5 + static_cast<std::size_t>(arg[0])) || src[0]->op != Op::LAMBDA)
     malformed(op, "needs a body and steps");
   const Node* body = src[0];
   const std::int64_t inputs = body->arg(0) - 1;

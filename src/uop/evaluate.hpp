@@ -558,7 +558,7 @@ template <class T> class GraphEvaluator {
         return;
       }
       case Op::CHECK:
-        if (check_passes(n, s[1]->integer[0])) {
+        if (is_float(n->src(1)->dtype) || check_passes(n, s[1]->integer[0])) {
           out.real = s[0]->real;
           out.integer = s[0]->integer;
           return;

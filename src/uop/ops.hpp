@@ -150,7 +150,11 @@ enum class CheckKind : std::int64_t {
   kProjected,          // int64: passes always; how many Newton iterations there were, for explain()
   kWarpDefined,        // int64: below 0, else the step at which it failed; further arg: WarpFailure
   kWarpForward,        // bool: true; the time that was asked for is not before the state's
-  kWarpEnded           // bool: true; the time that was asked for is reached
+  kWarpEnded,          // bool: true; the time that was asked for is reached
+  kStaysInRange,  // int64: 0, or i n_carry + c where carry c has left its range by step i, from 1; further arg: n_carry
+  kStartRecovered,  // bool: true
+  kStartMissed,     // float64, for explain(): how far a start was missed, relative; any number passes
+  kAdjointGrew      // float64, for explain(): by what factor a cotangent grew; any number passes
 };
 enum class WarpFailure : std::int64_t { kPotential, kKinetic, kStep };
 

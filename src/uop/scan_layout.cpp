@@ -11,13 +11,15 @@ Dims EvolveRecord::encode() const {
            verdict,
            bits(tolerance),
            save_every,
-           reversible,
+           static_cast<std::int64_t>(reversible),
            static_cast<std::int64_t>(levels.size())};
   arg.insert(arg.end(), levels.begin(), levels.end());
   arg.push_back(static_cast<std::int64_t>(conserve.size()));
   arg.insert(arg.end(), conserve.begin(), conserve.end());
   arg.push_back(batch_axes);
   arg.push_back(dt_in_energy);
+  arg.push_back(bits(range_q));
+  arg.push_back(bits(range_p));
   while (arg.size() > 2 && arg.back() == 0) arg.pop_back();
   return arg;
 }
@@ -32,13 +34,15 @@ EvolveRecord EvolveRecord::decode(std::span<const std::int64_t> arg) {
   r.verdict = take();
   r.tolerance = from_bits(take());
   r.save_every = take();
-  r.reversible = take() != 0;
+  r.reversible = static_cast<Reversible>(take());
   for (auto* list : {&r.levels, &r.conserve}) {
     list->resize(static_cast<std::size_t>(take()));
     for (std::int64_t& x : *list) x = take();
   }
   r.batch_axes = take();
   r.dt_in_energy = take() != 0;
+  r.range_q = from_bits(take());
+  r.range_p = from_bits(take());
   return r;
 }
 

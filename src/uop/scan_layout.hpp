@@ -2,8 +2,8 @@
 //
 // A body is a LAMBDA: closed, its free values are PARAM nodes numbered from 0 (kind 0, tensor).
 //
-//   SCAN    src  [body, steps, carry..., xs..., captured...]         arg [n_carry, n_xs] then until (0, 1) and the method,
-//           where they are not 0
+//   SCAN    src  [body, steps, carry..., xs..., captured...]         arg [n_carry, n_xs] then until (0, 1), the method,
+//           Reversible, and the range of each carry in fixed point, as far as they are not 0
 //           body params [index, carry..., one slice of each xs..., captured...]; outputs [carry'..., out...], and last a
 //           bool scalar `until` where args say so: the step after which it is true is the last one.
 //           GET i < n_carry is the last carry; GET n_carry + j stacks out j along a new leading axis [steps, ...] (0 in
@@ -38,8 +38,10 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "support/integrators.hpp"
+#include "tinyphys/reversible.hpp"
 #include "uop/uop.hpp"
 
 namespace tinyphys {
@@ -52,12 +54,14 @@ struct ScanView {
         n_xs(static_cast<std::size_t>(n->arg(1))),
         has_until(n->n_arg > 2 && n->arg(2) != 0),
         method(n->n_arg > 3 ? static_cast<Method>(n->arg(3)) : Method::Default),
+        reversible(n->n_arg > 4 ? static_cast<Reversible>(n->arg(4)) : Reversible::Auto),
         n_out(n->src(0)->n_src - n_carry - has_until),
         n_captured(n->src(0)->arg(0) - 1 - n->arg(0) - n->arg(1)) {}
   const Node* node;
   std::size_t n_carry, n_xs;
   bool has_until;
   Method method;
+  Reversible reversible;
   std::size_t n_out;
   std::int64_t n_captured;
 
@@ -67,6 +71,11 @@ struct ScanView {
   std::span<Node* const> xs() const { return node->src().subspan(2 + n_carry, n_xs); }
   std::span<Node* const> captured() const {
     return node->src().subspan(2 + n_carry + n_xs, static_cast<std::size_t>(n_captured));
+  }
+  std::vector<double> range() const {  // Reversible::Exact
+    std::vector<double> out;
+    for (std::size_t i = 5; i < node->n_arg; ++i) out.push_back(from_bits(node->arg(i)));
+    return out;
   }
   std::span<Node* const> cotangents() const {  // SCAN_VJP
     return node->src().subspan(2 + n_carry + n_xs + static_cast<std::size_t>(n_captured));
@@ -83,11 +92,12 @@ struct EvolveRecord {
   std::int64_t verdict = 0;
   double tolerance = 0;  // for certified rewrites; 0: none are allowed
   std::int64_t save_every = 0;
-  bool reversible = false;
+  Reversible reversible = Reversible::Auto;
   std::vector<std::int64_t> levels;    // inner steps of each term of H
   std::vector<std::int64_t> conserve;  // invariants to project on
   std::int64_t batch_axes = 0;  // the first axes of the state are of members that H was proven not to join
   bool dt_in_energy = false;    // dt is 1, and what the user gave is a factor of H
+  double range_q = 0, range_p = 0;  // of Reversible::Exact
 
   // Of verdict: that there is one; H is quadratic, separable; and is so for these values of its numbers alone.
   static constexpr std::int64_t kDecided = 1, kQuadratic = 2, kSeparable = 4, kQuadraticNow = 8,

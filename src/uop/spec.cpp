@@ -249,13 +249,18 @@ constexpr SpecRule kRules[] = {
     {"PROPAGATE_VJP: map(state..., captured...) gives one value for each of the state, loop and finish the "
      "same ones",
      kTensors, [](const Node* n, Place&) { return n->op != Op::PROPAGATE_VJP || propagate_vjp_holds(n); }},
-    {"CHECK: what it checks is a bool scalar, or an int64 scalar with what its kind takes", kTensors,
+    {"CHECK: what it checks is a bool scalar, or an int64 scalar with what its kind takes; what it tells of, a "
+     "float64 one",
+     kTensors,
      [](const Node* n, Place&) {
        if (n->op != Op::CHECK) return true;
        switch (static_cast<CheckKind>(n->arg(0))) {
          case CheckKind::kIndexInRange: return n->n_arg == 3 && is_scalar(n->src(1), DType::kInt64);
          case CheckKind::kWarpDefined: return n->n_arg == 2 && is_scalar(n->src(1), DType::kInt64);
          case CheckKind::kProjected: return n->n_arg == 1 && is_scalar(n->src(1), DType::kInt64);
+         case CheckKind::kStaysInRange: return n->n_arg >= 2 && is_scalar(n->src(1), DType::kInt64);
+         case CheckKind::kStartMissed:
+         case CheckKind::kAdjointGrew: return is_scalar(n->src(1), DType::kFloat64);
          default: return is_scalar(n->src(1), DType::kBool);
        }
      }},

@@ -213,6 +213,9 @@ inline bool check_passes(const Node* check, std::int64_t scalar) {
     case CheckKind::kIndexInRange: return scalar >= -check->arg(1) && scalar < check->arg(1);
     case CheckKind::kProjected: return true;
     case CheckKind::kWarpDefined: return scalar < 0;
+    case CheckKind::kStaysInRange: return scalar == 0;
+    case CheckKind::kStartMissed:
+    case CheckKind::kAdjointGrew: return true;
     default: return scalar != 0;
   }
 }

@@ -35,6 +35,9 @@ check solar_system_projection 'projected on energy, momentum x'
 check comet 'relative energy error at most [0-9.]+e-(09|1[0-9]), allowed'
 check comet 'TimeWarp by the logarithmic Hamiltonian'
 check ensemble 'largest difference from cos\(N theta\) is [0-9.]+e-1[4-9]'
+check throw_the_ball 'it misses the hand by [0-9.]+e-0[89] m' 20000
+check throw_the_ball 'backward, each step undone, [0-9.]+ kB of states whatever the steps' 20000
+check fit_springs 'recovered to [0-9.]+e-(0[89]|1[0-9]) N/m'
 "$programs/plain_loop" 20000 >out 2>err || fail "plain_loop: exit code $?: $(cat err)"
 for pattern in 'apart     scan (0e\+00|[0-9]e-1[4-9]), System (0e\+00|[0-9]e-1[3-9])' 'folded 19,9[0-9][0-9] passes of plain_loop.cpp:[0-9]+-[0-9]+ into a scan' \
   'proved   the step is affine in its carry'; do

@@ -40,6 +40,8 @@ constexpr auto kGoals = std::to_array<Goal>({
     {.row = "project/plain",
      .words = "adds <= 2 x the step without it, ratio >= 0.333",
      .min_ratio = 1.0 / 3},
+    {.row = "reverse", .words = "forward and reverse <= 1.3 x C++ -O3, ratio >= 0.77", .min_ratio = 1 / 1.3},
+    {.row = "reverse/forward", .words = "reverse <= 3 x forward, ratio >= 0.25", .min_ratio = 0.25},
     {.row = "three-body", .words = "speed >= 0.5 x C++ -O3", .min_ratio = 0.5},
 });
 

@@ -117,6 +117,7 @@ int run(const Options& o) {
   std::vector<Row> rows;
   add_evolve_rows(rows);
   add_kernel_rows(rows);
+  add_gradient_rows(rows);
   add_loop_rows(
       rows);  // before rows that leave plans of 10^5 nodes behind: the table of nodes is larger then
   add_orbit_rows(rows);

@@ -13,12 +13,17 @@ template <int N> struct Gravity {
 
   // Leapfrog, kick-drift-kick: each pair once, one force a step.
   void leapfrog(Vector& q, Vector& p, double dt, long steps) const;
+  // The same steps undone, and with them the cotangents of q and p: one force and one product with its Jacobian a step.
+  void leapfrog_back(Vector& q, Vector& p, Vector& of_q, Vector& of_p, double dt, long steps) const;
 
  private:
   Vector force(const Vector& q) const;
+  // The force at q, and its Jacobian, which is symmetric, times v.
+  void force_and_product(const Vector& q, const Vector& v, Vector& f, Vector& jv) const;
 };
 
 extern template struct Gravity<3>;
 extern template struct Gravity<6>;
+extern template struct Gravity<64>;
 
 }  // namespace tinyphys::bench
