@@ -30,6 +30,14 @@ enum class Integrator : std::int64_t {
 //   Default  replace the loop by what gives the same result up to rounding
 //   Loop     run the steps one by one
 //   Auto     choose any method and say so; for now that is Default
-enum class Method : std::int64_t { Default, Loop, Auto };
+//   Split    take another step: the terms of H of degree <= 2 by their exact flow, the others as kicks between
+enum class Method : std::int64_t { Default, Loop, Auto, Split };
+
+// The kick of Method::Split, h being dt, Omega the frequencies of the terms of degree <= 2, V the others:
+//   Plain      p -= h grad V(q): order 2, but resonates where h Omega is near a multiple of pi
+//   Mollified  p -= h A^T grad V(A q) with A = sinc(h Omega) (Garcia-Archilla, Sanz-Serna and Skeel 1998): order 2, with an
+//              error that no large Omega makes larger
+//   Auto       Mollified where h Omega may exceed 1, else Plain
+enum class Impulse : std::int64_t { Auto, Plain, Mollified };
 
 }  // namespace tinyphys

@@ -121,7 +121,7 @@ std::vector<UOp> scan_tangent(const Node* node, Tangents t) {
 // Tangents of (q, p) after an EVOLVE: see jvp.hpp. The state is packed as Q = [q, dq], P = [dp, p].
 std::vector<UOp> evolve_tangent(const Node* node, const Tangents& t) {
   const EvolveView evolve(node);
-  if (!evolve.row().commutes_with_tangent) {
+  if (!evolve.commutes_with_tangent()) {
     const LoweredEvolve lowered(node);
     std::vector<UOp> wrt, moves;
     for (std::size_t i = 0; i < t.size(); ++i)

@@ -15,6 +15,8 @@
 #include "engine/recall.hpp"
 #include "engine/run.hpp"
 #include "passes/loop_lift.hpp"
+#include "passes/resonances.hpp"
+#include "passes/split.hpp"
 #include "runtime/device.hpp"
 #include "schedule/plan.hpp"
 #include "support/debug.hpp"
@@ -76,6 +78,16 @@ class Engine final : public EngineHook {
   std::int64_t check_evolve(const UOp& evolve, const std::source_location& where) override {
     check_integrator(evolve.get(), where.file_name(), where.line());
     return value_verdict(evolve.get());
+  }
+
+  Records found_of(const UOp& evolve) override {
+    std::optional<ComputeLock> lock;  // no value is dropped meanwhile
+    if (!ComputeLock::held_here()) lock.emplace();
+    return EvolveView(evolve.get()).record().flows.empty() ? find_resonances(evolve.get(), labels_of(evolve.get()))
+                                                           : find_split_resonances(evolve.get());
+  }
+  UOp split_evolve(const UOp& evolve, const std::source_location& where) override {
+    return tinyphys::split_evolve(evolve, where.file_name(), where.line());
   }
 
   Explanation explain(const UOp& value) override { return explain_value(value); }

@@ -1,10 +1,14 @@
 #include "passes/evolve_report.hpp"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "analysis/terms.hpp"
 #include "derive/gradient_rules.hpp"
+#include "passes/resonances.hpp"
 #include "passes/scan_lift.hpp"
+#include "passes/split.hpp"
 #include "support/env.hpp"
 #include "uop/graph.hpp"
 
@@ -61,6 +65,10 @@ EvolveNotes::EvolveNotes(Node* node, std::shared_ptr<const Notes> run, std::stri
   }
   symmetric_ = e.row().symmetric();
   energy_ = UOp::share(e.energy());
+  if (!record_.flows.empty()) split_ = report_split(evolve.get(), labels_);
+  // In the body of a loop: at the numbers that it is given.
+  if (labels_.found.empty() && !record_.flows.empty()) labels_.found = find_split_resonances(evolve.get());
+  if (labels_.found.empty() && !record_.levels.empty()) labels_.found = find_resonances(evolve.get(), labels_);
   proof_ = prove_energy(evolve.get());
 }
 
@@ -70,13 +78,14 @@ void EvolveNotes::report(Records& to) const {
   if (!tolerance.empty()) tolerance += ",";
   Record evolve{Finding::kEvolve,
                 fmt::format("{}{}, {}, dt {},{} q and p {}", back_ ? "the gradient through " : "",
-                            steps_ ? with_commas(*steps_) + " steps" : "steps given as a tensor", row.name,
+                            steps_ ? with_commas(*steps_) + " steps" : "steps given as a tensor",
+                            record_.method == Method::Split ? "Split" : row.name,
                             dt_                    ? fmt::format("{}", *dt_)
                             : record_.dt_in_energy ? "a factor of H"
                                                    : "given as a tensor",
                             tolerance, state_),
                 where_};
-  evolve.numbers = {{"integrator", std::string(row.name)}};
+  evolve.numbers = {{"integrator", std::string(record_.method == Method::Split ? "Split" : row.name)}};
   if (steps_) evolve.numbers.emplace_back("steps", *steps_);
   if (dt_) evolve.numbers.emplace_back("dt", *dt_);
   if (record_.tolerance != 0) evolve.numbers.emplace_back("tolerance", record_.tolerance);
@@ -89,6 +98,29 @@ void EvolveNotes::report(Records& to) const {
          "",
          {{"members", members_}}});
   report_terms(energy_, labels_, names_, to);
+  to.insert(to.end(), split_.begin(), split_.end());
+  if (std::ranges::find(record_.flows, 0) != record_.flows.end()) {
+    to.push_back(
+        {Finding::kChose,
+         fmt::format("the loop of split steps{}{} (class method: order 2, symplectic, symmetric; exact where "
+                     "the kicks are 0)",
+                     back_ ? ", backward" : "", back_ ? tape_text(steps_, tape_bytes_) : "")});
+    to.insert(to.end(), labels_.found.begin(), labels_.found.end());
+    return;
+  }
+  if (!record_.flows.empty()) {
+    if (run_) return run_->report(to);
+    to.push_back({Finding::kOffers, "the exact flow over all steps (class exact)"});
+    return;
+  }
+  if (!record_.levels.empty()) {
+    report_levels(record_, labels_, to);
+    to.push_back({Finding::kChose,
+                  fmt::format("the loop of RESPA steps{}{} (class method: order 2, symplectic, symmetric)",
+                              back_ ? ", backward" : "", back_ ? tape_text(steps_, tape_bytes_) : "")});
+    to.insert(to.end(), labels_.found.begin(), labels_.found.end());
+    return;
+  }
 
   // The way back of a quadratic H reads no state.
   const bool taped = back_ && (record_.timed || !proof_->quadratic);

@@ -32,6 +32,7 @@ class EvolveNotes final : public Notes {
   std::size_t tape_bytes_ = 0;      // of a step
   std::vector<std::string> names_;  // of H's params
   UOp energy_;
+  Records split_;  // of Method::Split
   std::shared_ptr<const EnergyProof> proof_;
 };
 

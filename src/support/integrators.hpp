@@ -63,6 +63,7 @@ constexpr std::string_view name(Method method) {
     case Method::Default: return "Default";
     case Method::Loop: return "Loop";
     case Method::Auto: return "Auto";
+    case Method::Split: return "Split";
   }
   return "?";
 }

@@ -22,6 +22,11 @@ class EngineHook {
   // Throws tp::Error when the integrator of an EVOLVE is not defined for its H. What an identity test decided that
   // rests on the values of numbers in H (EvolveRecord::verdict); 0 where none did.
   virtual std::int64_t check_evolve(const UOp& evolve, const std::source_location& where) = 0;
+  // What the values that an EVOLVE of several steps is given say of it, as far as they are known now: its resonances.
+  virtual Records found_of(const UOp&) { return {}; }
+  // An EVOLVE of Method::Split with H cut into its terms, those that are taken by their flow told in the record. Throws
+  // tp::Error where H has no such cut.
+  virtual UOp split_evolve(const UOp& evolve, const std::source_location&) { return evolve; }
   virtual Explanation explain(const UOp& value) = 0;
 };
 

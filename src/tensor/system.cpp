@@ -132,7 +132,50 @@ bool broadcasts_to(std::span<const std::int64_t> from, std::span<const std::int6
   return true;
 }
 
-bool is_method(Method m) { return m == Method::Default || m == Method::Loop || m == Method::Auto; }
+bool is_method(Method m) {
+  return m == Method::Default || m == Method::Loop || m == Method::Auto || m == Method::Split;
+}
+
+// The steps of each term, 0 for one that is not named.
+std::vector<std::int64_t> checked_levels(const Levels& levels, std::span<const EnergyTerm> terms,
+                                         Integrator integrator, const Where& where) {
+  constexpr std::string_view kCall = "evolve";
+  if (integrator != Integrator::LeapfrogKDK)
+    fail(kCall, "levels are steps of LeapfrogKDK, not of " + std::string(name(integrator)), where);
+  if (levels.list().empty())
+    fail(kCall, "levels is an empty list: name the terms of H, or leave it away", where);
+  if (terms.size() == 1 && terms[0].name.empty())
+    fail(kCall, "levels needs an H of named terms: System({{\"fast\", ...}, {\"slow\", ...}})", where);
+  std::vector<std::int64_t> steps(terms.size(), 0), sorted;
+  for (const Level& level : levels.list()) {
+    const std::string which = "levels: the term \"" + level.term + "\"";
+    const auto term =
+        std::find_if(terms.begin(), terms.end(), [&](const EnergyTerm& t) { return t.name == level.term; });
+    if (term == terms.end()) {
+      std::string known;
+      for (const EnergyTerm& t : terms) known += (known.empty() ? "\"" : ", \"") + t.name + "\"";
+      fail(kCall, "levels: H has no term \"" + level.term + "\"; its terms are " + known, where);
+    }
+    std::int64_t& n = steps[static_cast<std::size_t>(term - terms.begin())];
+    if (n != 0) fail(kCall, which + " is named twice", where);
+    n = level.steps;
+    if (n < 1) fail(kCall, which + " is given " + std::to_string(n) + " steps, it must be at least 1", where);
+    sorted.push_back(n);
+  }
+  std::sort(sorted.begin(), sorted.end());
+  if (sorted.front() != 1)
+    fail(kCall,
+         "levels: the slowest level has " + std::to_string(sorted.front()) +
+             " steps in dt; it must have 1, dt is its step",
+         where);
+  for (std::size_t i = 1; i < sorted.size(); ++i)
+    if (sorted[i] % sorted[i - 1] != 0)
+      fail(kCall,
+           "levels: " + std::to_string(sorted[i]) + " steps are no multiple of the " +
+               std::to_string(sorted[i - 1]) + " of the next slower level",
+           where);
+  return steps;
+}
 
 UOp checked_dt(const Arg& dt, std::string_view call, const Where& where) {
   if (dt.is_number()) {
@@ -179,9 +222,19 @@ Motion by_energy(Request r, const std::vector<UOp>& energies, std::vector<std::s
     return n;
   };
   UOp evolve = labelled();
-  if (has_engine()) {
+  if (r.record.method == Method::Split) {
+    if (!has_engine()) fail("evolve", "Method::Split needs the engine, which is not linked in", where);
+    evolve = engine().split_evolve(evolve, where);
+    labels = labels_of(evolve.get());
+    labels.found = engine().found_of(evolve);
+    if (labels.any()) set_labels(evolve.get(), std::move(labels));
+  } else if (has_engine()) {
     r.record.verdict = engine().check_evolve(evolve, where);
     if (r.record.verdict != 0) evolve = labelled();
+    if (!r.record.levels.empty()) {
+      labels.found = engine().found_of(evolve);
+      evolve = labelled();
+    }
   }
   return {evolve, get(evolve, 0), get(evolve, 1)};
 }
@@ -309,9 +362,33 @@ State System::evolve(const State& s, const EvolveOptions& options, Where where) 
   if (!is_method(options.method))
     fail(kCall,
          "there is no method number " + std::to_string(static_cast<std::int64_t>(options.method)) +
-             "; there are Default, Loop and Auto",
+             "; there are Default, Loop, Auto and Split",
+         where);
+  if (options.method == Method::Split) {
+    if (options.integrator != Integrator::LeapfrogKDK)
+      fail(kCall,
+           "Method::Split is a step of its own, it takes no Integrator::" +
+               std::string(name(options.integrator)),
+           where);
+    if (options.levels.given()) fail(kCall, "Method::Split has no levels: leave one of both away", where);
+    if (force_) fail(kCall, "Method::Split needs an energy, the system is a force", where);
+  } else if (options.impulse != Impulse::Auto) {
+    fail(kCall, "impulse is an option of Method::Split alone", where);
+  }
+  if (options.impulse != Impulse::Auto && options.impulse != Impulse::Plain &&
+      options.impulse != Impulse::Mollified)
+    fail(kCall,
+         "there is no impulse number " + std::to_string(static_cast<std::int64_t>(options.impulse)) +
+             "; there are Auto, Plain and Mollified",
          where);
   if (options.tol) front::check_tolerance(*options.tol, kCall, where);
+  std::vector<std::int64_t> levels;
+  if (options.levels.given()) {
+    if (force_) fail(kCall, "levels needs an H of named terms, the system is a force", where);
+    if (timed_)
+      fail(kCall, "levels needs an H of named terms, each of (q, p); the system is one H(q, p, t)", where);
+    levels = checked_levels(options.levels, terms_, options.integrator, where);
+  }
   if (options.save_every) return trajectory(s, options, where);
 
   Request r{.record = {},
@@ -325,6 +402,8 @@ State System::evolve(const State& s, const EvolveOptions& options, Where where) 
             .t = symbol_like(t0.get())};
   r.record.integrator = options.integrator;
   r.record.method = options.method;
+  r.record.levels = levels;
+  r.record.impulse = options.impulse;
   r.record.tolerance = options.tol.value_or(current_tolerance());
   Motion m;
   if (force_) {

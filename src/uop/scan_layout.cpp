@@ -1,8 +1,18 @@
 #include "uop/scan_layout.hpp"
 
+#include <algorithm>
 #include <charconv>
 
 namespace tinyphys {
+
+std::vector<std::int64_t> EvolveRecord::level_steps() const {
+  std::vector<std::int64_t> steps;
+  for (const std::int64_t n : levels)
+    if (n > 0) steps.push_back(n);
+  std::sort(steps.begin(), steps.end());
+  steps.erase(std::unique(steps.begin(), steps.end()), steps.end());
+  return steps;
+}
 
 Dims EvolveRecord::encode() const {
   Dims arg{static_cast<std::int64_t>(integrator),
@@ -18,6 +28,10 @@ Dims EvolveRecord::encode() const {
   arg.insert(arg.end(), conserve.begin(), conserve.end());
   arg.push_back(batch_axes);
   arg.push_back(dt_in_energy);
+  arg.push_back(linear_part);
+  arg.push_back(static_cast<std::int64_t>(flows.size()));
+  arg.insert(arg.end(), flows.begin(), flows.end());
+  arg.push_back(static_cast<std::int64_t>(impulse));
   while (arg.size() > 2 && arg.back() == 0) arg.pop_back();
   return arg;
 }
@@ -39,6 +53,10 @@ EvolveRecord EvolveRecord::decode(std::span<const std::int64_t> arg) {
   }
   r.batch_axes = take();
   r.dt_in_energy = take() != 0;
+  r.linear_part = take() != 0;
+  r.flows.resize(static_cast<std::size_t>(take()));
+  for (std::int64_t& x : r.flows) x = take();
+  r.impulse = static_cast<Impulse>(take());
   return r;
 }
 

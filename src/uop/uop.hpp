@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/records.hpp"
 #include "support/small_vector.hpp"
 #include "tinyphys/dtype.hpp"
 #include "uop/ops.hpp"
@@ -294,7 +295,10 @@ struct Labels {
   std::vector<std::string> names;  // of the terms of an energy
   std::string folded;              // of a SCAN made of a plain loop: its lines, "main.cpp:20-24"
   std::string behind;              // why the passes before it are not in it; "" where there are none
-  bool any() const { return !places.empty() || !names.empty() || !folded.empty() || !behind.empty(); }
+  Records found;                   // from the values that this use was given
+  bool any() const {
+    return !places.empty() || !names.empty() || !folded.empty() || !behind.empty() || !found.empty();
+  }
 };
 void set_labels(Node* n, Labels labels);
 Labels labels_of(const Node* n);

@@ -116,6 +116,7 @@ void add_evolve_rows(std::vector<Row>& rows);
 void add_kernel_rows(std::vector<Row>& rows);
 void add_loop_rows(std::vector<Row>& rows);
 void add_overhead_rows(std::vector<Row>& rows);
+void add_splitting_rows(std::vector<Row>& rows);
 
 // --- children: work that must start in a fresh process ---
 

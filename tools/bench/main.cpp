@@ -120,6 +120,7 @@ int run(const Options& o) {
   add_loop_rows(
       rows);  // before rows that leave plans of 10^5 nodes behind: the table of nodes is larger then
   add_overhead_rows(rows);
+  add_splitting_rows(rows);
   check_goals(rows);
   const std::vector<const Row*> chosen = select(rows, o.filter);
   if (o.list) {
