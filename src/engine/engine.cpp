@@ -83,8 +83,9 @@ class Engine final : public EngineHook {
   Records found_of(const UOp& evolve) override {
     std::optional<ComputeLock> lock;  // no value is dropped meanwhile
     if (!ComputeLock::held_here()) lock.emplace();
-    return EvolveView(evolve.get()).record().flows.empty() ? find_resonances(evolve.get(), labels_of(evolve.get()))
-                                                           : find_split_resonances(evolve.get());
+    return EvolveView(evolve.get()).record().flows.empty()
+               ? find_resonances(evolve.get(), labels_of(evolve.get()))
+               : find_split_resonances(evolve.get());
   }
   UOp split_evolve(const UOp& evolve, const std::source_location& where) override {
     return tinyphys::split_evolve(evolve, where.file_name(), where.line());

@@ -68,7 +68,8 @@ EvolveNotes::EvolveNotes(Node* node, std::shared_ptr<const Notes> run, std::stri
   if (!record_.flows.empty()) split_ = report_split(evolve.get(), labels_);
   // In the body of a loop: at the numbers that it is given.
   if (labels_.found.empty() && !record_.flows.empty()) labels_.found = find_split_resonances(evolve.get());
-  if (labels_.found.empty() && !record_.levels.empty()) labels_.found = find_resonances(evolve.get(), labels_);
+  if (labels_.found.empty() && !record_.levels.empty())
+    labels_.found = find_resonances(evolve.get(), labels_);
   proof_ = prove_energy(evolve.get());
 }
 

@@ -87,7 +87,8 @@ void report_levels(const EvolveRecord& record, const Labels& labels, Records& to
   text += fmt::format(" in each dt; drifts {}", times_text(steps.empty() ? 1 : steps.back()));
   Record r{Finding::kFound, std::move(text)};
   for (std::size_t i = 0; i < record.levels.size(); ++i)
-    r.numbers.emplace_back(i < labels.names.size() ? labels.names[i] : "term " + std::to_string(i + 1), record.levels[i]);
+    r.numbers.emplace_back(i < labels.names.size() ? labels.names[i] : "term " + std::to_string(i + 1),
+                           record.levels[i]);
   to.push_back(std::move(r));
 }
 

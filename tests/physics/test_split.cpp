@@ -359,9 +359,8 @@ TEST_CASE("what a split refuses, with the line") {
   const tp::State start{Tensor::from({0.2}), Tensor::from({0.3})};
   const tp::System relativistic(
       [](const Tensor& q, const Tensor& p) { return (tp::sqrt(1.0 + p * p)).sum() + 0.5 * (q * q).sum(); });
-  CHECK(contains(
-      said([&] { (void)relativistic.evolve(start, split(0.1, 10)); }),
-      "[evolve] Method::Split kicks by the terms beyond degree 2, which must be V(q), but sqrt("));
+  CHECK(contains(said([&] { (void)relativistic.evolve(start, split(0.1, 10)); }),
+                 "[evolve] Method::Split kicks by the terms beyond degree 2, which must be V(q), but sqrt("));
   const tp::System joined_term(
       [](const Tensor& q, const Tensor& p) { return 0.5 * (p * p).sum() + (q * q * p).sum(); });
   const std::string text = said([&] { (void)joined_term.evolve(start, split(0.1, 10)); });
