@@ -269,6 +269,9 @@ TEST_CASE("RESPA: ensembles, vmap and save_every are what one motion is") {
   const tp::State path = henon_heiles().evolve(kStart, o);
   CHECK(path.q.shape() == tp::Shape{4, 2});
   CHECK(path.q[3].to_vector<double>() == end.q.to_vector<double>());
+  const std::string text = tp::explain(path.q).text;  // the body of a loop has no names
+  CHECK(contains(text, "RESPA, 2 levels: kicks by term 2 once, by term 1 4 times in each dt"));
+  CHECK(contains(text, "spectrum term 1: largest Omega 1"));
 }
 
 TEST_CASE("RESPA: levels that are none") {

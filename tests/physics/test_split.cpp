@@ -286,6 +286,28 @@ TEST_CASE("a constant force flows, and terms of one function are told apart") {
   CHECK(contains(text, "class method"));
 }
 
+TEST_CASE("what is of degree <= 2 is proved, and a small coefficient is not none" *
+          tp::testing::needs_passes()) {
+  const tp::State start{Tensor::from({0.2, -0.3}), Tensor::from({0.3, 0.4})};
+  const auto report = [&](double cubic, double quartic) {
+    const tp::System system([=](const Tensor& q, const Tensor& p) {
+      const Tensor r = q + 1.0;
+      return 0.5 * (p * p).sum() + (q * q).sum() + (r * r * r - cubic * q * q * q - 3.0 * q * q).sum() +
+             quartic * (q * q * q * q).sum();
+    });
+    const tp::State s = system.evolve(start, split(0.01, 100));
+    const auto fine = joined(system.evolve(
+        start,
+        {.dt = 1.0 / 512, .steps = 512, .integrator = tp::Integrator::Yoshida8, .method = tp::Method::Loop}));
+    CHECK(distance(joined(s), fine) < 1e-4);
+    return tp::explain(s.q).text;
+  };
+  CHECK(contains(report(1.0, 0.0), "by their exact flow, no others"));
+  CHECK(contains(report(1.0 + 1e-9, 0.0), "kicks by the others between"));
+  CHECK(contains(report(1.0, 1e-9), "kicks by the others between"));
+  CHECK(contains(report(1.0, 0.5), "kicks by the others between"));
+}
+
 TEST_CASE("a split is one kernel, its state in registers" * tp::testing::needs_passes()) {
   const tp::State s = wells(Tensor::from({1.0, 5.0}), 0.3)
                           .evolve({Tensor::from({0.7, -0.4}), Tensor::from({0.2, 0.5})}, split(0.1, 1000));
