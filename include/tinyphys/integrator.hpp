@@ -35,6 +35,14 @@ enum class Integrator : std::int64_t {
 //            and Tremaine 1999), whose drift-kick-drift follows two bodies on their orbit up to the phase. With
 //            EvolveOptions::g: the time-transformed leapfrog (Mikkola and Aarseth 2002). Order 2; not for an ensemble, a
 //            force, an H of the time, save_every or conserve. A step at which U, g or T - E0 is not above 0 is an error.
-enum class Method : std::int64_t { Default, Loop, Auto, TimeWarp };
+//   Split    take another step: the terms of H of degree <= 2 by their exact flow, the others as kicks between
+enum class Method : std::int64_t { Default, Loop, Auto, TimeWarp, Split };
+
+// The kick of Method::Split, h being dt, Omega the frequencies of the terms of degree <= 2, V the others:
+//   Plain      p -= h grad V(q): order 2, but resonates where h Omega is near a multiple of pi
+//   Mollified  p -= h A^T grad V(A q) with A = sinc(h Omega) (Garcia-Archilla, Sanz-Serna and Skeel 1998): order 2, with an
+//              error that no large Omega makes larger
+//   Auto       Mollified where h Omega may exceed 1, else Plain
+enum class Impulse : std::int64_t { Auto, Plain, Mollified };
 
 }  // namespace tinyphys

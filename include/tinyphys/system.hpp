@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <limits>
 #include <optional>
 #include <string>
@@ -44,12 +45,40 @@ struct Progress {
   double elapsed_seconds = 0;
 };
 
+// How many steps within dt a named term of H is given.
+struct Level {
+  std::string term;
+  Count steps = 0;
+};
+
+// Multiple time steps (RESPA; Tuckerman, Berne and Martyna 1992; Grubmueller et al. 1991): .levels = {{"slow", 1},
+// {"fast", 10}} kicks by the term "slow" once in each dt, and by "fast" ten times, dt / 10 apart.
+class Levels {
+ public:
+  Levels() = default;  // none: one step for all of H
+  Levels(std::initializer_list<Level> list) : list_(list), given_(true) {}
+  Levels(std::vector<Level> list) : list_(std::move(list)), given_(true) {}
+  const std::vector<Level>& list() const { return list_; }
+  bool given() const { return given_; }
+
+ private:
+  std::vector<Level> list_;
+  bool given_ = false;
+};
+
 struct EvolveOptions {
   // A finite number, or a float64 scalar tensor (then derivatives by it exist). May be negative.
   Arg dt = std::numeric_limits<double>::quiet_NaN();
   Count steps = std::numeric_limits<std::int64_t>::min();  // 1'000'000 or 1e6; must be given
   Integrator integrator = Integrator::LeapfrogKDK;
   Method method = Method::Default;
+  // Multiple time steps, with LeapfrogKDK. The numbers count the steps within dt, whatever the order of the list (as in
+  // OpenMM's MTSIntegrator): the smallest is 1, each is a multiple of the next smaller one, and terms with one number are
+  // one level. A level of n steps is kicked by dH/dq of its terms, at the ends of each dt / n; the drift, by dH/dp of all of
+  // H, is that of the innermost level. A term of q is in one level; one of p alone is in the innermost or in none. No term
+  // may join q and p.
+  Levels levels = {};
+  Impulse impulse = Impulse::Auto;  // of Method::Split
   // The relative error of q and p that is allowed; without it that of the scope (tolerance.hpp). Nothing uses it yet.
   std::optional<double> tol = {};
   // Also the states on the way: q and p then have a leading axis, and t is a vector, of the states after 0, save_every,
@@ -144,8 +173,8 @@ class System {
   // The state after `steps` steps: lazy, one node however many steps; its time is s.t + steps dt. Throws when q or p
   // is not float64, their shapes differ, t is no float64 scalar, H is not a float64 scalar (with batch_axes: not of the
   // shape of the members, or not proven to leave them independent of each other), dt is missing or not
-  // finite, steps < 0, save_every is no divisor of it, tol is not in (0, 1], the integrator or the method is unknown, or
-  // the integrator is not defined for H; with Reversible::Exact when there is no range, or a step is no sequence of shears; of a
+  // finite, steps < 0, save_every is no divisor of it, tol is not in (0, 1], the integrator or the method is unknown, the
+  // levels are no levels of H's terms, or the integrator or the method is not defined for H; with Reversible::Exact when there is no range, or a step is no sequence of shears; of a
   // force, when it is not as q is, or the mass does not broadcast to q. With
   // conserve, when an invariant is no float64 scalar, is not defined for the shape of q, is not the motion's (Energy of an H of
   // the time or of a force), or the integrator has no steps. With Method::TimeWarp see integrator.hpp.

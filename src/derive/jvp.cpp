@@ -132,7 +132,7 @@ std::vector<UOp> scan_tangent(const Node* node, Tangents t) {
 std::vector<UOp> evolve_tangent(const Node* node, const Tangents& t) {
   const EvolveView evolve(node);
   if (evolve.record().reversible == Reversible::Exact) refuse_exact(node);
-  if (!evolve.row().commutes_with_tangent) {
+  if (!evolve.commutes_with_tangent()) {
     const LoweredEvolve lowered(node);
     std::vector<UOp> wrt, moves;
     for (std::size_t i = 0; i < t.size(); ++i)

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "derive/gradient.hpp"
+#include "derive/lower_split.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/build.hpp"
 #include "uop/graph.hpp"
@@ -29,6 +30,7 @@ class Step {
   explicit Step(const ForceLoop& loop)
       : loop_(loop),
         row_(row_of(loop.record.integrator)),
+        levels_(loop.record.level_steps()),
         timed_(loop.record.timed),
         index_(symbol(DType::kInt64, {})) {}
 
@@ -43,6 +45,7 @@ class Step {
     p_ = symbol_like(p0.get());
     s.carry_params = {q_, p_};
     s.carry = {q0, p0};
+    if (!levels_.empty()) return run_levels(s);
     // What a step ends with moves q: the force of its last kick is not that of the next.
     const bool carried = row_.first_same_as_last() && !loop_.after,
                solves = row_.has(Part::kSolve) && q0->size() > 0;
@@ -90,6 +93,57 @@ class Step {
   }
 
  private:
+  // What a step of a level leaves behind: the forces are those of the levels from its own on, each of its last kick.
+  struct Moment {
+    UOp q, p;
+    std::vector<UOp> forces;
+    std::vector<UOp> all() const {
+      std::vector<UOp> v{q, p};
+      v.insert(v.end(), forces.begin(), forces.end());
+      return v;
+    }
+    static Moment of(const std::vector<UOp>& v) { return {v[0], v[1], {v.begin() + 2, v.end()}}; }
+  };
+
+  std::vector<UOp> run_levels(ScanParts s) {
+    s.index = UOp();  // named terms do not depend on the time
+    const std::vector<UOp> first = forces_at(s.carry[0], s.carry[1], {});
+    for (std::size_t l = 0; l < levels_.size(); ++l) {
+      s.carry_params.push_back(symbol_like(q_.get()));
+      s.carry.push_back(first[l]);
+    }
+    s.next = level_step(0, Moment::of(s.carry_params)).all();
+    const UOp scan = make_scan(s);
+    return {get(scan, 0), get(scan, 1)};
+  }
+
+  // One step of level l: half a kick, the steps of the next level (at the last one the drift), half a kick.
+  Moment level_step(std::size_t l, Moment z) const {
+    const UOp h = levels_[l] == 1 ? loop_.dt : div(loop_.dt, constant(static_cast<double>(levels_[l])));
+    const auto times = [&](const UOp& length, const UOp& x) {
+      return mul(broadcast_to(length, x->shape()), x);
+    };
+    const UOp half = mul(h, constant(0.5));
+    z.p = sub(z.p, times(half, z.forces[0]));
+    if (l + 1 == levels_.size()) {
+      z.q = add(z.q, times(h, forces_at(z.q, z.p, {})[levels_.size()]));
+    } else {
+      ScanParts inner;
+      inner.steps = constant_int(levels_[l + 1] / levels_[l]);
+      inner.method = Method::Loop;
+      inner.carry = Moment{z.q, z.p, {z.forces.begin() + 1, z.forces.end()}}.all();
+      for (const UOp& c : inner.carry) inner.carry_params.push_back(symbol_like(c.get()));
+      inner.next = level_step(l + 1, Moment::of(inner.carry_params)).all();
+      const UOp scan = make_scan(inner);
+      z = {get(scan, 0), get(scan, 1), {z.forces[0]}};
+      for (std::size_t i = 2; i < inner.carry.size(); ++i)
+        z.forces.push_back(get(scan, static_cast<std::int64_t>(i)));
+    }
+    z.forces[0] = forces_at(z.q, z.p, {})[l];
+    z.p = sub(z.p, times(half, z.forces[0]));
+    return z;
+  }
+
   UOp start() const { return timed_ ? loop_.captured[0] : UOp(); }
   // The time of the moment: start + (steps done + the part of a step done) h.
   UOp time(double done) const {
@@ -163,6 +217,7 @@ class Step {
 
   const ForceLoop& loop_;
   const IntegratorRow& row_;
+  std::vector<std::int64_t> levels_;
   bool timed_;
   UOp index_;
   UOp q_, p_, force_, worst_;
@@ -177,7 +232,7 @@ UOp total_energy(std::span<const UOp> terms) {
   return sum;
 }
 
-UOp force_lambda(const Node* energy, const Node* q, const Node* p) {
+UOp force_lambda(const Node* energy, const Node* q, const Node* p, const EvolveRecord& record) {
   const std::int64_t n = energy->arg(0);
   std::vector<UOp> params(static_cast<std::size_t>(n));
   for (Node* x : toposort(energy->src()))
@@ -186,13 +241,24 @@ UOp force_lambda(const Node* energy, const Node* q, const Node* p) {
   if (!params[1]) params[1] = symbol_like(p);
   for (UOp& s : params)
     if (!s) s = symbol(DType::kFloat64, {});  // captured but unused
-  const UOp h = total_energy(tinyphys::apply(energy, params));
-  const std::vector<UOp> wrt{params[0], params[1]};
+  const std::vector<UOp> terms = tinyphys::apply(energy, params);
+  std::vector<UOp> forces;
+  if (record.levels.empty()) {
+    forces = gradient(total_energy(terms), std::vector<UOp>{params[0], params[1]});
+  } else {
+    for (const std::int64_t steps : record.level_steps()) {
+      std::vector<UOp> of_level;
+      for (std::size_t i = 0; i < terms.size(); ++i)
+        if (record.levels[i] == steps) of_level.push_back(terms[i]);
+      forces.push_back(gradient(total_energy(of_level), std::vector<UOp>{params[0]})[0]);
+    }
+    forces.push_back(gradient(total_energy(terms), std::vector<UOp>{params[1]})[0]);
+  }
   // Back to the same params; numbers that differentiation made (exponents) stay inside, they belong to the text.
   NodeMap<UOp> back;
   for (std::size_t i = 0; i < params.size(); ++i)
     back.insert(params[i].get(), param(static_cast<std::int64_t>(i), params[i]->dtype, params[i]->shape()));
-  const auto closed = substitute(gradient(h, wrt), [&](Node* x) {
+  const auto closed = substitute(forces, [&](Node* x) {
     const UOp* r = back.find(x);
     return r ? *r : UOp();
   });
@@ -204,8 +270,9 @@ std::vector<UOp> loop_of_steps(const ForceLoop& loop) { return Step(loop).run();
 std::vector<UOp> lower_evolve(const Node* evolve) {
   LocationScope at(evolve->location.load(std::memory_order_relaxed));
   const EvolveView e(evolve);
+  if (!e.record().flows.empty()) return lower_split(evolve);
   ForceLoop loop{.record = e.record(),
-                 .forces = force_lambda(e.energy(), e.q(), e.p()),
+                 .forces = force_lambda(e.energy(), e.q(), e.p(), e.record()),
                  .dt = UOp::share(e.dt()),
                  .steps = UOp::share(e.steps()),
                  .q = UOp::share(e.q()),

@@ -13,13 +13,14 @@ namespace tinyphys {
 // The sum of the terms of H.
 UOp total_energy(std::span<const UOp> terms);
 
-// dH/dq and dH/dp of an energy LAMBDA with params [q, p, captured...], as a LAMBDA of the same params.
-UOp force_lambda(const Node* energy, const Node* q, const Node* p);
+// dH/dq and dH/dp of an energy LAMBDA with params [q, p, captured...], as a LAMBDA of the same params. With levels (of each
+// term, as in EvolveRecord): dH/dq of the terms of each level, the slowest first, and dH/dp of all.
+UOp force_lambda(const Node* energy, const Node* q, const Node* p, const EvolveRecord& record = {});
 
 // The steps of an integrator under forces.
 struct ForceLoop {
   EvolveRecord record;
-  UOp forces;  // LAMBDA: params [q, p, captured...], outputs [dH/dq, dH/dp], of an energy or not
+  UOp forces;  // LAMBDA: params [q, p, captured...], outputs [dH/dq, dH/dp], of an energy or not; as of force_lambda
   UOp dt, steps, q, p;
   std::vector<UOp> captured;  // where the record says `timed`, the first is the time at the start
   // What each step ends with, of the q and p that the integrator gives; `count`: an int64 scalar to be added to a carry that
@@ -33,7 +34,8 @@ struct ForceLoop {
 // The q and p after all steps: GETs of one SCAN. Substeps in order (support/integrators.hpp):
 //   kick   p -= c h dH/dq      drift   q += c h dH/dp
 //   solve  z' = z + c h J grad H((z + z')/2) by fixed-point iteration, checked for convergence
-// Where a step begins and ends with a kick, the force is carried from step to step. In a timed H the time of a kick is
+// Where a step begins and ends with a kick, the force is carried from step to step. With levels, what a kick-drift-kick step
+// does between its kicks are the steps of the next level, a SCAN within. In a timed H the time of a kick is
 // that of the drifts done, the time of a solve its middle. An integrator that is a flow has no loop: it throws. With `after`
 // there is a third output, its count.
 std::vector<UOp> loop_of_steps(const ForceLoop& loop);

@@ -299,7 +299,7 @@ class Batch {
   std::vector<UOp> evolve(const Node* n, const Batched& s) const {
     const EvolveView view(n);
     if (s[2]) throw Error("vmap", "the number of steps of an evolution must be the same for all", "", 0);
-    if (!view.row().commutes_with_batch) {
+    if (!view.commutes_with_batch()) {
       const LoweredEvolve lowered(n);
       std::vector<UOp> inputs, batched;
       for (std::size_t i = 0; i < s.size(); ++i)

@@ -16,6 +16,8 @@
 #include "engine/run.hpp"
 #include "passes/conserved.hpp"
 #include "passes/loop_lift.hpp"
+#include "passes/resonances.hpp"
+#include "passes/split.hpp"
 #include "runtime/device.hpp"
 #include "schedule/plan.hpp"
 #include "support/debug.hpp"
@@ -83,6 +85,17 @@ class Engine final : public EngineHook {
     return prove_conserved(evolve.get())->invariants;
   }
   UOp split_energy(const UOp& evolve) override { return split_by_terms(evolve.get()); }
+  Records found_of(const UOp& evolve) override {
+    std::optional<ComputeLock> lock;  // no value is dropped meanwhile
+    if (!ComputeLock::held_here()) lock.emplace();
+    return EvolveView(evolve.get()).record().flows.empty()
+               ? find_resonances(evolve.get(), labels_of(evolve.get()))
+               : find_split_resonances(evolve.get());
+  }
+  UOp split_evolve(const UOp& evolve, const std::source_location& where) override {
+    return tinyphys::split_evolve(evolve, where.file_name(), where.line());
+  }
+
   Explanation explain(const UOp& value) override { return explain_value(value); }
 
   std::string describe(std::span<const UOp> values) {

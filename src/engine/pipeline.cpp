@@ -185,8 +185,8 @@ constexpr std::array kPasses{
     Pass{"simplify", pass_simplify},       Pass{"derivatives", pass_derivatives},
     Pass{"lift scans", pass_scans},        Pass{"evolve", pass_evolve},
     Pass{"fixed point", pass_fixed_point}, Pass{"bodies", pass_bodies},
-    Pass{"carry over", pass_carry_over},
-    Pass{"check bounds", pass_bounds}, Pass{"simplify again", pass_simplify},
+    Pass{"carry over", pass_carry_over},   Pass{"check bounds", pass_bounds},
+    Pass{"simplify again", pass_simplify},
 };
 
 }  // namespace

@@ -1,12 +1,16 @@
 #include "passes/evolve_report.hpp"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "analysis/terms.hpp"
 #include "derive/fixed_point.hpp"
 #include "derive/gradient_rules.hpp"
 #include "derive/lower_evolve.hpp"
+#include "passes/resonances.hpp"
 #include "passes/scan_lift.hpp"
+#include "passes/split.hpp"
 #include "passes/way_back_report.hpp"
 #include "support/env.hpp"
 #include "uop/graph.hpp"
@@ -64,12 +68,17 @@ EvolveNotes::EvolveNotes(Node* node, std::shared_ptr<const Notes> run, std::stri
   }
   symmetric_ = e.row().symmetric();
   energy_ = UOp::share(e.energy());
+  if (!record_.flows.empty()) split_ = report_split(evolve.get(), labels_);
+  // In the body of a loop: at the numbers that it is given.
+  if (labels_.found.empty() && !record_.flows.empty()) labels_.found = find_split_resonances(evolve.get());
+  if (labels_.found.empty() && !record_.levels.empty())
+    labels_.found = find_resonances(evolve.get(), labels_);
   proof_ = prove_energy(evolve.get());
   if (!back_) conserved_ = prove_conserved(evolve.get());
   if (back_ && steps_ && e.row().has_loop() && reads_states()) {
     const UOp q = lower_evolve(evolve.get())[0];
     const UOp scan = q->op == Op::CHECK ? q.src(0).src(0) : q.src(0);
-    way_ = choose_way_back(open_scan(scan.get()));
+    if (scan->op == Op::SCAN) way_ = choose_way_back(open_scan(scan.get()));
   }
 }
 
@@ -84,13 +93,14 @@ void EvolveNotes::report(Records& to) const {
   if (!tolerance.empty()) tolerance += ",";
   Record evolve{Finding::kEvolve,
                 fmt::format("{}{}, {}, dt {},{} q and p {}", back_ ? "the gradient through " : "",
-                            steps_ ? with_commas(*steps_) + " steps" : "steps given as a tensor", row.name,
+                            steps_ ? with_commas(*steps_) + " steps" : "steps given as a tensor",
+                            record_.method == Method::Split ? "Split" : row.name,
                             dt_                    ? fmt::format("{}", *dt_)
                             : record_.dt_in_energy ? "a factor of H"
                                                    : "given as a tensor",
                             tolerance, state_),
                 where_};
-  evolve.numbers = {{"integrator", std::string(row.name)}};
+  evolve.numbers = {{"integrator", std::string(record_.method == Method::Split ? "Split" : row.name)}};
   if (steps_) evolve.numbers.emplace_back("steps", *steps_);
   if (dt_) evolve.numbers.emplace_back("dt", *dt_);
   if (record_.tolerance != 0) evolve.numbers.emplace_back("tolerance", record_.tolerance);
@@ -104,15 +114,38 @@ void EvolveNotes::report(Records& to) const {
          {{"members", members_}}});
   report_terms(energy_, labels_, names_, to);
   if (conserved_) report_conserved(*conserved_, to);
+  std::string way;
+  if (way_ && way_->kind != WayBack::Kind::kTape)
+    way = ", " + way_back_text(*way_);
+  else if (back_ && reads_states())
+    way = tape_text(steps_, tape_bytes_);
+  to.insert(to.end(), split_.begin(), split_.end());
+  if (std::ranges::find(record_.flows, 0) != record_.flows.end()) {
+    to.push_back(
+        {Finding::kChose,
+         fmt::format("the loop of split steps{}{} (class method: order 2, symplectic, symmetric; exact where "
+                     "the kicks are 0)",
+                     back_ ? ", backward" : "", way)});
+    to.insert(to.end(), labels_.found.begin(), labels_.found.end());
+    return;
+  }
+  if (!record_.flows.empty()) {
+    if (run_) return run_->report(to);
+    to.push_back({Finding::kOffers, "the exact flow over all steps (class exact)"});
+    return;
+  }
+  if (!record_.levels.empty()) {
+    report_levels(record_, labels_, to);
+    to.push_back({Finding::kChose,
+                  fmt::format("the loop of RESPA steps{}{} (class method: order 2, symplectic, symmetric)",
+                              back_ ? ", backward" : "", way)});
+    to.insert(to.end(), labels_.found.begin(), labels_.found.end());
+    return;
+  }
 
   const bool exact = record_.reversible == Reversible::Exact;
   const auto loop = [&](const std::string& why) {
     to.push_back({Finding::kRefused, "jump: " + why});
-    std::string way;
-    if (way_ && way_->kind != WayBack::Kind::kTape)
-      way = ", " + way_back_text(*way_);
-    else if (back_ && reads_states())
-      way = tape_text(steps_, tape_bytes_);
     to.push_back(
         {Finding::kChose, fmt::format("the loop of {} steps{}{}{}", row.name, exact ? " in fixed point" : "",
                                       back_ ? ", backward" : "", way)});

@@ -5,8 +5,8 @@
 #include <optional>
 #include <string>
 
-#include "passes/conserved.hpp"
 #include "derive/way_back.hpp"
+#include "passes/conserved.hpp"
 #include "passes/loop_lift.hpp"
 #include "support/records.hpp"
 #include "uop/build.hpp"
@@ -38,6 +38,7 @@ class EvolveNotes final : public Notes {
   std::optional<WayBack> way_;      // of a gradient, where the number of steps is known
   std::vector<std::string> names_;  // of H's params
   UOp energy_;
+  Records split_;  // of Method::Split
   std::shared_ptr<const EnergyProof> proof_;
   std::shared_ptr<const ConservationProof> conserved_;
 };

@@ -9,6 +9,7 @@
 #include "derive/lower_evolve.hpp"
 #include "passes/proof_cache.hpp"
 #include "passes/propagate_parts.hpp"
+#include "passes/resonances.hpp"
 #include "rewrite/rewrite.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/build.hpp"
@@ -211,6 +212,8 @@ std::optional<Map> map_of(const Node* evolve, const UOp& dt, const UOp& q, const
   const EvolveRecord record = e.record();
   if (record.timed || (record.method == Method::Loop && e.row().has_loop())) return {};
   if (record.reversible == Reversible::Exact) return {};  // another loop
+  if (!record.levels.empty() || !record.flows.empty())
+    return {};  // another map than that of the integrator's row
   // In a plan the numbers of H are arguments: what was decided from them came with the record.
   const auto proof = prove_energy(evolve);
   const bool told = record.verdict != 0;
@@ -277,7 +280,7 @@ std::vector<UOp> sums_of(const UOp& evolve, const std::vector<std::size_t>& want
                          const UOp& of_p) {
   const EvolveView e(evolve.get());
   GradientBySums by;
-  by.propagate = propagate(evolve.get(), UOp::share(e.dt()), UOp::share(e.q()), UOp::share(e.p()), false);
+  by.propagate = lift_evolve(evolve.get());
   if (!by.propagate) return {};
   // What only holds for the values that H has now (a q^4 for a = 0) does not hold for what it has beside them.
   const std::int64_t verdict = e.record().verdict != 0 ? e.record().verdict : value_verdict(evolve.get());
@@ -285,7 +288,7 @@ std::vector<UOp> sums_of(const UOp& evolve, const std::vector<std::size_t>& want
   const bool now = verdict & EvolveRecord::kSeparableNow;
   if (now && e.row().needs_separable()) return {};
   by.cotangents = {of_q, of_p};
-  const UOp forces = force_lambda(e.energy(), e.q(), e.p());
+  const UOp forces = forces_of(e.energy(), e, e.record().linear_part);
   const std::vector<Node*> state{e.q(), e.p()};
   by.separable = PropagateView(by.propagate.get()).separable() && !now && has_single_masses(forces);
   by.rows = size_of_member(forces.get(), 0, state) / (by.separable ? 2 : 1);
@@ -316,7 +319,7 @@ std::vector<UOp> sums_of(const UOp& evolve, const std::vector<std::size_t>& want
 
 UOp lift_evolve(const Node* evolve) {
   const EvolveView e(evolve);
-  return propagate(evolve, UOp::share(e.dt()), UOp::share(e.q()), UOp::share(e.p()), false);
+  return propagate(evolve, UOp::share(e.dt()), UOp::share(e.q()), UOp::share(e.p()), e.record().linear_part);
 }
 
 std::vector<UOp> lift_gradient(const Node* evolve_vjp, const std::vector<bool>& wanted) {
@@ -346,7 +349,7 @@ std::vector<UOp> lift_gradient(const Node* evolve_vjp, const std::vector<bool>& 
       std::ranges::all_of(others, [&](std::size_t i) { return call.inputs[i]->size() == 1; });
   // Forward mode takes an evolution of the state and its tangent for each number. What was decided from the values of numbers
   // does not speak of that one.
-  const std::optional<Map> map = map_of(evolve.get(), UOp::share(e.dt()), of_q, of_p, false);
+  const std::optional<Map> map = map_of(evolve.get(), UOp::share(e.dt()), of_q, of_p, e.record().linear_part);
   const bool forward = numbers_alone && others.size() <= kMostNumbers && e.record().verdict == 0 && map;
   // Where H is made of numbers alone, it may have modes that are known without an eigen solver: those of a lattice.
   const bool may_be_lattice =
@@ -408,6 +411,7 @@ void check_integrator(const Node* evolve, const char* file, unsigned line) {
   if (record.timed && reads_param(outputs_of(force_lambda(e.energy(), e.q(), e.p()).get())[1], 2))
     fail(who + " needs a T(p) that does not depend on the time, only V may; use " +
          integrator_names([](const IntegratorRow& r) { return !r.needs_separable() && r.has_loop(); }, "or"));
+  if (!record.levels.empty()) check_levels(evolve, file, line);
 }
 
 }  // namespace tinyphys

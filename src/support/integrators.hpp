@@ -64,6 +64,7 @@ constexpr std::string_view name(Method method) {
     case Method::Loop: return "Loop";
     case Method::Auto: return "Auto";
     case Method::TimeWarp: return "TimeWarp";
+    case Method::Split: return "Split";
   }
   return "?";
 }

@@ -37,6 +37,11 @@ class EngineHook {
   // The H of an EVOLVE, which is separable, as a LAMBDA of the same params with the outputs T(p) and V(q). Null where its terms
   // are not apart as they are written.
   virtual UOp split_energy(const UOp& evolve) = 0;
+  // What the values that an EVOLVE of several steps is given say of it, as far as they are known now: its resonances.
+  virtual Records found_of(const UOp&) { return {}; }
+  // An EVOLVE of Method::Split with H cut into its terms, those that are taken by their flow told in the record. Throws
+  // tp::Error where H has no such cut.
+  virtual UOp split_evolve(const UOp& evolve, const std::source_location&) { return evolve; }
   virtual Explanation explain(const UOp& value) = 0;
 };
 

@@ -137,7 +137,49 @@ bool broadcasts_to(std::span<const std::int64_t> from, std::span<const std::int6
 }
 
 bool is_method(Method m) {
-  return m == Method::Default || m == Method::Loop || m == Method::Auto || m == Method::TimeWarp;
+  return m == Method::Default || m == Method::Loop || m == Method::Auto || m == Method::TimeWarp ||
+         m == Method::Split;
+}
+
+// The steps of each term, 0 for one that is not named.
+std::vector<std::int64_t> checked_levels(const Levels& levels, std::span<const EnergyTerm> terms,
+                                         Integrator integrator, const Where& where) {
+  constexpr std::string_view kCall = "evolve";
+  if (integrator != Integrator::LeapfrogKDK)
+    fail(kCall, "levels are steps of LeapfrogKDK, not of " + std::string(name(integrator)), where);
+  if (levels.list().empty())
+    fail(kCall, "levels is an empty list: name the terms of H, or leave it away", where);
+  if (terms.size() == 1 && terms[0].name.empty())
+    fail(kCall, "levels needs an H of named terms: System({{\"fast\", ...}, {\"slow\", ...}})", where);
+  std::vector<std::int64_t> steps(terms.size(), 0), sorted;
+  for (const Level& level : levels.list()) {
+    const std::string which = "levels: the term \"" + level.term + "\"";
+    const auto term =
+        std::find_if(terms.begin(), terms.end(), [&](const EnergyTerm& t) { return t.name == level.term; });
+    if (term == terms.end()) {
+      std::string known;
+      for (const EnergyTerm& t : terms) known += (known.empty() ? "\"" : ", \"") + t.name + "\"";
+      fail(kCall, "levels: H has no term \"" + level.term + "\"; its terms are " + known, where);
+    }
+    std::int64_t& n = steps[static_cast<std::size_t>(term - terms.begin())];
+    if (n != 0) fail(kCall, which + " is named twice", where);
+    n = level.steps;
+    if (n < 1) fail(kCall, which + " is given " + std::to_string(n) + " steps, it must be at least 1", where);
+    sorted.push_back(n);
+  }
+  std::sort(sorted.begin(), sorted.end());
+  if (sorted.front() != 1)
+    fail(kCall,
+         "levels: the slowest level has " + std::to_string(sorted.front()) +
+             " steps in dt; it must have 1, dt is its step",
+         where);
+  for (std::size_t i = 1; i < sorted.size(); ++i)
+    if (sorted[i] % sorted[i - 1] != 0)
+      fail(kCall,
+           "levels: " + std::to_string(sorted[i]) + " steps are no multiple of the " +
+               std::to_string(sorted[i - 1]) + " of the next slower level",
+           where);
+  return steps;
 }
 
 UOp checked_dt(const Arg& dt, std::string_view call, const Where& where) {
@@ -198,9 +240,19 @@ UOp evolve_node(Request& r, const std::vector<UOp>& energies, std::vector<std::s
     return n;
   };
   UOp evolve = labelled();
-  if (has_engine()) {
+  if (r.record.method == Method::Split) {
+    if (!has_engine()) fail("evolve", "Method::Split needs the engine, which is not linked in", where);
+    evolve = engine().split_evolve(evolve, where);
+    labels = labels_of(evolve.get());
+    labels.found = engine().found_of(evolve);
+    if (labels.any()) set_labels(evolve.get(), std::move(labels));
+  } else if (has_engine()) {
     r.record.verdict = engine().check_evolve(evolve, where);
     if (r.record.verdict != 0) evolve = labelled();
+    if (!r.record.levels.empty()) {
+      labels.found = engine().found_of(evolve);
+      evolve = labelled();
+    }
   }
   return evolve;
 }
@@ -404,7 +456,7 @@ State System::evolve_holding(const State& s, const EvolveOptions& options, const
   if (!is_method(options.method))
     fail(kCall,
          "there is no method number " + std::to_string(static_cast<std::int64_t>(options.method)) +
-             "; there are Default, Loop, Auto and TimeWarp",
+             "; there are Default, Loop, Auto, TimeWarp and Split",
          where);
   if (options.reversible < Reversible::Auto || options.reversible > Reversible::Exact)
     fail(kCall, "there is no Reversible number " + std::to_string(static_cast<int>(options.reversible)),
@@ -417,10 +469,42 @@ State System::evolve_holding(const State& s, const EvolveOptions& options, const
              (keeps ? "and a projected step is not reversible: leave out conserve, or take another Reversible"
                     : "which Method::TimeWarp does not know in fixed point: take another Reversible"),
          where);
+  if (options.method == Method::TimeWarp && (options.levels.given() || options.impulse != Impulse::Auto))
+    fail(kCall, "Method::TimeWarp takes neither levels nor an impulse: leave them away", where);
   if (options.method == Method::TimeWarp) return time_warp(s, options, where);
   if (options.t_end)
     fail(kCall, "t_end is for Method::TimeWarp; here steps times dt is the time that passes", where);
   if (options.g) fail(kCall, "g is for Method::TimeWarp", where);
+  if (options.method == Method::Split) {
+    if (options.integrator != Integrator::LeapfrogKDK)
+      fail(kCall,
+           "Method::Split is a step of its own, it takes no Integrator::" +
+               std::string(name(options.integrator)),
+           where);
+    if (options.levels.given()) fail(kCall, "Method::Split has no levels: leave one of both away", where);
+    if (force_) fail(kCall, "Method::Split needs an energy, the system is a force", where);
+  } else if (options.impulse != Impulse::Auto) {
+    fail(kCall, "impulse is an option of Method::Split alone", where);
+  }
+  if (options.impulse != Impulse::Auto && options.impulse != Impulse::Plain &&
+      options.impulse != Impulse::Mollified)
+    fail(kCall,
+         "there is no impulse number " + std::to_string(static_cast<std::int64_t>(options.impulse)) +
+             "; there are Auto, Plain and Mollified",
+         where);
+  std::vector<std::int64_t> levels;
+  if (options.levels.given()) {
+    if (force_) fail(kCall, "levels needs an H of named terms, the system is a force", where);
+    if (timed_)
+      fail(kCall, "levels needs an H of named terms, each of (q, p); the system is one H(q, p, t)", where);
+    levels = checked_levels(options.levels, terms_, options.integrator, where);
+  }
+  if (options.method == Method::Split || options.levels.given()) {
+    const std::string what = options.levels.given() ? "levels" : "Method::Split";
+    if (keeps) fail(kCall, what + " and conserve do not go together: leave one of both away", where);
+    if (options.reversible == Reversible::Exact)
+      fail(kCall, "Reversible::Exact has no fixed point for " + what + ": take another Reversible", where);
+  }
   if (options.save_every && !keeps) return trajectory(s, options, nullptr, where);
 
   Request r{.record = {},
@@ -444,6 +528,8 @@ State System::evolve_holding(const State& s, const EvolveOptions& options, const
     r.record.range_q = options.range.q;
     r.record.range_p = options.range.p;
   }
+  r.record.levels = levels;
+  r.record.impulse = options.impulse;
   r.record.tolerance = options.tol.value_or(current_tolerance());
   std::vector<std::string> names;
   for (const EnergyTerm& term : terms_)

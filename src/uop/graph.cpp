@@ -201,7 +201,8 @@ UOp close_lambda(std::span<const UOp> outputs, std::span<const UOp> params, std:
                                .folded = {},
                                .behind = {},
                                .why_loop = inner.why_loop,
-                               .told = inner.told});
+                               .told = inner.told,
+                               .found = inner.found});
       return {};
     };
   std::vector<UOp> closed = rebuild(outputs, close);

@@ -1,8 +1,18 @@
 #include "uop/scan_layout.hpp"
 
+#include <algorithm>
 #include <charconv>
 
 namespace tinyphys {
+
+std::vector<std::int64_t> EvolveRecord::level_steps() const {
+  std::vector<std::int64_t> steps;
+  for (const std::int64_t n : levels)
+    if (n > 0) steps.push_back(n);
+  std::sort(steps.begin(), steps.end());
+  steps.erase(std::unique(steps.begin(), steps.end()), steps.end());
+  return steps;
+}
 
 Dims EvolveRecord::encode() const {
   Dims arg{static_cast<std::int64_t>(integrator),
@@ -20,6 +30,10 @@ Dims EvolveRecord::encode() const {
   arg.push_back(dt_in_energy);
   arg.push_back(bits(range_q));
   arg.push_back(bits(range_p));
+  arg.push_back(linear_part);
+  arg.push_back(static_cast<std::int64_t>(flows.size()));
+  arg.insert(arg.end(), flows.begin(), flows.end());
+  arg.push_back(static_cast<std::int64_t>(impulse));
   while (arg.size() > 2 && arg.back() == 0) arg.pop_back();
   return arg;
 }
@@ -43,6 +57,10 @@ EvolveRecord EvolveRecord::decode(std::span<const std::int64_t> arg) {
   r.dt_in_energy = take() != 0;
   r.range_q = from_bits(take());
   r.range_p = from_bits(take());
+  r.linear_part = take() != 0;
+  r.flows.resize(static_cast<std::size_t>(take()));
+  for (std::int64_t& x : r.flows) x = take();
+  r.impulse = static_cast<Impulse>(take());
   return r;
 }
 

@@ -93,15 +93,24 @@ struct EvolveRecord {
   double tolerance = 0;  // for certified rewrites; 0: none are allowed
   std::int64_t save_every = 0;
   Reversible reversible = Reversible::Auto;
-  std::vector<std::int64_t> levels;    // inner steps of each term of H
+  std::vector<std::int64_t>
+      levels;  // steps of each term of H within dt, 0 for one without q; empty: one for all
   std::vector<std::int64_t> conserve;  // invariants to project on
   std::int64_t batch_axes = 0;  // the first axes of the state are of members that H was proven not to join
   bool dt_in_energy = false;    // dt is 1, and what the user gave is a factor of H
   double range_q = 0, range_p = 0;  // of Reversible::Exact
+  bool linear_part =
+      false;  // the motion under the part of H that is of degree 2: constant forces are left out
+  // Method::Split: 1 for a term of H that is taken by its exact flow, 0 for one that kicks; and the kick.
+  std::vector<std::int64_t> flows;
+  Impulse impulse = Impulse::Auto;
 
   // Of verdict: that there is one; H is quadratic, separable; and is so for these values of its numbers alone.
   static constexpr std::int64_t kDecided = 1, kQuadratic = 2, kSeparable = 4, kQuadraticNow = 8,
                                 kSeparableNow = 16;
+
+  // The steps of each level, the slowest first; empty where there are no levels.
+  std::vector<std::int64_t> level_steps() const;
 
   Dims encode() const;
   static EvolveRecord decode(std::span<const std::int64_t> arg);
@@ -120,6 +129,9 @@ struct EvolveView {
   std::span<Node* const> captured() const { return node->src().subspan(5); }
   EvolveRecord record() const { return EvolveRecord::decode(node->arg()); }
   const IntegratorRow& row() const { return row_of(static_cast<Integrator>(node->arg(0))); }
+  // As of the row; the mollified kicks of a split are made of the flow, whose tangent is of another system.
+  bool commutes_with_tangent() const { return row().commutes_with_tangent && record().flows.empty(); }
+  bool commutes_with_batch() const { return row().commutes_with_batch && record().flows.empty(); }
 };
 
 struct EvolveVjpView : EvolveView {

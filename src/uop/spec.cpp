@@ -249,7 +249,8 @@ constexpr SpecRule kRules[] = {
     {"PROPAGATE_VJP: map(state..., captured...) gives one value for each of the state, loop and finish the "
      "same ones",
      kTensors, [](const Node* n, Place&) { return n->op != Op::PROPAGATE_VJP || propagate_vjp_holds(n); }},
-    {"CHECK: what it checks is a bool scalar, or an int64 scalar with what its kind takes; what it tells of, a "
+    {"CHECK: what it checks is a bool scalar, or an int64 scalar with what its kind takes; what it tells of, "
+     "a "
      "float64 one",
      kTensors,
      [](const Node* n, Place&) {

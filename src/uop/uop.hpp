@@ -304,9 +304,10 @@ struct Labels {
   std::string behind;              // why the passes before it are not in it; "" where there are none
   std::string why_loop;            // of a SCAN that the front end made, and that must stay a loop
   Records told;                    // what else the front end has to say of it
+  Records found;                   // from the values that this use was given
   bool any() const {
     return !places.empty() || !names.empty() || !folded.empty() || !behind.empty() || !why_loop.empty() ||
-           !told.empty();
+           !told.empty() || !found.empty();
   }
 };
 void set_labels(Node* n, Labels labels);

@@ -38,6 +38,10 @@ check ensemble 'largest difference from cos\(N theta\) is [0-9.]+e-1[4-9]'
 check throw_the_ball 'it misses the hand by [0-9.]+e-0[89] m' 20000
 check throw_the_ball 'backward, each step undone, [0-9.]+ kB of states whatever the steps' 20000
 check fit_springs 'recovered to [0-9.]+e-(0[89]|1[0-9]) N/m'
+check respa_chain 'leapfrog needs [0-9.]+ times the sums over the pairs'
+check respa_chain 'RESPA, 2 levels: kicks by "pairs" once, by "bonds" 10 times'
+check fermi_pasta_ulam 'step 0.1: split [0-9.]+e-0[1-9], leapfrog (nan|inf|[0-9.]+e\+)'
+check fermi_pasta_ulam 'chose    the loop of split steps'
 "$programs/plain_loop" 20000 >out 2>err || fail "plain_loop: exit code $?: $(cat err)"
 for pattern in 'apart     scan (0e\+00|[0-9]e-1[4-9]), System (0e\+00|[0-9]e-1[3-9])' 'folded 19,9[0-9][0-9] passes of plain_loop.cpp:[0-9]+-[0-9]+ into a scan' \
   'proved   the step is affine in its carry'; do

@@ -119,6 +119,7 @@ void add_loop_rows(std::vector<Row>& rows);
 void add_native_rows(std::vector<Row>& rows);
 void add_orbit_rows(std::vector<Row>& rows);
 void add_overhead_rows(std::vector<Row>& rows);
+void add_splitting_rows(std::vector<Row>& rows);
 
 // --- children: work that must start in a fresh process ---
 
