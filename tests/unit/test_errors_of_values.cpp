@@ -143,7 +143,7 @@ TEST_CASE("errors of values: a System without an energy, an evolution of no kind
           one.evolve(z, {.dt = 0.1, .steps = 1, .integrator = Integrator(77)});
         }).find("[evolve] there is no integrator number 77; there are LeapfrogKDK, LeapfrogDKD") == 0);
   CHECK(message([&] { one.evolve(z, {.dt = 0.1, .steps = 1, .method = Method(99)}); }) ==
-        error_at("[evolve] there is no method number 99; there are Default, Loop, Auto and TimeWarp"));
+        error_at("[evolve] there is no method number 99; there are Default, Loop, Auto, TimeWarp and Split"));
   CHECK(message([&] { one.evolve(z, {.dt = 0.1}); }) == error_at("[evolve] steps must be given"));
   CHECK(one.evolve(z, {.dt = 0.1, .steps = 0}).q.item<double>() == 1);
   CHECK(message([&] {
