@@ -256,6 +256,8 @@ bool fits_scan_kernel(const Node* scan, long& scalar_ops) {
     const Level at = todo[next];
     const ScanView view(at.scan);
     if (view.has_until && view.n_out > 0) return false;  // nobody would clear the rows that no step writes
+    // An end that never comes asks for a loop of kernels (derive/fixed_point.cpp).
+    if (view.has_until && is_const(view.body()->src().back())) return false;
     const Members members = at.inner ? Members() : members_of(at.scan);
     const auto size = [&](const Node* n) { return static_cast<long>(members.of(n)); };
     for (Node* c : view.body()->src().first(view.n_carry)) carry += size(c);
