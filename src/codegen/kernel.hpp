@@ -29,6 +29,7 @@ struct LoopNest {
   std::vector<UOp> ranges;
   std::vector<UOp> stores;
   std::map<Node*, int> lanes;  // vector ranges: how many elements go side by side
+  bool streams = false;        // what is stored is too large for the caches, and passes them by
 
   // Units of work are cut from one range: unit u is [u * grain, (u + 1) * grain) of it.
   UOp parallel;

@@ -332,13 +332,18 @@ class Linearizer {
     const std::vector<Item> items = store_items(s);
     const int lanes = lanes_of(s);
     const bool gather = lanes > 1 && !contiguous(s, s->src(0));
+    const int loop = mask_of(s);
+    // Vectors begin at multiples of their length, unless the last one is cut off.
+    const bool aligned =
+        lanes > 1 && s->src(0) == lane_range(s) && !program_.code[static_cast<std::size_t>(loop)].masked;
     emit({.code = Code::kStore,
           .dtype = s->src(1)->dtype,
           .lanes = lanes,
           .src = {reg(items[0]), reg(items[1])},
           .imm = s->arg(0),
           .access = gather ? Access::kGather : Access::kContiguous,
-          .loop = mask_of(s)});
+          .loop = loop,
+          .streams = nest_.streams && aligned});
   }
 
   void accumulate(const std::vector<Node*>& group) {

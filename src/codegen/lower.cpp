@@ -223,6 +223,10 @@ Kernel lower_kernel(const UOp& lambda, const Target& target) {
     pass_split_rolled_loads(graph);
     pass_split_long_reductions(graph);
     pass_choose_lanes(graph, target);
+    // Memory is as wide again where a line that is written is not read before. Not where somebody reads it soon.
+    constexpr std::size_t kBeyondCaches = std::size_t{32} << 20;
+    graph.nests.back().streams =
+        static_cast<std::size_t>(first->size()) * item_size(first->dtype) >= kBeyondCaches;
   }
   pass_choose_parallel(graph);
 

@@ -45,6 +45,7 @@ struct Instr {
   int loop = -1;  // whose mask guards this instruction; -1: none
   int step = 1;
   bool masked = false;
+  bool streams = false;   // kStore: past the caches, to an aligned place
   std::int64_t size = 0;  // kLoad: elements of the array
   // DIV and MOD as machines have them: towards zero, and never by 0 or -1 for integers; the remainder has the sign of the
   // first operand. Index arithmetic is plain from the start.

@@ -1,5 +1,6 @@
 #include "render/llvm_ir.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <set>
@@ -201,6 +202,13 @@ class ProgramRenderer {
       const std::string p =
           w_.emit("getelementptr " + element + ", ptr " + to + ", i64 " + w_.operand(i.src[0], 1));
       const std::string m = i.lanes == 1 ? "" : mask(i, -1);
+      if (i.streams && m.empty()) {
+        constexpr std::size_t kMemoryAlign = 64;
+        const std::size_t bytes =
+            std::min(kMemoryAlign, item_size(i.dtype) * static_cast<std::size_t>(i.lanes));
+        return w_.line("store " + type + " " + v + ", ptr " + p + ", align " + std::to_string(bytes) +
+                       ", !nontemporal !{i32 1}");
+      }
       if (m.empty()) return w_.line("store " + type + " " + v + ", ptr " + p + ", align " + align);
       const std::string f =
           "@llvm.masked.store.v" + std::to_string(i.lanes) + LlvmWriter::suffix(i.dtype) + ".p0";

@@ -378,6 +378,23 @@ TEST_CASE("forces of pairs: short axes beside long sums, in the result and below
     }
 }
 
+TEST_CASE("large results, which pass by the caches") {
+  // In whole vectors, and with one element more.
+  for (const std::int64_t n : {5'000'000, 5'000'001}) {
+    const UOp k = lambda({add(mul(tensor(0, {n}), broadcast_to(scalar(2), Dims{n})), tensor(1, {n}))}, 3);
+    Bytes x(kF, {n}), y(kF, {n});
+    for (std::int64_t i = 0; i < n; ++i) {
+      x.as<double>()[i] = static_cast<double>(i % 1000);
+      y.as<double>()[i] = static_cast<double>(i % 77) - 30;
+    }
+    const auto out = run(tested_device(), k, {x, y, doubles({}, {0.5})});
+    std::int64_t wrong = 0;
+    for (std::int64_t i = 0; i < n; ++i)
+      wrong += out[0].real(i) != static_cast<double>(i % 1000) * 0.5 + static_cast<double>(i % 77) - 30;
+    CHECK(wrong == 0);
+  }
+}
+
 TEST_CASE("blocks of a long reduction that are shorter than a vector") {
   std::mt19937_64 rng(13);
   const Bytes v = random_values(rng, DType::kFloat64, {70, 1024}, 0, 1);

@@ -132,3 +132,10 @@ TEST_CASE("text is the same for graphs built again") {
   for (int i = 0; i < 1000; ++i) clutter.push_back(constant(i + 0.125));
   CHECK(build() == first);
 }
+
+TEST_CASE("only what is larger than the caches passes them by, in whole vectors") {
+  const auto text = [](std::int64_t n) { return text_of(lambda({add(tensor(0, {n}), tensor(1, {n}))}, 2)); };
+  CHECK(text(5'000'000).find("align 64, !nontemporal") != std::string::npos);
+  CHECK(text(5'000'001).find("!nontemporal") == std::string::npos);
+  CHECK(text(1'000'000).find("!nontemporal") == std::string::npos);
+}
