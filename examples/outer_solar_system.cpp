@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include "support/outer_planets.hpp"
 #include "support/run.hpp"
 #include "support/svg.hpp"
 #include "tinyphys/tinyphys.hpp"
@@ -17,27 +18,8 @@ namespace tp = tinyphys;
 
 namespace {
 
-constexpr double kG = 2.95912208286e-4;
-
 void run() {
-  const std::vector<double> masses{1.00000597682,      0.000954786104043,  0.000285583733151,
-                                   0.0000437273164546, 0.0000517759138449, 1 / 1.3e8};
-  const tp::Tensor m = tp::Tensor::from(masses).reshape({6, 1});
-  const tp::Tensor q0 = tp::Tensor::from(
-      {0.0, 0.0, 0.0, -3.5023653, -3.8169847, -1.5507963, 9.0755314, -3.0458353, -1.6483708, 8.3101420,
-       -16.2901086, -7.2521278, 11.4707666, -25.7294829, -10.8169456, -15.5387357, -25.2225594, -3.1902382},
-      {6, 3});
-  const tp::Tensor v0 = tp::Tensor::from(
-      {0.0, 0.0, 0.0, 0.00565429, -0.00412490, -0.00190589, 0.00168318, 0.00483525, 0.00192462, 0.00354178,
-       0.00137102, 0.00055029, 0.00288930, 0.00114527, 0.00039677, 0.00276725, -0.00170702, -0.00136504},
-      {6, 3});
-  const tp::System planets([&](const tp::Tensor& q, const tp::Tensor& p) {
-    const tp::Tensor d = q.reshape({6, 1, 3}) - q.reshape({1, 6, 3});
-    const tp::Tensor self = tp::Tensor::eye(6);
-    const tp::Tensor r = tp::sqrt((d * d).sum(2) + self);
-    return 0.5 * (p * p / m).sum() - 0.5 * kG * (m * m.reshape({1, 6}) / r * (1.0 - self)).sum();
-  });
-  const tp::State start{q0, m * v0};
+  const auto [m, start, planets] = example::outer_planets();
   const double before = planets.energy(start).item<double>();
   constexpr std::int64_t kPieces = 200, kSteps = 7305;  // of 50 days: 1000 years
   std::vector<double> year{0}, error{0};
