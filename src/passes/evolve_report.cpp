@@ -127,6 +127,7 @@ void EvolveNotes::report(Records& to) const {
                      "the kicks are 0)",
                      back_ ? ", backward" : "", way)});
     to.insert(to.end(), labels_.found.begin(), labels_.found.end());
+    if (way_) report_way_back(*way_, run_.get(), to);
     return;
   }
   if (!record_.flows.empty()) {
@@ -140,6 +141,7 @@ void EvolveNotes::report(Records& to) const {
                   fmt::format("the loop of RESPA steps{}{} (class method: order 2, symplectic, symmetric)",
                               back_ ? ", backward" : "", way)});
     to.insert(to.end(), labels_.found.begin(), labels_.found.end());
+    if (way_) report_way_back(*way_, run_.get(), to);
     return;
   }
 

@@ -373,3 +373,17 @@ TEST_CASE("RESPA: a resonance is warned of, and the motion does grow there" * tp
           .text,
       "the innermost step is unstable"));
 }
+
+TEST_CASE("RESPA: a gradient that was to undo the steps says why it does not" * tp::testing::needs_passes()) {
+  const Tensor q = kStart.q.clone();
+  tp::EvolveOptions o = steps_of(0.05, 20, {{"slow", 1}, {"fast", 4}});
+  const auto slope = [&] {
+    const tp::State s = henon_heiles().evolve({q, kStart.p}, o);
+    return tp::gradient((s.q * s.q).sum(), {q})[0];
+  };
+  const Tensor tape = slope();
+  o.reversible = tp::Reversible::Float;
+  const Tensor asked = slope();
+  CHECK(contains(tp::explain(asked).text, "refused  undoing the steps: "));
+  CHECK(asked.to_vector<double>() == tape.to_vector<double>());
+}
