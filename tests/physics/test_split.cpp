@@ -45,8 +45,9 @@ tp::System chain(double alpha, double beta, double k = 1.0) {
   });
 }
 tp::State bent(std::int64_t n) {
-  return {0.5 * tp::sin(kPi / static_cast<double>(n + 1) * (Tensor::arange(static_cast<double>(n)) + 1.0)),
-          Tensor::zeros({n})};
+  const Tensor place = Tensor::arange(static_cast<double>(n)) + 1.0;
+  // Computed once: another kernel's sine may have another last bit.
+  return {(0.5 * tp::sin(kPi / static_cast<double>(n + 1) * place)).realize(), Tensor::zeros({n})};
 }
 
 double distance(const std::vector<double>& a, const std::vector<double>& b) {
