@@ -27,14 +27,13 @@ struct Attempt {
 
 // Short axes of long sums, as the components of a force: each place has a sum of its own, in the same loops.
 std::vector<bool> axes_written_out(const Node* lambda) {
-  constexpr std::int64_t kFewPlaces = 4;
   const auto shape = lambda->src(0)->shape();
   std::vector<bool> out(shape.size(), false);
   for (const Node* n : lambda->src())
     if (n->op != Op::REDUCE || n->size() == 0 || n->src(0)->size() / n->size() < kWrittenOut) return out;
   std::int64_t places = 1, others = 1;
   for (std::size_t i = shape.size(); i-- > 0;) {
-    out[i] = shape[i] > 1 && places * shape[i] <= kFewPlaces;
+    out[i] = shape[i] > 1 && places * shape[i] <= kFewTerms;
     (out[i] ? places : others) *= shape[i];
   }
   if (others == 1) out.assign(shape.size(), false);  // nothing is left to put into lanes or to share out

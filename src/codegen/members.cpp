@@ -1,7 +1,6 @@
 #include "codegen/members.hpp"
 
 #include <algorithm>
-#include <numeric>
 
 #include "uop/scan_layout.hpp"
 

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <string>
 
+#include "schedule/fusion.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/evaluate.hpp"
 #include "uop/scan_layout.hpp"
@@ -265,7 +266,6 @@ std::int64_t Rangeify::fresh_range_id(const Task& t) {
 }
 
 bool Rangeify::unrolls(const Node* n) const {
-  constexpr std::int64_t kFewTerms = 4;
   const bool few = n->op == Op::REDUCE && n->size() > 0 && n->src(0)->size() / n->size() <= kFewTerms;
   return unroll_ || (few && n->src(0)->size() > 0);
 }

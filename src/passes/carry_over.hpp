@@ -1,5 +1,6 @@
 // What a step computes at its end and the next one again at its beginning, as the force of a leapfrog that is written as kick,
-// drift, kick, is carried over instead. The values are the same to the bit.
+// drift, kick, is carried over instead. The values are the same to the bit, but for sums and functions such as
+// sin, of which the first one is made by another kernel.
 #pragma once
 
 #include "uop/uop.hpp"

@@ -20,7 +20,6 @@ constexpr int kMaxScalars = 8192;  // a node counted once for each way of moveme
 constexpr std::size_t kMaxOutputs = 16;
 constexpr std::int64_t kLongCumsum = 4096;     // beyond it the host is faster
 constexpr std::int64_t kLongReduction = 4096;  // elements worth a kernel of their own
-constexpr std::int64_t kFewTerms = 4;          // a sum of so few is written out where it is asked for
 constexpr int kCheapOps = 8;                   // recomputing fewer costs less than a round trip to memory
 constexpr std::int64_t kCatTests = 4096;       // of a CAT in a kernel, where each element asks for every part
 constexpr std::int64_t kFewParts = 8;          // so few are worth it at any size

@@ -22,6 +22,8 @@ Fusion fuse(std::span<Node* const> roots, bool fuse);
 
 // A kernel that sums so many terms or more for each element writes out short axes of its result: one sum for each place.
 inline constexpr std::int64_t kWrittenOut = 64;
+// So many at most: terms of a sum, or places of short axes, that are written out.
+inline constexpr std::int64_t kFewTerms = 4;
 
 // Ops that only the evaluator on the host runs.
 bool is_host_only(const Node* n);

@@ -42,8 +42,8 @@ constexpr auto kGoals = std::to_array<Goal>({
      .min_ratio = 1.0 / 3},
     {.row = "reverse", .words = "forward and reverse <= 1.3 x C++ -O3, ratio >= 0.77", .min_ratio = 1 / 1.3},
     {.row = "reverse/forward", .words = "reverse <= 3 x forward, ratio >= 0.25", .min_ratio = 0.25},
-    {.row = "respa", .words = "speed >= 0.5 x C++ -O3", .min_ratio = 0.5},
-    {.row = "split", .words = "speed >= 0.5 x C++ -O3", .min_ratio = 0.5},
+    {.row = "respa", .words = "speed >= 0.9 x C++ -O3", .min_ratio = 0.9},
+    {.row = "split", .words = "speed >= 0.9 x C++ -O3", .min_ratio = 0.9},
     {.row = "three-body", .words = "speed >= 0.5 x C++ -O3", .min_ratio = 0.5},
 });
 
