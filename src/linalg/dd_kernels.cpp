@@ -1,8 +1,5 @@
 #include "linalg/dd_kernels.hpp"
 
-#include <bit>
-#include <cstdint>
-
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -49,14 +46,6 @@ TP_INLINE Vec mul_add(Vec a, Vec b, Vec c) {
   for (int i = 0; i < 8; ++i) a.v[i] = __builtin_fma(a.v[i], b.v[i], c.v[i]);
   return a;
 }
-TP_INLINE Vec div(Vec a, Vec b) {
-  for (int i = 0; i < 8; ++i) a.v[i] /= b.v[i];
-  return a;
-}
-TP_INLINE Vec root(Vec a) {
-  for (int i = 0; i < 8; ++i) a.v[i] = __builtin_sqrt(a.v[i]);
-  return a;
-}
 TP_INLINE Vec vmax(Vec a, Vec b) {
   for (int i = 0; i < 8; ++i) a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
   return a;
@@ -64,15 +53,6 @@ TP_INLINE Vec vmax(Vec a, Vec b) {
 TP_INLINE Vec vabs(Vec a) {
   for (int i = 0; i < 8; ++i) a.v[i] = __builtin_fabs(a.v[i]);
   return a;
-}
-TP_INLINE Vec vmin(Vec a, Vec b) {
-  for (int i = 0; i < 8; ++i) a.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i];
-  return a;
-}
-// table[low byte of the significand].
-TP_INLINE Vec pick(const double* table, Vec at) {
-  for (int i = 0; i < 8; ++i) at.v[i] = table[std::bit_cast<std::uint64_t>(at.v[i]) & 255u];
-  return at;
 }
 constexpr int kTileRows = 1, kTileVecs = 1;
 
@@ -83,8 +63,7 @@ constexpr int kTileRows = 1, kTileVecs = 1;
 #undef TP_INLINE
 #undef TP_MEMBER
 
-constexpr DDKernels kKernels{"portable", matvec,      matvec_transposed, product,
-                             accumulate, mode_powers, mode_apply,        largest};
+constexpr DDKernels kKernels{"portable", matvec, matvec_transposed, product, accumulate, mode_apply, largest};
 
 }  // namespace portable
 
@@ -125,18 +104,10 @@ TP_INLINE Vec mul_error(Vec x, Vec y, Vec p) {
 TP_INLINE Vec mul_add(Vec x, Vec y, Vec z) {
   return {_mm256_fmadd_pd(x.a, y.a, z.a), _mm256_fmadd_pd(x.b, y.b, z.b)};
 }
-TP_INLINE Vec div(Vec x, Vec y) { return {_mm256_div_pd(x.a, y.a), _mm256_div_pd(x.b, y.b)}; }
-TP_INLINE Vec root(Vec x) { return {_mm256_sqrt_pd(x.a), _mm256_sqrt_pd(x.b)}; }
 TP_INLINE Vec vmax(Vec x, Vec y) { return {_mm256_max_pd(x.a, y.a), _mm256_max_pd(x.b, y.b)}; }
-TP_INLINE Vec vmin(Vec x, Vec y) { return {_mm256_min_pd(x.a, y.a), _mm256_min_pd(x.b, y.b)}; }
 TP_INLINE Vec vabs(Vec x) {
   const __m256d sign = _mm256_set1_pd(-0.0);
   return {_mm256_andnot_pd(sign, x.a), _mm256_andnot_pd(sign, x.b)};
-}
-TP_INLINE Vec pick(const double* table, Vec at) {
-  const __m256i byte = _mm256_set1_epi64x(255);
-  return {_mm256_i64gather_pd(table, _mm256_and_si256(_mm256_castpd_si256(at.a), byte), 8),
-          _mm256_i64gather_pd(table, _mm256_and_si256(_mm256_castpd_si256(at.b), byte), 8)};
 }
 constexpr int kTileRows = 2, kTileVecs = 1;
 
@@ -147,8 +118,7 @@ constexpr int kTileRows = 2, kTileVecs = 1;
 #undef TP_INLINE
 #undef TP_MEMBER
 
-constexpr DDKernels kKernels{"avx2",     matvec,      matvec_transposed, product,
-                             accumulate, mode_powers, mode_apply,        largest};
+constexpr DDKernels kKernels{"avx2", matvec, matvec_transposed, product, accumulate, mode_apply, largest};
 
 }  // namespace avx2
 
@@ -172,15 +142,8 @@ TP_INLINE Vec sub(Vec x, Vec y) { return {_mm512_sub_pd(x.a, y.a)}; }
 TP_INLINE Vec mul(Vec x, Vec y) { return {_mm512_mul_pd(x.a, y.a)}; }
 TP_INLINE Vec mul_error(Vec x, Vec y, Vec p) { return {_mm512_fmsub_pd(x.a, y.a, p.a)}; }
 TP_INLINE Vec mul_add(Vec x, Vec y, Vec z) { return {_mm512_fmadd_pd(x.a, y.a, z.a)}; }
-TP_INLINE Vec div(Vec x, Vec y) { return {_mm512_div_pd(x.a, y.a)}; }
-TP_INLINE Vec root(Vec x) { return {_mm512_maskz_sqrt_pd(0xff, x.a)}; }
 TP_INLINE Vec vmax(Vec x, Vec y) { return {_mm512_maskz_max_pd(0xff, x.a, y.a)}; }
-TP_INLINE Vec vmin(Vec x, Vec y) { return {_mm512_maskz_min_pd(0xff, x.a, y.a)}; }
 TP_INLINE Vec vabs(Vec x) { return {_mm512_abs_pd(x.a)}; }
-TP_INLINE Vec pick(const double* table, Vec at) {
-  const __m512i index = _mm512_and_si512(_mm512_castpd_si512(at.a), _mm512_set1_epi64(255));
-  return {_mm512_mask_i64gather_pd(_mm512_setzero_pd(), 0xff, index, table, 8)};
-}
 constexpr int kTileRows = 4, kTileVecs = 2;
 
 #include "linalg/dd_kernels.inl"
@@ -190,8 +153,7 @@ constexpr int kTileRows = 4, kTileVecs = 2;
 #undef TP_INLINE
 #undef TP_MEMBER
 
-constexpr DDKernels kKernels{"avx512",   matvec,      matvec_transposed, product,
-                             accumulate, mode_powers, mode_apply,        largest};
+constexpr DDKernels kKernels{"avx512", matvec, matvec_transposed, product, accumulate, mode_apply, largest};
 
 }  // namespace avx512
 

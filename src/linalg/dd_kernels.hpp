@@ -13,34 +13,6 @@ constexpr long kDDProductRows = 4, kDDProductCols = 16;
 // 1 of a sum whose terms stay below 1: all of its values lie in [2, 4], with one unit.
 constexpr double kDDProductMagic = 3.0;
 
-// Powers of stable modes, eight at a time (mode_powers.hpp): what the steps are, and what they need.
-enum class ModeForm { kSubsteps, kFlow, kMidpoint };
-constexpr int kModeAngles = 256;
-constexpr double kVecRound = 0x1.8p52;  // added and taken away again: rounds to an integer
-// Half a step turns by at least this; half of all steps by at most that; lambda above this.
-constexpr double kModeMinSine = 1e-75, kModeMaxAngle = 0x1p40, kModeTiny = 1e-200;
-struct ModeTask {
-  ModeForm form;
-  double h, count_h, count_l;  // the step, the number of steps as a double-double
-  int substeps;                // kicks and drifts
-  const double* weight;
-  const bool* is_kick;
-  double rounding;      // of theta, relative
-  const double* table;  // kModeAngles sines' high words, their low words, the same of cosines
-  double angle[3];      // 2 pi / kModeAngles in three words
-  double over_angle;    // its reciprocal
-  double sine_series[5][2], cosine_series[6][2], arcsine_series[8][2];
-};
-// As ModeCoefficients and ModeBound. a2 and lever2 may be null. `regular` has an entry for each eight: whether the formulas
-// hold for all of them; otherwise nothing was computed.
-struct ModeArrays {
-  double *t_h, *t_l, *b_h, *b_l, *a1_h, *a1_l, *a2_h, *a2_l, *lever, *lever2, *rounding;
-  unsigned char* regular;
-};
-// Over the regular ones: the largest error of the phase, and the range of lambda.
-struct ModeExtremes {
-  double phase, lambda_min, lambda_max;
-};
 // Single coordinates and their maps, q' = t q + of_p p + at_q, p' = t p + of_q q + at_p. For each eight coordinates eight
 // words of each of t, of_p, of_q, and with `constant` of at_q and at_p: high words, then low words. The states' low words may
 // be null (all four).
@@ -69,9 +41,6 @@ struct DDKernels {
   // (ch, cl) += row col[i] (ph, pl), elementwise, two_sum on the high part; factors are powers of two.
   void (*accumulate)(long n, double row, const double* col, const double* ph, const double* pl, double* ch,
                      double* cl);
-  // Modes first, ..., last - 1, both multiples of 8; lambda begins with that of the first.
-  void (*mode_powers)(const ModeTask& task, long first, long last, const double* lambda_h,
-                      const double* lambda_l, const ModeArrays& out, ModeExtremes& extremes);
   // n is a multiple of 8. Of q, p, and of both afterwards: the sums of the squares, and the largest sizes where the sums are
   // finite.
   void (*mode_apply)(const SingleArrays& arrays, long n, double* sums, double* sizes);

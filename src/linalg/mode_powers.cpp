@@ -10,8 +10,6 @@ namespace {
 
 std::size_t u(long i) { return static_cast<std::size_t>(i); }
 
-constexpr long kBlock = 512;
-constexpr int kArrays = 11;
 // Beyond these no product of a few factors stays in range.
 constexpr double kLargeStep = 1e50, kSmallStep = 1e-50;
 
@@ -22,80 +20,6 @@ double theta_rounding(const IntegratorRow& row) {
   double sum = 0.0;
   for (const Substep& s : row.substeps) sum += std::fabs(s.coefficient);
   return kUnit * std::max(1.0, 0.5 * sum);
-}
-
-// Of sine and cosine at multiples of 2 pi / kModeAngles: high words, low words of each.
-const std::vector<double>& angle_table() {
-  static const auto& table = *new std::vector<double>([] {
-    std::vector<double> t(u(4 * kModeAngles));
-    const DD angle = ldexp(kDDPi, -7);
-    for (int k = 0; k < kModeAngles; ++k) {
-      // By symmetry from the first quarter, so that the zeros are zero.
-      const int quadrant = k / (kModeAngles / 4), rest = k % (kModeAngles / 4);
-      DD s = 0.0, c = 1.0;
-      if (rest != 0) sincos(angle * static_cast<double>(rest), s, c);
-      const DD sine = quadrant == 0 ? s : quadrant == 1 ? c : quadrant == 2 ? -s : -c;
-      const DD cosine = quadrant == 0 ? c : quadrant == 1 ? -s : quadrant == 2 ? -c : s;
-      t[u(k)] = sine.hi;
-      t[u(kModeAngles + k)] = sine.lo;
-      t[u(2 * kModeAngles + k)] = cosine.hi;
-      t[u(3 * kModeAngles + k)] = cosine.lo;
-    }
-    return t;
-  }());
-  return table;
-}
-
-void put(double (&to)[2], DD value) {
-  to[0] = value.hi;
-  to[1] = value.lo;
-}
-
-// The kinds of steps that the vector code knows. The weights point into `weights`.
-bool vector_task(const IntegratorRow& row, double h, std::int64_t steps, std::vector<double>& weights,
-                 std::array<bool, 32>& kicks, ModeTask& task) {
-  if (!(std::fabs(h) > kSmallStep && std::fabs(h) < kLargeStep)) return false;
-  if (row.has(Part::kFlow)) {
-    task.form = ModeForm::kFlow;
-  } else if (row.substeps.size() == 1 && row.substeps[0].part == Part::kSolve &&
-             row.substeps[0].coefficient == 1.0) {
-    task.form = ModeForm::kMidpoint;
-  } else {
-    task.form = ModeForm::kSubsteps;
-    if (!row.symmetric() || row.has(Part::kSolve) || row.substeps.size() > kicks.size()) return false;
-    for (const Substep& s : row.substeps) {
-      kicks[weights.size()] = s.part == Part::kKick;
-      weights.push_back(s.coefficient);
-    }
-  }
-  const DD n = steps;
-  task.h = h;
-  task.count_h = n.hi;
-  task.count_l = n.lo;
-  task.substeps = static_cast<int>(weights.size());
-  task.weight = weights.data();
-  task.is_kick = kicks.data();
-  task.rounding = theta_rounding(row);
-  task.table = angle_table().data();
-  // pi to 159 bits.
-  constexpr double kPiThird = -2.9947698097183397e-33;
-  task.angle[0] = std::ldexp(kDDPi.hi, -7);
-  task.angle[1] = std::ldexp(kDDPi.lo, -7);
-  task.angle[2] = std::ldexp(kPiThird, -7);
-  task.over_angle = 1.0 / task.angle[0];
-  double sign = -1.0;
-  for (std::size_t k = 0; k < 5; ++k, sign = -sign)
-    put(task.sine_series[k], sign * dd_detail::kInvFactorial[2 * k + 3]);
-  sign = -1.0;
-  for (std::size_t k = 0; k < 6; ++k, sign = -sign)
-    put(task.cosine_series[k], sign * dd_detail::kInvFactorial[2 * k + 2]);
-  // (2k)! / (4^k (k!)^2 (2k + 1))
-  DD central = 1.0;
-  for (int k = 1; k <= 8; ++k) {
-    central = central * (2.0 * k - 1.0) / (2.0 * k);
-    put(task.arcsine_series[k - 1], central / (2.0 * k + 1.0));
-  }
-  return true;
 }
 
 }  // namespace
@@ -147,29 +71,19 @@ double phase_error(double h, std::int64_t steps, const ModeAngle& angle, double 
 }
 
 ModePowers::ModePowers(std::span<const DD> lambda, double h, std::int64_t steps, const IntegratorRow& row,
-                       bool forces, const ParallelFor& parallel, const DDKernels& kernels)
-    : count_(static_cast<long>(lambda.size())), padded_((count_ + 7) / 8 * 8), forces_(forces) {
+                       bool forces, const ParallelFor& parallel, const ModeKernels& kernels)
+    : count_(static_cast<long>(lambda.size())),
+      padded_((count_ + kModeBlock - 1) / kModeBlock * kModeBlock),
+      forces_(forces) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   extremes_ = {0.0, kInfinity, -kInfinity};
-  regular_.assign(u(padded_ / 8), 0);
-  data_.resize(u(kArrays * padded_));
-  const ModeArrays out{array(0),
-                       array(1),
-                       array(2),
-                       array(3),
-                       array(4),
-                       array(5),
-                       forces ? array(6) : nullptr,
-                       forces ? array(7) : nullptr,
-                       array(8),
-                       forces ? array(9) : nullptr,
-                       array(10),
-                       regular_.data()};
-  std::vector<double> weights;
-  std::array<bool, 32> kicks{};
-  ModeTask task{};
-  const bool vectors = vector_task(row, h, steps, weights, kicks, task);
-  const long blocks = (padded_ + kBlock - 1) / kBlock;
+  const std::size_t n_outputs = forces ? kModeOutputs : kModeOutputsWithoutForces;
+  regular_.assign(u(padded_), 0);
+  data_.resize(n_outputs * u(padded_));
+  const bool moderate = std::fabs(h) > kSmallStep && std::fabs(h) < kLargeStep;
+  std::shared_ptr<const ModeKernel> kernel;
+  if (kernels && moderate && count_ >= kModeBlock) kernel = kernels(row, forces);
+  const long blocks = padded_ / kModeBlock;
   struct Share {
     ModeExtremes extremes;
     std::vector<Odd> odd;
@@ -179,32 +93,55 @@ ModePowers::ModePowers(std::span<const DD> lambda, double h, std::int64_t steps,
   run_blocks(parallel, blocks, [&](long block) {
     Share& part = parts[u(block)];
     part.extremes = extremes_;
-    const long first = block * kBlock, last = std::min(padded_, first + kBlock);
-    if (vectors) {
-      double hi[kBlock], lo[kBlock];
-      for (long j = first; j < last; ++j) {
-        const DD value = lambda[u(std::min(j, count_ - 1))];  // the last eight are filled up
-        hi[j - first] = value.hi;
-        lo[j - first] = value.lo;
+    ModeExtremes& e = part.extremes;
+    const long first = block * kModeBlock, last = std::min(count_, first + kModeBlock);
+    std::array<double*, kModeOutputs> out{};
+    for (std::size_t i = 0; i < n_outputs; ++i) out[i] = array(i) + first;
+    if (kernel) {
+      std::array<double, kModeBlock> hi, lo;
+      for (long j = first; j < first + kModeBlock; ++j) {
+        const DD value = lambda[u(std::min(j, count_ - 1))];  // the last block is filled up
+        hi[u(j - first)] = value.hi;
+        lo[u(j - first)] = value.lo;
       }
-      kernels.mode_powers(task, first, last, hi, lo, out, part.extremes);
+      kernel->run(h, steps, theta_rounding(row), hi.data(), lo.data(), std::span(out).first(n_outputs));
     }
-    for (long j = first; j < std::min(last, count_); ++j) {
-      if (regular_[u(j / 8)] != 0) {
-        j += 7;
+    for (long j = first; j < last; ++j) {
+      const DD value = lambda[u(j)];
+      const auto i = u(j - first);
+      e.lambda_min = std::min(e.lambda_min, value.hi);
+      e.lambda_max = std::max(e.lambda_max, value.hi);
+      if (kernel && out[kModeRegular][i] != 0.0) {
+        regular_[u(j)] = 1;
+        e.phase = std::max(e.phase, out[kModePhase][i]);
         continue;
       }
-      const DD value = lambda[u(j)], z = value * h * h;
+      const DD z = value * h * h;
       const StepMap step = row.has(Part::kFlow) || !isfinite(z) ? StepMap{} : step_map(row, z);
       Odd odd{j, false, mode_coefficients(value, h, steps, row, step, &part.reason), {}};
       const ModeAngle angle = mode_angle(row, z, step);
       odd.bound = mode_bound(value, h, steps, angle, odd.coefficients);
       odd.unstable = angle.unstable;
-      ModeExtremes& e = part.extremes;
       e.phase = std::max(e.phase, phase_error(h, steps, angle, 0x1p-104 * std::fabs(value.hi)));
-      e.lambda_min = std::min(e.lambda_min, value.hi);
-      e.lambda_max = std::max(e.lambda_max, value.hi);
-      part.odd.push_back(odd);
+      const ModeCoefficients& c = odd.coefficients;
+      if (!moderate || odd.unstable || c.exponent != 0 || !(odd.bound.growth <= 1.0) || !(c.t == c.t_p) ||
+          !(c.a2 == c.a2_p)) {
+        part.odd.push_back(odd);
+        continue;
+      }
+      regular_[u(j)] = 1;
+      const auto put = [&](std::size_t which, DD x) {
+        out[which][i] = x.hi;
+        out[which + 1][i] = x.lo;
+      };
+      put(kModeT, c.t);
+      put(kModeB, c.b);
+      put(kModeA1, c.a1);
+      out[kModeLever][i] = odd.bound.lever;
+      out[kModeRounding][i] = odd.bound.rounding;
+      if (!forces_) continue;
+      put(kModeA2, c.a2);
+      out[kModeLever2][i] = odd.bound.lever2;
     }
   });
   for (const Share& part : parts) {
@@ -222,19 +159,19 @@ const ModePowers::Odd& ModePowers::odd(long j) const {
 }
 
 ModeCoefficients ModePowers::coefficients(long j) const {
-  if (!regular(j)) return odd(j).coefficients;
+  if (!in_arrays(j)) return odd(j).coefficients;
   ModeCoefficients c;
-  const auto value = [&](int which) { return DD(array(which)[j], array(which + 1)[j]); };
-  c.t = c.t_p = value(0);
-  c.b = value(2);
-  c.a1 = value(4);
-  if (forces_) c.a2 = c.a2_p = value(6);
+  const auto value = [&](std::size_t which) { return DD(at(which, j), at(which + 1, j)); };
+  c.t = c.t_p = value(kModeT);
+  c.b = value(kModeB);
+  c.a1 = value(kModeA1);
+  if (forces_) c.a2 = c.a2_p = value(kModeA2);
   return c;
 }
 
 ModeBound ModePowers::bound(long j) const {
-  if (!regular(j)) return odd(j).bound;
-  return {array(8)[j], forces_ ? array(9)[j] : 0.0, array(10)[j], 1.0};
+  if (!in_arrays(j)) return odd(j).bound;
+  return {at(kModeLever, j), forces_ ? at(kModeLever2, j) : 0.0, at(kModeRounding, j), 1.0};
 }
 
 std::vector<long> ModePowers::unstable() const {

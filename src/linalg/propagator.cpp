@@ -582,7 +582,8 @@ bool NormalModes::has_jump(double h, std::int64_t steps, Integrator integrator) 
 
 long NormalModes::distinct() const { return static_cast<long>(impl_->lambda.size()); }
 
-std::shared_ptr<const Jump> NormalModes::jump(double h, std::int64_t steps, Integrator integrator) const {
+std::shared_ptr<const Jump> NormalModes::jump(double h, std::int64_t steps, Integrator integrator,
+                                              const ModeKernels& kernels) const {
   if (auto old = impl_->find(h, steps, integrator)) return old;
   auto made = std::make_shared<Jump>();
   made->h = h;
@@ -596,7 +597,7 @@ std::shared_ptr<const Jump> NormalModes::jump(double h, std::int64_t steps, Inte
   } else {
     const IntegratorRow& row = row_of(integrator);
     const std::span<const DD> lambda = impl_->lambda;
-    made->singles = impl_->singles.jump(lambda.first(u(impl_->shared)), h, steps, row, impl_->pool);
+    made->singles = impl_->singles.jump(lambda.first(u(impl_->shared)), h, steps, row, impl_->pool, kernels);
     made->reason = made->singles.powers.reason();
     const long coupled = count - impl_->shared;
     made->coefficients.resize(u(coupled));

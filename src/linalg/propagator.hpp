@@ -97,7 +97,8 @@ class NormalModes {
 
   // The coefficients of `steps` >= 0 steps of size h (negative: backward). The last few are kept.
   // Thread-safe.
-  std::shared_ptr<const Jump> jump(double h, std::int64_t steps, Integrator integrator) const;
+  std::shared_ptr<const Jump> jump(double h, std::int64_t steps, Integrator integrator,
+                                   const ModeKernels& kernels = {}) const;
 
   // Whether that one is kept.
   bool has_jump(double h, std::int64_t steps, Integrator integrator) const;

@@ -60,8 +60,8 @@ void Singles::finish() {
 }
 
 SinglesJump Singles::jump(std::span<const DD> lambda, double h, std::int64_t steps, const IntegratorRow& row,
-                          const ParallelFor& parallel) const {
-  SinglesJump made{ModePowers(lambda, h, steps, row, forces(), parallel),
+                          const ParallelFor& parallel, const ModeKernels& kernels) const {
+  SinglesJump made{ModePowers(lambda, h, steps, row, forces(), parallel, kernels),
                    h,
                    stretched_time(row, h, steps) * kUnit,
                    {},
@@ -75,6 +75,7 @@ SinglesJump Singles::jump(std::span<const DD> lambda, double h, std::int64_t ste
     const long first = group * kGroup, last = std::min(count, first + kGroup);
     for (long s = first; s < last; ++s) {
       if (!made.powers.regular(s)) {
+        b.regular = false;
         s += kDDLanes - 1;
         continue;
       }
@@ -221,7 +222,11 @@ Norms Singles::apply(const SinglesJump& jump, const Number* q, const Number* p, 
     for (long s = block * kBlock; s < last;) {
       const long group_end = std::min(last, (s / kGroup + 1) * kGroup);
       long end = s;
-      while (!jump.maps.empty() && end + kDDLanes <= group_end && jump.powers.regular(end)) end += kDDLanes;
+      if (!jump.maps.empty()) {
+        const long whole = s + (group_end - s) / kDDLanes * kDDLanes;
+        const bool all = whole > s && jump.bounds[u(s / kGroup)].regular;
+        for (end = all ? whole : s; end < whole && jump.powers.regular(end);) end += kDDLanes;
+      }
       if (end > s && side_by_side(s, end)) {
         s = end;
         continue;

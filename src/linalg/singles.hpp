@@ -58,6 +58,7 @@ struct SinglesJump {
   struct Bound {
     double lever_m = 0.0, lever_k = 0.0, k = 0.0, rounding = 0.0, turned = 0.0;
     double moved_q = 0.0, moved_p = 0.0, force = 0.0;
+    bool regular = true;  // all of its eights are
   };
   std::vector<Bound> bounds;
 };
@@ -79,7 +80,7 @@ class Singles {
   DD v(long s) const { return forces() ? value(v_h_, v_l_, s) : DD(0.0); }
 
   SinglesJump jump(std::span<const DD> lambda, double h, std::int64_t steps, const IntegratorRow& row,
-                   const ParallelFor& parallel) const;
+                   const ParallelFor& parallel, const ModeKernels& kernels) const;
   // Takes q and p, of all coordinates, to q_out and p_out; in doubles they must not overlap. Returns the norms of these
   // coordinates.
   template <class Number>

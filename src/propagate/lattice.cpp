@@ -20,7 +20,8 @@
 #include "analysis/identity.hpp"
 #include "linalg/complex_dd.hpp"
 #include "linalg/fft.hpp"
-#include "linalg/propagator.hpp"
+#include "linalg/mode_powers.hpp"
+#include "propagate/mode_kernel.hpp"
 #include "propagate/propagator.hpp"
 #include "support/cost_model.hpp"
 #include "support/thread_pool.hpp"
@@ -320,6 +321,9 @@ class LatticePropagator final : public Propagator {
     }
     return a;
   }
+  bool has_shift() const {
+    return std::any_of(shift_.begin(), shift_.end(), [](DD x) { return x.hi != 0; });
+  }
   // Of k = 0: the plain sums, in which rigid motions cancel exactly.
   ComplexMatrixDD plain_sums(int n) const {
     ComplexMatrixDD a(u(n * n));
@@ -374,23 +378,37 @@ class LatticePropagator final : public Propagator {
       lambda_.resize(u(count * components_));
       if (components_ > 1) vectors_.resize(u(count * components_ * components_));
     }
-    in_chunks(count, [&](std::int64_t i, long chunk) {
-      std::array<std::int64_t, kMaxAxes> k_of{};
-      const std::span k = std::span(k_of).first(extent_.size());
-      std::int64_t rest = i;
-      for (std::size_t a = extent_.size(); a-- > 0; rest /= table_extent_[a]) k[a] = rest % table_extent_[a];
-      Complex* out = kernel_.data() + i * n * n;
+    thread_pool().parallel_for(chunks, [&](long chunk) {
       Found& f = found[u(chunk)];
-      DD* lambda = has_modes_ ? lambda_.data() + i * components_ : nullptr;
-      ComplexDD* vectors = vectors_.empty() ? nullptr : vectors_.data() + i * components_ * components_;
-      if (find_modes) modes_of(k, rigid, lambda, vectors);
-      const std::string reason =
-          has_modes_ ? hamiltonian_power(i == 0, lambda, vectors, out, f.h_omega, f.decades, f.unstable)
-                     : affine_power_of(k, rigid, out);
-      if (f.reason.empty()) f.reason = reason;
-      for (int e = 0; e < n * n; ++e)
-        if (!std::isfinite(out[e].real()) || !std::isfinite(out[e].imag()))
-          f.reason = "the motion of a mode leaves the range of doubles";
+      const std::int64_t first = chunk * kChunk, last = std::min(count, first + kChunk), c = components_;
+      std::vector<std::int64_t> k(extent_.size());
+      const auto wave = [&](std::int64_t i) {
+        for (std::size_t a = k.size(); a-- > 0; i /= table_extent_[a]) k[a] = i % table_extent_[a];
+        return std::span<const std::int64_t>(k);
+      };
+      const auto vectors = [&](std::int64_t i) {
+        return vectors_.empty() ? nullptr : vectors_.data() + i * c * c;
+      };
+      ModePowers powers;
+      if (has_modes_) {
+        if (find_modes)
+          for (std::int64_t i = first; i < last; ++i)
+            modes_of(wave(i), rigid, lambda_.data() + i * c, vectors(i));
+        powers = ModePowers(std::span(lambda_).subspan(u(first * c), u((last - first) * c)), h_, steps_,
+                            row_of(system_->integrator), false, {}, mode_kernel);
+        f.reason = powers.reason();
+        if (!f.reason.empty()) return;
+      }
+      for (std::int64_t i = first; i < last; ++i) {
+        Complex* out = kernel_.data() + i * n * n;
+        const std::string reason = has_modes_ ? hamiltonian_power(i, powers, (i - first) * c, vectors(i), out,
+                                                                  f.h_omega, f.decades, f.unstable)
+                                              : affine_power_of(wave(i), rigid, out);
+        if (f.reason.empty()) f.reason = reason;
+        for (int e = 0; e < n * n; ++e)
+          if (!std::isfinite(out[e].real()) || !std::isfinite(out[e].imag()))
+            f.reason = "the motion of a mode leaves the range of doubles";
+      }
     });
     largest_h_omega_ = growth_decades_ = 0;
     unstable_modes_ = 0;
@@ -425,15 +443,20 @@ class LatticePropagator final : public Propagator {
     std::copy_n(modes.vectors.begin(), c * c, vectors);
   }
 
-  std::string hamiltonian_power(bool still, const DD* lambdas, const ComplexDD* vectors, Complex* out,
-                                double& h_omega, double& decades, std::int64_t& unstable) {
+  // `at`: of the first mode of wave vector i in `powers`.
+  std::string hamiltonian_power(std::int64_t i_wave, const ModePowers& powers, std::int64_t at,
+                                const ComplexDD* vectors, Complex* out, double& h_omega, double& decades,
+                                std::int64_t& unstable) {
     const int c = components_, n = 2 * c;
-    const IntegratorRow& row = row_of(system_->integrator);
-    std::string reason;
+    const bool still = i_wave == 0;
     for (int m = 0; m < c; ++m) {
-      const DD lambda = lambdas[m];
-      ModeCoefficients f = mode_coefficients(lambda, h_, steps_, row, &reason);
-      if (!reason.empty()) return reason;
+      const DD lambda = lambda_[u(i_wave * c + m)];
+      ModeCoefficients f = powers.coefficients(at + m);
+      if (still && has_shift()) {  // a2 is asked for here only
+        std::string reason;
+        f = mode_coefficients(lambda, h_, steps_, row_of(system_->integrator), &reason);
+        if (!reason.empty()) return reason;
+      }
       if (lambda.hi > 0) h_omega = std::max(h_omega, std::fabs(h_) * std::sqrt(lambda.hi));
       if (f.exponent != 0) return "the motion of a mode leaves the range of doubles";
       const double size = std::max(std::fabs(f.t.hi), std::fabs(f.t_p.hi));

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "linalg/propagator.hpp"
+#include "propagate/mode_kernel.hpp"
 #include "propagate/propagator.hpp"
 #include "support/cost_model.hpp"
 #include "support/thread_pool.hpp"
@@ -114,7 +115,7 @@ class NormalModePropagator final : public Propagator {
   JumpFindings jump(const JumpTask& task) override {
     JumpFindings r;
     r.structure = modes_text(blocks_, n());
-    const auto made = modes_->jump(task.h, task.steps, system_->integrator);
+    const auto made = modes_->jump(task.h, task.steps, system_->integrator, mode_kernel);
     r.refused = made->reason;
     if (!r.refused.empty()) return r;
     const StateError error = modes_->apply(*made, task.state[0], task.state[1], task.out[0], task.out[1]);

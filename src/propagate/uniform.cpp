@@ -13,7 +13,8 @@
 #include <limits>
 
 #include "linalg/fft.hpp"
-#include "linalg/propagator.hpp"
+#include "linalg/mode_powers.hpp"
+#include "propagate/mode_kernel.hpp"
 #include "propagate/propagator.hpp"
 #include "support/cost_model.hpp"
 #include "support/thread_pool.hpp"
@@ -59,7 +60,7 @@ class UniformPropagator final : public Propagator {
     if (!reason_.empty()) return {0, 0, reason_};
     const CostModel& c = cost_model();
     const auto count = static_cast<double>(waves());
-    const double modes = count * (c.mode_power_s + static_cast<double>(taps_.size()) * c.lattice_tap_s);
+    const double modes = count * (c.lattice_mode_s + static_cast<double>(taps_.size()) * c.lattice_tap_s);
     return {ready(task) ? 0 : modes, count * (8 * std::log2(count) * c.fft_point_s + c.lattice_point_s)};
   }
 
@@ -340,9 +341,14 @@ class UniformPropagator final : public Propagator {
     };
     const std::int64_t chunks = (waves() + kChunk - 1) / kChunk;
     std::vector<Found> found(u(chunks));
+    // What a constant force makes of a mode is asked for where there is one.
+    const bool forced =
+        std::any_of(form_->offset.begin(), form_->offset.end(), [](DD x) { return x.hi != 0; });
     thread_pool().parallel_for(chunks, [&](long chunk) {
       Found& f = found[u(chunk)];
-      for (std::int64_t i = chunk * kChunk; i < std::min(waves(), (chunk + 1) * kChunk); ++i) {
+      const std::int64_t first = chunk * kChunk, last = std::min(waves(), first + kChunk);
+      std::vector<DD> lambdas;
+      for (std::int64_t i = first; i < last; ++i) {
         std::int64_t k[kMaxAxes] = {0, 0, 0}, rest = i;
         for (std::size_t a = axes(); a-- > 0; rest /= wide_[a]) k[a] = rest % wide_[a];
         DD sum = rigid;
@@ -355,14 +361,19 @@ class UniformPropagator final : public Propagator {
           }
           sum = sum - t.value * missing;
         }
-        const DD lambda = inverse_mass_ * sum;
-        std::string reason;
-        const ModeCoefficients c = mode_coefficients(lambda, h_, steps_, row, &reason);
+        lambdas.push_back(inverse_mass_ * sum);
+      }
+      const ModePowers powers(lambdas, h_, steps_, row, forced, {}, mode_kernel);
+      f.reason = powers.reason();
+      if (!f.reason.empty()) return;
+      for (std::int64_t i = first; i < last; ++i) {
+        const DD lambda = lambdas[u(i - first)];
+        const ModeCoefficients c = powers.coefficients(i - first);
         const double size = std::max(std::fabs(c.t.hi), std::fabs(c.t_p.hi));
-        if (reason.empty() && (c.exponent != 0 || !std::isfinite(size)))
-          reason = "the motion of a mode leaves the range of doubles";
-        if (f.reason.empty()) f.reason = reason;
-        if (!reason.empty()) return;
+        if (c.exponent != 0 || !std::isfinite(size)) {
+          f.reason = "the motion of a mode leaves the range of doubles";
+          return;
+        }
         if (lambda.hi > 0) f.h_omega = std::max(f.h_omega, std::fabs(h_) * std::sqrt(lambda.hi));
         if (size > 1 + 1e-6) {
           ++f.unstable;

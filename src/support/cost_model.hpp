@@ -28,7 +28,8 @@ struct CostModel {
   double modes_apply_square_s, modes_apply_row_s, mode_power_s;
   // And of coordinates that are coupled to none.
   double single_build_s, single_apply_s;
-  // Fourier modes: proving a lattice and probing it, per evaluated element; a mode's power, and a coupling in its symbol;
+  // Fourier modes: proving a lattice and probing it, per evaluated element; the power of one of many modes, and a coupling in
+  // its symbol;
   // a transform, per point and bit of the number of points; and what else a jump does to a point.
   double lattice_probe_s, lattice_mode_s, lattice_tap_s, fft_point_s, lattice_point_s;
 };
