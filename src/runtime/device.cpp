@@ -13,12 +13,13 @@
 #include "support/devices.hpp"
 #include "support/hash.hpp"
 #include "tinyphys/error.hpp"
+#include "tinyphys/kernels.hpp"
 #include "uop/scan_layout.hpp"
 
 namespace tinyphys {
 namespace {
 
-std::atomic<std::int64_t> compiled{0};
+std::atomic<std::int64_t> memory_hits{0}, compiled{0};
 
 // What is known under a key as long as somebody holds it. Leaked on purpose, as the devices.
 template <class Key, class Value> class Known {
@@ -88,7 +89,9 @@ std::shared_ptr<Executable> compile(Device& device, const UOp& lambda) {
   Source source = source_of(device, lambda);
   const auto key = std::make_pair(static_cast<const Device*>(&device), source.name);
   std::shared_ptr<LoadedCode> code = known->find(key);
-  if (!code) {
+  if (code) {
+    memory_hits.fetch_add(1, std::memory_order_relaxed);
+  } else {
     if (!source.text.empty() && debug_enabled(4)) debug_print(4, "ir", source.name + "\n" + source.text);
     const std::string bytes = device.compile(source);
     compiled.fetch_add(1, std::memory_order_relaxed);
@@ -104,7 +107,10 @@ std::shared_ptr<Executable> executable(Device& device, const UOp& lambda) {
   static auto* known = new Known<std::pair<const Device*, const Node*>, Executable>;
   const auto key =
       std::make_pair(static_cast<const Device*>(&device), static_cast<const Node*>(lambda.get()));
-  if (auto ready = known->find(key)) return ready;
+  if (auto ready = known->find(key)) {
+    memory_hits.fetch_add(1, std::memory_order_relaxed);
+    return ready;
+  }
   std::shared_ptr<Executable> made = compile(device, lambda);
   known->insert(key, made);
   return made;
@@ -126,6 +132,10 @@ void copy_bytes(const Storage& to, std::size_t to_offset, const Storage& from, s
   memory.copy(StorageAccess::address(to), to_offset, address_in(memory, from), from_offset, bytes);
 }
 
+KernelCounts kernel_counts() {
+  return {.memory_hits = memory_hits.load(std::memory_order_relaxed),
+          .compiled = compiled.load(std::memory_order_relaxed)};
+}
 std::int64_t kernels_compiled() { return compiled.load(std::memory_order_relaxed); }
 
 Device& device(std::string_view name) {

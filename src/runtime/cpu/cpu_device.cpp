@@ -37,6 +37,16 @@ std::string CpuDevice::compile(const Source& s) {
   return object;
 }
 
+KeyFields CpuDevice::cache_key(const Source& s) const {
+  if (s.kernel->parts.empty()) return {};
+  return {{"backend", "llvm"},
+          {"compiler", jit().compiler()},
+          {"device", std::string(name_)},  // is part of the symbols
+          {"cpu", jit().cpu()},
+          {"features", jit().features()},
+          {"options", jit().options(style_of(*s.kernel))}};
+}
+
 std::shared_ptr<LoadedCode> CpuDevice::load(const Source& s, const std::string& object) {
   if (s.kernel->parts.empty()) return std::make_shared<JitCode>();
   return jit().load(object, symbol(s), static_cast<int>(s.kernel->parts.size()));

@@ -1,8 +1,11 @@
 #include "runtime/cpu/jit.hpp"
 
+#include <algorithm>
 #include <dlfcn.h>
 #include <mutex>
 
+#include <llvm-c/Core.h>
+#include <llvm/ADT/StringExtras.h>
 #include <llvm/AsmParser/Parser.h>
 #include <llvm/ExecutionEngine/Orc/CompileUtils.h>
 #include <llvm/ExecutionEngine/Orc/LLJIT.h>
@@ -16,9 +19,6 @@
 #include <llvm/Support/raw_ostream.h>
 #include <llvm/Target/TargetMachine.h>
 #include <llvm/TargetParser/Host.h>
-#include <llvm/Transforms/Scalar/EarlyCSE.h>
-#include <llvm/Transforms/Utils/Mem2Reg.h>
-#include <llvm/Transforms/Vectorize/SLPVectorizer.h>
 
 #include "tinyphys/error.hpp"
 
@@ -33,6 +33,25 @@ template <class T> T need(llvm::Expected<T> e) {
 }
 void need(llvm::Error e) {
   if (e) throw Error("compile", "LLVM: " + llvm::toString(std::move(e)), "", 0);
+}
+
+// What is done for a style.
+struct StyleRow {
+  llvm::CodeGenOptLevel level;
+  const char* level_name;
+  const char* passes;  // of each function, in LLVM's spelling
+};
+// SLP pairs up equal work on different bodies: 1.4 times the speed of a three-body step. InstCombine brought nothing on
+// top.
+const StyleRow& row_of(CodeStyle style) {
+  static constexpr StyleRow kVectorRow{llvm::CodeGenOptLevel::Default, "default", "mem2reg,early-cse"},
+      kScalarRow{llvm::CodeGenOptLevel::Default, "default", "mem2reg,early-cse,slp-vectorizer,early-cse"},
+      kSmallRow{llvm::CodeGenOptLevel::None, "none", "mem2reg,early-cse"};
+  switch (style) {
+    case CodeStyle::kScalar: return kScalarRow;
+    case CodeStyle::kSmall: return kSmallRow;
+    default: return kVectorRow;
+  }
 }
 
 class TrackedCode final : public JitCode {
@@ -53,7 +72,11 @@ class LlvmJit final : public Jit {
     builder.setCodeGenOptLevel(llvm::CodeGenOptLevel::Default);
     // Equal text must give equal bits: nothing is fused but llvm.fma.
     builder.getOptions().AllowFPOpFusion = llvm::FPOpFusion::Strict;
-    host_ = builder.getCPU() + " " + builder.getFeatures().getString();
+    cpu_ = builder.getCPU();
+    std::vector<std::string> features_on_off = builder.getFeatures().getFeatures();
+    std::sort(features_on_off.begin(), features_on_off.end(),
+              [](const std::string& a, const std::string& b) { return a.substr(1) < b.substr(1); });
+    features_ = llvm::join(features_on_off, ",");
     machine_ = need(builder.createTargetMachine());
     jit_ = need(orc::LLJITBuilder().setJITTargetMachineBuilder(std::move(builder)).create());
     jit_->getMainJITDylib().addGenerator(need(
@@ -68,6 +91,18 @@ class LlvmJit final : public Jit {
     render_target_.vector_bytes = target_.vector_bytes;
     // In the global scope, where the generator above finds it.
     render_target_.vector_math = dlopen("libmvec.so.1", RTLD_NOW | RTLD_GLOBAL) != nullptr;
+  }
+
+  std::string compiler() const override {
+    unsigned major = 0, minor = 0, patch = 0;
+    LLVMGetVersion(&major, &minor, &patch);
+    return "LLVM " + std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(patch);
+  }
+
+  // What the constructor and parse() ask for is said here, each change of it too.
+  std::string options(CodeStyle style) const override {
+    return std::string("codegen ") + row_of(style).level_name + "; passes " + row_of(style).passes +
+           "; pic, small code model, fp fusion strict; calls 1";
   }
 
   std::string compile(const std::string& text, const std::string& name, CodeStyle style) override {
@@ -112,8 +147,7 @@ class LlvmJit final : public Jit {
     }
     if (llvm::verifyModule(*module, &stream))
       throw Error("compile", "generated IR is not valid: " + stream.str(), "", 0);
-    machine_->setOptLevel(style == CodeStyle::kSmall ? llvm::CodeGenOptLevel::None
-                                                     : llvm::CodeGenOptLevel::Default);
+    machine_->setOptLevel(row_of(style).level);
     module->setDataLayout(machine_->createDataLayout());
     module->setTargetTriple(machine_->getTargetTriple().str());
     for (llvm::Function& f : *module) {
@@ -136,14 +170,7 @@ class LlvmJit final : public Jit {
     builder.registerLoopAnalyses(loops);
     builder.crossRegisterProxies(loops, functions, calls, modules);
     llvm::FunctionPassManager passes;
-    passes.addPass(llvm::PromotePass());
-    passes.addPass(llvm::EarlyCSEPass());
-    if (style == CodeStyle::kScalar) {
-      // Pairs up equal work on different bodies: 1.4 times the speed of a three-body step. InstCombine
-      // brought nothing on top.
-      passes.addPass(llvm::SLPVectorizerPass());
-      passes.addPass(llvm::EarlyCSEPass());
-    }
+    need(builder.parsePassPipeline(passes, row_of(style).passes));
     passes.run(f, functions);
   }
 
