@@ -95,6 +95,8 @@ class Device {
   virtual KeyFields cache_key(const Source&) const { return {}; }
   // Throws tp::Error for bytes that it cannot use; those of a cache are then thrown away and made anew.
   virtual std::shared_ptr<LoadedCode> load(const Source& source, const std::string& bytes) = 0;
+  // What compile() gave, for the eye; "" where the device cannot take it apart.
+  virtual std::string disassemble(const std::string&) const { return {}; }
   // Returns when the outputs are there.
   virtual void launch(const Executable& e, const LaunchArguments& a) = 0;
 };
