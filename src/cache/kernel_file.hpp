@@ -8,8 +8,9 @@
 //   ...
 //   graph N, source N, payload N
 //
-// Everything after the first line is a function of the kernel and of the key: two processes write the same. `hits` and
-// `made` are for the eye, stand in the first line and are in no checksum; all else is verified before use.
+// Two processes write the same source and payload for the same kernel. `hits`, `made` and the graph, whose places in the
+// program may be those of an equal kernel elsewhere in it, are for the eye. The first two are in no checksum; all else is
+// verified before use.
 #pragma once
 
 #include <cstdint>

@@ -75,7 +75,8 @@ std::shared_ptr<LoadedCode> make_code(Device& device, const Source& source, cons
                   "miss " + source.name + ": " + store->explain_miss(source.name, fields));
   }
   std::string bytes = device.compile(source);
-  compiled.fetch_add(1, std::memory_order_relaxed);
+  // What is evaluated as it stands was not compiled.
+  if (!bytes.empty()) compiled.fetch_add(1, std::memory_order_relaxed);
   std::shared_ptr<LoadedCode> code = device.load(source, bytes);
   tell_assembly(device, bytes);
   if (store) store->publish({source.name, std::move(fields), to_text(lambda), source.text, std::move(bytes)});

@@ -197,10 +197,8 @@ int list(KernelStore& store, const Options& o) {
     by([](const Row& r) { return r.header.made; });
   else if (o.sort == "used")
     by([](const Row& r) { return r.stored.used; });
-  else if (o.sort == "hits")
-    by([](const Row& r) { return r.header.hits; });
   else
-    throw Usage{fmt::format("--sort {}: one of kernel, device, size, made, used, hits", o.sort)};
+    by([](const Row& r) { return r.header.hits; });
   if (o.reverse) std::reverse(rows.begin(), rows.end());
   if (o.json) {
     Json all = Json::array();

@@ -1,4 +1,5 @@
 // tinyphys-cache: looks into the folder of compiled kernels, checks it, and empties it.
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstdio>
@@ -31,8 +32,8 @@ DESCRIPTION
   A program that needs a kernel looks for its file here before it compiles, and writes one after. Files may be deleted at
   any time: what is missing is compiled again.
 
-  list    a line for each kernel: its key, what it computes and where the program asked for it, its device, size, the time
-          since it was made and since it was last used, and how often it was read. A file of another version of tinyphys,
+  list    a line for each kernel: its key, what it computes and (where that is known) which line of a program asked for it,
+          its device, size, the time since it was made and since it was last used, and how often it was read. A file of another version of tinyphys,
           and one that is damaged, is listed as such.
   show    all there is in one file: the fields of its key, the graph, the source (LLVM IR where the backend is llvm), and
           the machine code where the device can take it apart.
@@ -99,6 +100,8 @@ const Command& find_command(const std::string& name) {
   throw Usage{name.empty() ? "which command?" : fmt::format("there is no command {}", name)};
 }
 
+constexpr std::array<std::string_view, 6> kColumns{"kernel", "device", "size", "made", "used", "hits"};
+
 bool parse(int argc, char** argv, Options& o) {
   std::vector<std::string> used;
   for (int i = 1; i < argc; ++i) {
@@ -130,6 +133,8 @@ bool parse(int argc, char** argv, Options& o) {
     used.push_back(option);
     if (option == "--sort") {
       o.sort = value();
+      if (std::find(kColumns.begin(), kColumns.end(), o.sort) == kColumns.end())
+        throw Usage{fmt::format("--sort {}: one of {}", o.sort, fmt::join(kColumns, ", "))};
     } else if (option == "--reverse") {
       o.reverse = flag();
     } else if (option == "--json") {
