@@ -8,6 +8,7 @@
 #include "tinyphys/explain.hpp"
 #include "tinyphys/fmt.hpp"
 #include "tinyphys/jit.hpp"
+#include "tinyphys/kernels.hpp"
 #include "tinyphys/reversible.hpp"
 #include "tinyphys/scan.hpp"
 #include "tinyphys/structure.hpp"

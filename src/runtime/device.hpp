@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "cache/key.hpp"
 #include "codegen/kernel.hpp"
 #include "uop/uop.hpp"
 
@@ -89,7 +90,13 @@ class Device {
 
   // Text to bytes that are the same in every process on this machine.
   virtual std::string compile(const Source& source) = 0;
+  // All that these bytes depend on beside the text: backend, compiler and driver with their versions, the device and the
+  // features of the CPU, options. Empty: the bytes are not worth keeping on disk.
+  virtual KeyFields cache_key(const Source&) const { return {}; }
+  // Throws tp::Error for bytes that it cannot use; those of a cache are then thrown away and made anew.
   virtual std::shared_ptr<LoadedCode> load(const Source& source, const std::string& bytes) = 0;
+  // What compile() gave, for the eye; "" where the device cannot take it apart.
+  virtual std::string disassemble(const std::string&) const { return {}; }
   // Returns when the outputs are there.
   virtual void launch(const Executable& e, const LaunchArguments& a) = 0;
 };

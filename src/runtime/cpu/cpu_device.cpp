@@ -2,7 +2,6 @@
 
 #include "render/llvm_ir.hpp"
 #include "runtime/address.hpp"
-#include "support/debug.hpp"
 #include "support/small_vector.hpp"
 #include "support/thread_pool.hpp"
 
@@ -32,15 +31,25 @@ const DeviceProperties& CpuDevice::properties() const {
 
 std::string CpuDevice::compile(const Source& s) {
   if (s.kernel->parts.empty()) return {};
-  std::string object = jit().compile(s.text, symbol(s), style_of(*s.kernel));
-  if (debug_enabled(5)) debug_print(5, "asm", jit().assembly(s.text, symbol(s), style_of(*s.kernel)));
-  return object;
+  return jit().compile(s.text, symbol(s), style_of(*s.kernel));
+}
+
+KeyFields CpuDevice::cache_key(const Source& s) const {
+  if (s.kernel->parts.empty()) return {};
+  return {{"backend", "llvm"},
+          {"compiler", jit().compiler()},
+          {"device", std::string(name_)},  // is part of the symbols
+          {"cpu", jit().cpu()},
+          {"features", jit().features()},
+          {"options", jit().options(style_of(*s.kernel))}};
 }
 
 std::shared_ptr<LoadedCode> CpuDevice::load(const Source& s, const std::string& object) {
   if (s.kernel->parts.empty()) return std::make_shared<JitCode>();
   return jit().load(object, symbol(s), static_cast<int>(s.kernel->parts.size()));
 }
+
+std::string CpuDevice::disassemble(const std::string& object) const { return jit().disassemble(object); }
 
 // The code of one kernel is loaded for each device apart.
 std::string CpuDevice::symbol(const Source& s) const {

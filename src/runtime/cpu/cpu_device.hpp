@@ -19,7 +19,9 @@ class CpuDevice : public Device {
   Memory& memory() override { return memory_; }
   const DeviceProperties& properties() const override;
   std::string compile(const Source& source) override;
+  KeyFields cache_key(const Source& source) const override;
   std::shared_ptr<LoadedCode> load(const Source& source, const std::string& bytes) override;
+  std::string disassemble(const std::string& bytes) const override;
   void launch(const Executable& e, const LaunchArguments& a) override;
 
  private:

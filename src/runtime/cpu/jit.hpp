@@ -33,19 +33,25 @@ class Jit {
   virtual ~Jit() = default;
   const Target& target() const { return target_; }
   const RenderTarget& render_target() const { return render_target_; }
-  // "znver5 +avx512f,...": goes into the key of a stored object.
-  const std::string& host() const { return host_; }
+  // Of the host, as LLVM names them: "znver5", "+avx512f,...". In the order of the alphabet.
+  const std::string& cpu() const { return cpu_; }
+  const std::string& features() const { return features_; }
+  // "LLVM 19.1.7", the one that runs.
+  virtual std::string compiler() const = 0;
+  // All that is asked of it for a style.
+  virtual std::string options(CodeStyle style) const = 0;
 
   // Functions @kernel_i of the text become `name`_i of the object.
   virtual std::string compile(const std::string& text, const std::string& name, CodeStyle style) = 0;
-  virtual std::string assembly(const std::string& text, const std::string& name, CodeStyle style) = 0;
   virtual std::shared_ptr<JitCode> load(const std::string& object, const std::string& name,
                                         int functions) = 0;
+  // The machine code of an object, in Intel's notation, with the names that it calls.
+  virtual std::string disassemble(const std::string& object) = 0;
 
  protected:
   Target target_;
   RenderTarget render_target_;
-  std::string host_;
+  std::string cpu_, features_;
 };
 
 Jit& jit();
