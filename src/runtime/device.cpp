@@ -139,8 +139,13 @@ KernelCounts kernel_counts() {
 std::int64_t kernels_compiled() { return compiled.load(std::memory_order_relaxed); }
 
 Device& device(std::string_view name) {
+  const std::string_view known = device_name(device_number(name));
   for (const DeviceRow& r : rows())
-    if (r.name == name) return r.get();
+    if (r.name == known) return r.get();
+  if (!known.empty())
+    throw Error("device",
+                "no device \"" + std::string(name) + "\": this build has none (cmake option TINYPHYS_OPENCL)",
+                "", 0);
   throw Error("device", "no device \"" + std::string(name) + "\"; there are: " + std::string(kDeviceNames),
               "", 0);
 }
