@@ -261,6 +261,7 @@ class OpenClDevice final : public Device {
   }
 
   void launch(const Executable& e, const LaunchArguments& a) override {
+    if (e.kernel().parts.empty()) return;  // nothing to store
     auto& code = static_cast<OpenClCode&>(e.code());
     const Kernel& k = e.kernel();
     const StepRange steps = e.steps(a);
