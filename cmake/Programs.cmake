@@ -1,4 +1,4 @@
-# Programs: tests, fuzzers, examples, benchmarks. Each folder is skipped while it has no sources.
+# Programs: tests, fuzzers, examples, tools, benchmarks. Each folder is skipped while it has no sources.
 
 function(add_program name folder)
   add_executable(${name} ${ARGN})
@@ -26,6 +26,15 @@ function(add_test_program name summary)
     target_sources(${name} PRIVATE $<TARGET_OBJECTS:tests_main>)
   endif()
   add_test(NAME ${name} COMMAND ${name} --summary=${CMAKE_BINARY_DIR}/test_summary/${summary}.txt)
+endfunction()
+
+# The tests of this folder keep off the user's cache of kernels, and off PoCL's: their own of this build, or none.
+function(use_test_cache)
+  get_property(tests DIRECTORY PROPERTY TESTS)
+  if(tests)
+    set_property(TEST ${tests} APPEND PROPERTY ENVIRONMENT TINYPHYS_CACHE_DIR=${CMAKE_BINARY_DIR}/test_cache
+                 POCL_CACHE_DIR=${CMAKE_BINARY_DIR}/pocl_cache)
+  endif()
 endfunction()
 
 # Every rule of every list, for every op, is instantiated there: minutes of optimisation for a test of seconds.
@@ -56,14 +65,11 @@ if(TINYPHYS_TESTS)
       set_tests_properties(tests_${group}_island PROPERTIES ENVIRONMENT TINYPHYS_DEVICE=island)
     endif()
   endforeach()
-  # And on an OpenCL device, where there is one: those of kernels. PoCL keeps what it compiles in the build folder.
-  set(opencl_environment POCL_CACHE_DIR=${CMAKE_BINARY_DIR}/pocl_cache)
+  # And on an OpenCL device, where there is one: those of kernels.
   if(TINYPHYS_OPENCL AND TARGET tests_backend)
     add_test(NAME tests_backend_opencl
              COMMAND tests_backend --summary=${CMAKE_BINARY_DIR}/test_summary/backend_opencl.txt)
-    set_tests_properties(tests_backend_opencl PROPERTIES ENVIRONMENT "TINYPHYS_DEVICE=cl;${opencl_environment}"
-                                                         SKIP_RETURN_CODE 77)
-    set_tests_properties(tests_backend PROPERTIES ENVIRONMENT "${opencl_environment}")
+    set_tests_properties(tests_backend_opencl PROPERTIES ENVIRONMENT TINYPHYS_DEVICE=cl SKIP_RETURN_CODE 77)
   endif()
   file(GLOB sources CONFIGURE_DEPENDS tests/fuzz_*.cpp)
   list(FILTER sources INCLUDE REGEX "${TINYPHYS_TEST_FILTER}")
@@ -78,6 +84,12 @@ foreach(source IN LISTS sources)
   cmake_path(GET source STEM name)
   add_program(${name} examples ${source})
 endforeach()
+
+file(GLOB sources CONFIGURE_DEPENDS tools/cache/*.cpp)
+if(sources)
+  add_program(tinyphys-cache tools ${sources})
+  install(TARGETS tinyphys-cache)
+endif()
 
 # The references that benchmarks compare with are plain -O3 code, in every preset.
 file(GLOB sources CONFIGURE_DEPENDS tools/bench/*.cpp)
@@ -100,7 +112,7 @@ endif()
 
 # Tests of finished programs and of the documentation; they name targets from above.
 if(TINYPHYS_TESTS)
-  foreach(folder examples messages snippets)
+  foreach(folder cache examples messages snippets)
     if(EXISTS ${CMAKE_SOURCE_DIR}/tests/${folder}/CMakeLists.txt)
       add_subdirectory(tests/${folder})
     endif()
@@ -114,4 +126,7 @@ if(TINYPHYS_TESTS AND NOT TINYPHYS_TEST_FILTER)
            COMMAND ${CMAKE_SOURCE_DIR}/tests/outside_project/run ${CMAKE_BINARY_DIR}
                    -DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER} -DCMAKE_CXX_FLAGS=${outside_flags}
                    -DCMAKE_CXX_COMPILER_LAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER})
+endif()
+if(TINYPHYS_TESTS)
+  use_test_cache()
 endif()

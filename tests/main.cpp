@@ -77,6 +77,8 @@ int main(int argc, char** argv) {
     }
   // What is chosen between a loop and a jump is the same on all machines.
   if (!std::getenv("TINYPHYS_COST_MODEL")) tinyphys::env::set_override("TINYPHYS_COST_MODEL", "amd-zen4");
+  // Tests count what is compiled, and keep off the user's cache.
+  if (!std::getenv("TINYPHYS_CACHE")) tinyphys::env::set_override("TINYPHYS_CACHE", "0");
   std::string summary_file;
   constexpr std::string_view kSummary = "--summary=";
   for (int i = 1; i < argc; ++i) {

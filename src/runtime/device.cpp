@@ -8,18 +8,20 @@
 #include <mutex>
 #include <vector>
 
+#include "cache/store.hpp"
 #include "runtime/address.hpp"
 #include "support/debug.hpp"
 #include "support/devices.hpp"
 #include "support/hash.hpp"
 #include "tinyphys/error.hpp"
 #include "tinyphys/kernels.hpp"
+#include "uop/graph.hpp"
 #include "uop/scan_layout.hpp"
 
 namespace tinyphys {
 namespace {
 
-std::atomic<std::int64_t> memory_hits{0}, compiled{0};
+std::atomic<std::int64_t> memory_hits{0}, disk_hits{0}, compiled{0};
 
 // What is known under a key as long as somebody holds it. Leaked on purpose, as the devices.
 template <class Key, class Value> class Known {
@@ -42,6 +44,49 @@ template <class Key, class Value> class Known {
   std::map<Key, std::weak_ptr<Value>> known_;
   std::size_t sweep_at_ = 1024;
 };
+
+constexpr int kAssemblyLevel = 5;
+
+void tell_assembly(const Device& device, const std::string& bytes) {
+  if (debug_enabled(kAssemblyLevel)) debug_print(kAssemblyLevel, "asm", device.disassemble(bytes));
+}
+
+// From the disk, or compiled and put there.
+std::shared_ptr<LoadedCode> make_code(Device& device, const Source& source, const UOp& lambda) {
+  constexpr int kCacheLevel = 2;
+  if (!source.text.empty() && debug_enabled(4)) debug_print(4, "ir", source.name + "\n" + source.text);
+  KeyFields fields = device.cache_key(source);
+  KernelStore* store = fields.empty() ? nullptr : kernel_store();
+  const Hash128 key = store ? kernel_key(fields, source.text) : Hash128{};
+  if (store) {
+    if (const std::optional<std::string> bytes = store->load(key, fields, source.text)) {
+      try {
+        std::shared_ptr<LoadedCode> code = device.load(source, *bytes);
+        disk_hits.fetch_add(1, std::memory_order_relaxed);
+        if (debug_enabled(kCacheLevel))
+          debug_print(kCacheLevel, "cache", "hit " + source.name + " as " + key.hex());
+        tell_assembly(device, *bytes);
+        return code;
+      } catch (const Error& e) {
+        store->reject(key, e.what());
+      }
+    }
+    if (debug_enabled(kCacheLevel))
+      debug_print(kCacheLevel, "cache",
+                  "miss " + source.name + ": " + store->explain_miss(source.name, fields));
+  }
+  if (!store && !debug_enabled(kAssemblyLevel)) {
+    std::shared_ptr<LoadedCode> code = device.compile_and_load(source);
+    compiled.fetch_add(1, std::memory_order_relaxed);
+    return code;
+  }
+  std::string bytes = device.compile(source);
+  compiled.fetch_add(1, std::memory_order_relaxed);
+  std::shared_ptr<LoadedCode> code = device.load(source, bytes);
+  tell_assembly(device, bytes);
+  if (store) store->publish({source.name, std::move(fields), to_text(lambda), source.text, std::move(bytes)});
+  return code;
+}
 
 struct DeviceRow {
   std::string_view name;
@@ -92,10 +137,7 @@ std::shared_ptr<Executable> compile(Device& device, const UOp& lambda) {
   if (code) {
     memory_hits.fetch_add(1, std::memory_order_relaxed);
   } else {
-    if (!source.text.empty() && debug_enabled(4)) debug_print(4, "ir", source.name + "\n" + source.text);
-    const std::string bytes = device.compile(source);
-    compiled.fetch_add(1, std::memory_order_relaxed);
-    code = device.load(source, bytes);
+    code = make_code(device, source, lambda);
     if (code) known->insert(key, code);
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
@@ -134,7 +176,9 @@ void copy_bytes(const Storage& to, std::size_t to_offset, const Storage& from, s
 
 KernelCounts kernel_counts() {
   return {.memory_hits = memory_hits.load(std::memory_order_relaxed),
-          .compiled = compiled.load(std::memory_order_relaxed)};
+          .disk_hits = disk_hits.load(std::memory_order_relaxed),
+          .compiled = compiled.load(std::memory_order_relaxed),
+          .rejected = kernels_rejected()};
 }
 std::int64_t kernels_compiled() { return compiled.load(std::memory_order_relaxed); }
 

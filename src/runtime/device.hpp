@@ -100,6 +100,12 @@ class Device {
   virtual KeyFields cache_key(const Source&) const { return {}; }
   // Throws tp::Error for bytes that it cannot use; those of a cache are then thrown away and made anew.
   virtual std::shared_ptr<LoadedCode> load(const Source& source, const std::string& bytes) = 0;
+  // compile() and load() where nobody keeps the bytes.
+  virtual std::shared_ptr<LoadedCode> compile_and_load(const Source& source) {
+    return load(source, compile(source));
+  }
+  // What compile() gave, for the eye; "" where the device cannot take it apart.
+  virtual std::string disassemble(const std::string&) const { return {}; }
   // Returns when the outputs are there, or will be for whoever asks this device or its memory next.
   virtual void launch(const Executable& e, const LaunchArguments& a) = 0;
   // Returns when everything that was launched is done.

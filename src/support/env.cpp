@@ -32,6 +32,9 @@ enum Id {
   kFold,
   kPending,
   kTape,
+  kCache,
+  kCacheDir,
+  kCacheMaxSize,
   kLongTests,
   kFuzzSeed,
   kFuzzGraphs,
@@ -84,9 +87,28 @@ std::optional<std::int64_t> parse_pending(std::string_view text) { return parse_
 std::optional<std::int64_t> parse_progress(std::string_view text) {
   return parse_word(text, "auto", "0", "1");
 }
+/// Bytes, or so many K, M, G or T of 1024.
+std::optional<std::int64_t> parse_size(std::string_view text) {
+  constexpr std::string_view kUnits = "KMGT";
+  int shift = 0;
+  if (const std::size_t unit = text.empty() ? kUnits.npos : kUnits.find(text.back()); unit != kUnits.npos) {
+    constexpr int kKilo = 10;
+    shift = kKilo * (static_cast<int>(unit) + 1);
+    text.remove_suffix(1);
+  }
+  const auto n = parse_int(text, 0, std::numeric_limits<std::int64_t>::max() >> shift);
+  if (!n) return {};
+  return *n << shift;
+}
 std::optional<std::int64_t> parse_count(std::string_view text) {
   return parse_int(text, 0, std::numeric_limits<std::int64_t>::max());
 }
+
+}  // namespace
+
+std::optional<std::int64_t> bytes_from_text(std::string_view text) { return parse_size(text); }
+
+namespace {
 
 constexpr std::array<Variable, kCount> kVariables{{
     {"TINYPHYS_DEBUG", "0 1 2 3 4 5", "0", "how much to tell on stderr"},
@@ -102,6 +124,11 @@ constexpr std::array<Variable, kCount> kVariables{{
     {"TINYPHYS_FOLD", "0 1", "1", "0 keeps plain loops as the chains that they record"},
     {"TINYPHYS_PENDING", "64 to 1000000", "4096", "recorded operations at which a plain loop is looked for"},
     {"TINYPHYS_TAPE", "0 or more", "1073741824", "bytes of states that the gradient through a loop may keep"},
+    {"TINYPHYS_CACHE", "0 1", "1", "0 neither reads nor writes compiled kernels on disk"},
+    {"TINYPHYS_CACHE_DIR", "a folder", "$XDG_CACHE_HOME/tinyphys, else ~/.cache/tinyphys",
+     "where compiled kernels are kept"},
+    {"TINYPHYS_CACHE_MAXSIZE", "bytes, or so many K M G T", "1G",
+     "what they may take there; those used longest ago go first"},
     {"TINYPHYS_LONG_TESTS", "0 1", "0", "1 runs the tests that take minutes"},
     {"TINYPHYS_FUZZ_SEED", "0 or more", "each fuzzer's own", "where the random graphs and rule inputs start"},
     {"TINYPHYS_FUZZ_GRAPHS", "0 or more", "each fuzzer's own", "how many random graphs a fuzzer makes"},
@@ -126,6 +153,9 @@ constexpr std::array<Rule, kCount> kRules{{
     {parse_flag, [] { return std::int64_t{1}; }},
     {parse_pending, [] { return std::int64_t{4096}; }},
     {parse_count, [] { return std::int64_t{1} << 30; }},
+    {parse_flag, [] { return std::int64_t{1}; }},
+    {parse_folder, [] { return std::int64_t{0}; }},
+    {parse_size, [] { return std::int64_t{1} << 30; }},
     {parse_flag, [] { return std::int64_t{0}; }},
     {parse_count, [] { return kUnset; }},
     {parse_count, [] { return kUnset; }},
@@ -150,7 +180,7 @@ std::int64_t evaluate(Id id, std::optional<std::string_view> text) {
 struct State {
   std::array<std::atomic<std::int64_t>, kCount> values;
   std::array<std::optional<std::string>, kCount> overrides;  // guarded by mutex
-  std::string debug_dir;                                     // guarded by mutex
+  std::string debug_dir, cache_dir;                          // guarded by mutex
   std::mutex mutex;
 
   State() {
@@ -163,6 +193,7 @@ struct State {
       if (const char* found = std::getenv(kVariables[id].name.data())) text = found;
     }
     if (id == kDebugDir) debug_dir = text.value_or("");
+    if (id == kCacheDir) cache_dir = text.value_or("");
     values[id].store(evaluate(id, text), std::memory_order_relaxed);
   }
 };
@@ -215,6 +246,26 @@ ProgressChoice progress() { return static_cast<ProgressChoice>(value(kProgress))
 bool fold() { return value(kFold) != 0; }
 std::size_t pending() { return static_cast<std::size_t>(value(kPending)); }
 double tape_bytes() { return static_cast<double>(value(kTape)); }
+bool cache() { return value(kCache) != 0; }
+std::string cache_dir() {
+  {
+    State& s = state();
+    std::lock_guard lock(s.mutex);
+    if (!s.cache_dir.empty()) return s.cache_dir;
+  }
+  // The base directories of freedesktop.org; a relative path counts as unset there.
+  if (const char* xdg = std::getenv("XDG_CACHE_HOME"); xdg && *xdg == '/')
+    return std::string(xdg) + "/tinyphys";
+  if (const char* home = std::getenv("HOME"); home && *home == '/')
+    return std::string(home) + "/.cache/tinyphys";
+  return {};
+}
+bool cache_dir_is_default() {
+  State& s = state();
+  std::lock_guard lock(s.mutex);
+  return s.cache_dir.empty();
+}
+std::int64_t cache_max_bytes() { return value(kCacheMaxSize); }
 bool long_tests() { return value(kLongTests) != 0; }
 std::int64_t fuzz_seed(std::int64_t fallback) { return value_or(kFuzzSeed, fallback); }
 std::int64_t fuzz_graphs(std::int64_t fallback) { return value_or(kFuzzGraphs, fallback); }

@@ -26,12 +26,20 @@ ProgressChoice progress();
 bool fold();
 std::size_t pending();
 double tape_bytes();  ///< of the states that a gradient may keep
+bool cache();
+/// The folder of compiled kernels; "" where no variable gives one. Default: TINYPHYS_CACHE_DIR is unset.
+std::string cache_dir();
+bool cache_dir_is_default();
+std::int64_t cache_max_bytes();
 bool long_tests();
 /// Of the tests that draw at random; `fallback` where the variable is unset.
 std::int64_t fuzz_seed(std::int64_t fallback);
 std::int64_t fuzz_graphs(std::int64_t fallback);
 std::int64_t test_seed(std::int64_t fallback);
 bool update_golden();
+
+/// "4096", "512M": bytes, or so many K, M, G or T of 1024. None: it is no size.
+std::optional<std::int64_t> bytes_from_text(std::string_view text);
 
 /// One row of the table, as text.
 struct Variable {

@@ -2,7 +2,6 @@
 
 #include "render/llvm_ir.hpp"
 #include "runtime/address.hpp"
-#include "support/debug.hpp"
 #include "support/small_vector.hpp"
 #include "support/thread_pool.hpp"
 
@@ -33,9 +32,7 @@ const DeviceProperties& CpuDevice::properties() const {
 
 std::string CpuDevice::compile(const Source& s) {
   if (s.kernel->parts.empty()) return {};
-  std::string object = jit().compile(s.text, symbol(s), style_of(*s.kernel));
-  if (debug_enabled(5)) debug_print(5, "asm", jit().assembly(s.text, symbol(s), style_of(*s.kernel)));
-  return object;
+  return jit().compile(s.text, symbol(s), style_of(*s.kernel));
 }
 
 KeyFields CpuDevice::cache_key(const Source& s) const {
@@ -52,6 +49,8 @@ std::shared_ptr<LoadedCode> CpuDevice::load(const Source& s, const std::string& 
   if (s.kernel->parts.empty()) return std::make_shared<JitCode>();
   return jit().load(object, symbol(s), static_cast<int>(s.kernel->parts.size()));
 }
+
+std::string CpuDevice::disassemble(const std::string& object) const { return jit().disassemble(object); }
 
 // The code of one kernel is loaded for each device apart.
 std::string CpuDevice::symbol(const Source& s) const {

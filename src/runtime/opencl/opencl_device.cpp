@@ -260,6 +260,12 @@ class OpenClDevice final : public Device {
     return std::make_shared<OpenClCode>(p, *s.kernel, full_name());
   }
 
+  std::shared_ptr<LoadedCode> compile_and_load(const Source& s) override {
+    if (s.kernel->parts.empty()) return std::make_shared<LoadedCode>();
+    const std::lock_guard lock(mutex_);
+    return build(s);
+  }
+
   void launch(const Executable& e, const LaunchArguments& a) override {
     if (e.kernel().parts.empty()) return;  // nothing to store
     auto& code = static_cast<OpenClCode&>(e.code());
