@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include "render/opencl_c.hpp"
 #include "runtime/device.hpp"
 #include "uop/build.hpp"
 #include "uop/graph.hpp"
@@ -138,4 +139,17 @@ TEST_CASE("only what is larger than the caches passes them by, in whole vectors"
   CHECK(text(5'000'000).find("align 64, !nontemporal") != std::string::npos);
   CHECK(text(5'000'001).find("!nontemporal") == std::string::npos);
   CHECK(text(1'000'000).find("!nontemporal") == std::string::npos);
+}
+
+TEST_CASE("golden: the text of an OpenCL device") {
+  // One vector of four doubles at a time, the last of which is cut off; a sum of float32 in float64, with two vectors side
+  // by side.
+  const OpenClTarget target{.vector_bytes = 32};
+  const auto text = [&](const UOp& k) {
+    return render_opencl_c(lower_kernel(k, Target{.vector_bytes = 32, .render = kOpenClCaps}), target, "cl");
+  };
+  const UOp a = broadcast_to(param(2, DType::kFloat64, Dims{}, true), Dims{19});
+  CHECK(text(lambda({where(compare(Op::LT, tensor(0, {19}), a), tensor(1, {19}), a)}, 3)) == R"()");
+  const std::string sum_text = text(lambda({sum_all(tensor(0, {64}, DType::kFloat32))}, 1));
+  CHECK(sum_text == R"()");
 }

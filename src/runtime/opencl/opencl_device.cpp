@@ -11,6 +11,7 @@
 #include "runtime/opencl/api.hpp"
 #include "support/debug.hpp"
 #include "support/env.hpp"
+#include "support/hash.hpp"
 #include "tinyphys/error.hpp"
 
 namespace tinyphys {
@@ -21,6 +22,19 @@ using opencl::need;
 
 // Below this, waking a thread of the driver costs more than it saves.
 constexpr double kWorthThreadsNs = 20'000;
+
+// A driver may end the process over a binary that is not whole (PoCL 3.1 does): it sees none that lacks its own hash.
+std::string sealed(std::string binary) {
+  std::string out = hash_bytes(binary).hex();
+  return out += binary;
+}
+std::string_view unsealed(std::string_view bytes, const std::string& device) {
+  static const std::size_t length = hash_bytes("").hex().size();
+  const std::string_view binary = bytes.substr(std::min(length, bytes.size()));
+  if (binary.empty() || bytes.substr(0, length) != hash_bytes(binary).hex())
+    throw Error("opencl", "these bytes are no binary for the device " + device, "", 0);
+  return binary;
+}
 
 // What one asks of the driver, once.
 struct Limits {
@@ -232,8 +246,8 @@ class OpenClDevice final : public Device {
     auto* to = reinterpret_cast<unsigned char*>(binary.data());
     need(api().clGetProgramInfo(code->program(), CL_PROGRAM_BINARIES, sizeof to, &to, nullptr),
          "clGetProgramInfo", full_name());
-    built_ = {s.name, binary, std::move(code)};
-    return binary;
+    built_ = {s.name, sealed(std::move(binary)), std::move(code)};
+    return built_.bytes;
   }
 
   KeyFields cache_key(const Source& s) const override {
@@ -244,11 +258,12 @@ class OpenClDevice final : public Device {
             {"options", options_}};
   }
 
-  std::shared_ptr<LoadedCode> load(const Source& s, const std::string& binary) override {
+  std::shared_ptr<LoadedCode> load(const Source& s, const std::string& whole) override {
     if (s.kernel->parts.empty()) return std::make_shared<LoadedCode>();
     const std::lock_guard lock(mutex_);
     const Built built = std::exchange(built_, {});
-    if (built.code && built.name == s.name && built.binary == binary) return built.code;
+    if (built.code && built.name == s.name && built.bytes == whole) return built.code;
+    const std::string_view binary = unsealed(whole, full_name());
     cl_int of_binary = CL_SUCCESS, code = CL_SUCCESS;
     const std::size_t bytes = binary.size();
     const auto* from = reinterpret_cast<const unsigned char*>(binary.data());
@@ -303,7 +318,7 @@ class OpenClDevice final : public Device {
 
  private:
   struct Built {
-    std::string name, binary;
+    std::string name, bytes;
     std::shared_ptr<OpenClCode> code;
   };
 
