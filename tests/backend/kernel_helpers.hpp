@@ -175,7 +175,7 @@ inline bool left_out() {
   static int number = 0;
   const void* now = doctest::getContextOptions()->currentTest;
   number = std::exchange(test_case, now) == now ? number + 1 : 0;
-  return number >= 6 && number % 13 != 0;
+  return number >= 5 && number % 17 != 0;
 }
 
 // Against interp.

@@ -36,8 +36,9 @@ std::string message(const std::function<void()>& f) {
 // What another process of this program prints, with these variables set and this case alone.
 std::string run_again(const std::string& environment, const std::string& test_case) {
   const std::string self = std::filesystem::read_symlink("/proc/self/exe");
-  std::FILE* out =
-      popen(("env " + environment + " '" + self + "' -ns -tc='" + test_case + "' 2>&1").c_str(), "r");
+  std::FILE* out = popen(
+      ("env TINYPHYS_DEVICE=cpu " + environment + " '" + self + "' -ns -tc='" + test_case + "' 2>&1").c_str(),
+      "r");
   REQUIRE(out);
   std::string text;
   std::array<char, 256> some{};

@@ -15,7 +15,11 @@ constexpr double kSoftening2 = 0.01;
 
 Tensor wave(const Tensor& x) { return sin(x) * exp(-x * x) + x / 2.0; }
 
-Tensor polynomial(const Tensor& x) { return ((x * 0.25 + 0.5) * x - 1.5) * x / (x * x + 1.0) + x; }
+Tensor arithmetic(const Tensor& x) {
+  Tensor y = x * 0.25 + 0.5;
+  for (int k = 0; k < 9; ++k) y = y * x - 1.5;
+  return y;
+}
 
 // Accelerations of bodies on a line; broadcast and sum, no N x N array.
 Tensor pair_sums(const Tensor& x) {

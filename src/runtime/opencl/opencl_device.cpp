@@ -195,15 +195,18 @@ class OpenClCode final : public LoadedCode {
 class OpenClDevice final : public Device {
  public:
   OpenClDevice(std::string_view name, const opencl::Found& found, OpenClStyle style)
-      : name_(name), id_(found.device), limits_(limits_of(found.device)) {
+      : name_(name),
+        id_(found.device),
+        limits_(limits_of(found.device)),
+        full_name_(name_ + " (" + limits_.name + ")") {
     const cl_context_properties of[] = {CL_CONTEXT_PLATFORM,
                                         reinterpret_cast<cl_context_properties>(found.platform), 0};
     cl_int code = CL_SUCCESS;
     context_ = api().clCreateContext(of, 1, &id_, nullptr, nullptr, &code);
-    need(code, "clCreateContext", full_name());
+    need(code, "clCreateContext", full_name_);
     queue_ = api().clCreateCommandQueue(context_, id_, 0, &code);
-    need(code, "clCreateCommandQueue", full_name());
-    memory_ = new OpenClMemory(context_, queue_, full_name(), limits_);
+    need(code, "clCreateCommandQueue", full_name_);
+    memory_ = new OpenClMemory(context_, queue_, full_name_, limits_);
 
     vectors_ = limits_.is_cpu && style == OpenClStyle::kAsDevice;
     constexpr int kWidest = 64, kItemBytes = 8, kGroup = 64;
@@ -215,7 +218,7 @@ class OpenClDevice final : public Device {
     properties_.target.vector_bytes = render_.vector_bytes;
     properties_.target.render = kOpenClCaps;
     if (!vectors_) properties_.target.max_units = std::int64_t{1} << 20;
-    properties_.render = [this](const Kernel& k) { return render_opencl_c(k, render_, full_name()); };
+    properties_.render = [this](const Kernel& k) { return render_opencl_c(k, render_, full_name_); };
     properties_.work_group = render_.work_group;
     properties_.fp64 = limits_.fp64;
     properties_.compute_units = limits_.compute_units;
@@ -238,14 +241,14 @@ class OpenClDevice final : public Device {
     const std::lock_guard lock(mutex_);
     auto code = build(s);
     for (std::size_t i = 0; i < code->parts.size(); ++i) launch_for_nothing(code->parts[i]);
-    need(api().clFinish(queue_), "clFinish", full_name());
+    need(api().clFinish(queue_), "clFinish", full_name_);
     std::size_t bytes = 0;
     need(api().clGetProgramInfo(code->program(), CL_PROGRAM_BINARY_SIZES, sizeof bytes, &bytes, nullptr),
-         "clGetProgramInfo", full_name());
+         "clGetProgramInfo", full_name_);
     std::string binary(bytes, '\0');
     auto* to = reinterpret_cast<unsigned char*>(binary.data());
     need(api().clGetProgramInfo(code->program(), CL_PROGRAM_BINARIES, sizeof to, &to, nullptr),
-         "clGetProgramInfo", full_name());
+         "clGetProgramInfo", full_name_);
     built_ = {s.name, sealed(std::move(binary)), std::move(code)};
     return built_.bytes;
   }
@@ -263,16 +266,16 @@ class OpenClDevice final : public Device {
     const std::lock_guard lock(mutex_);
     const Built built = std::exchange(built_, {});
     if (built.code && built.name == s.name && built.bytes == whole) return built.code;
-    const std::string_view binary = unsealed(whole, full_name());
+    const std::string_view binary = unsealed(whole, full_name_);
     cl_int of_binary = CL_SUCCESS, code = CL_SUCCESS;
     const std::size_t bytes = binary.size();
     const auto* from = reinterpret_cast<const unsigned char*>(binary.data());
     const cl_program p = api().clCreateProgramWithBinary(context_, 1, &id_, &bytes, &from, &of_binary, &code);
-    need(code, "clCreateProgramWithBinary", full_name());
+    need(code, "clCreateProgramWithBinary", full_name_);
     code = api().clBuildProgram(p, 1, &id_, options_.c_str(), nullptr, nullptr);
     if (code != CL_SUCCESS) api().clReleaseProgram(p);
-    need(code, "clBuildProgram of a binary", full_name());
-    return std::make_shared<OpenClCode>(p, *s.kernel, full_name());
+    need(code, "clBuildProgram of a binary", full_name_);
+    return std::make_shared<OpenClCode>(p, *s.kernel, full_name_);
   }
 
   std::shared_ptr<LoadedCode> compile_and_load(const Source& s) override {
@@ -314,7 +317,7 @@ class OpenClDevice final : public Device {
     }
   }
 
-  void finish() override { need(api().clFinish(queue_), "clFinish", full_name()); }
+  void finish() override { need(api().clFinish(queue_), "clFinish", full_name_); }
 
  private:
   struct Built {
@@ -322,10 +325,8 @@ class OpenClDevice final : public Device {
     std::shared_ptr<OpenClCode> code;
   };
 
-  std::string full_name() const { return name_ + " (" + limits_.name + ")"; }
-
   template <class T> void argument(cl_kernel kernel, cl_uint number, const T& value) const {
-    need(api().clSetKernelArg(kernel, number, sizeof value, &value), "clSetKernelArg", full_name());
+    need(api().clSetKernelArg(kernel, number, sizeof value, &value), "clSetKernelArg", full_name_);
   }
   void slot(cl_kernel kernel, cl_uint number, DType d, std::int64_t bits) const {
     switch (d) {
@@ -340,7 +341,7 @@ class OpenClDevice final : public Device {
     const auto local = static_cast<std::size_t>(render_.work_group);
     const std::size_t global = (static_cast<std::size_t>(items) + local - 1) / local * local;
     need(api().clEnqueueNDRangeKernel(queue_, kernel, 1, nullptr, &global, &local, 0, nullptr, nullptr),
-         "clEnqueueNDRangeKernel", full_name());
+         "clEnqueueNDRangeKernel", full_name_);
   }
   // No units: returns before it touches memory.
   void launch_for_nothing(const OpenClCode::Part& part) const {
@@ -356,7 +357,7 @@ class OpenClDevice final : public Device {
     const char* text = s.text.c_str();
     cl_int code = CL_SUCCESS;
     const cl_program p = api().clCreateProgramWithSource(context_, 1, &text, nullptr, &code);
-    need(code, "clCreateProgramWithSource", full_name());
+    need(code, "clCreateProgramWithSource", full_name_);
     code = api().clBuildProgram(p, 1, &id_, options_.c_str(), nullptr, nullptr);
     if (code != CL_SUCCESS) {
       std::size_t bytes = 0;
@@ -365,11 +366,11 @@ class OpenClDevice final : public Device {
       api().clGetProgramBuildInfo(p, id_, CL_PROGRAM_BUILD_LOG, bytes, log.data(), nullptr);
       api().clReleaseProgram(p);
       throw Error("compile",
-                  "the device " + full_name() + " cannot build a kernel, " + opencl::error_name(code) +
+                  "the device " + full_name_ + " cannot build a kernel, " + opencl::error_name(code) +
                       "; options: " + options_ + "; source: " + dumped(s) + "; log:\n" + log.c_str(),
                   "", 0);
     }
-    return std::make_shared<OpenClCode>(p, *s.kernel, full_name());
+    return std::make_shared<OpenClCode>(p, *s.kernel, full_name_);
   }
 
   // Where the source can be read.
@@ -387,6 +388,7 @@ class OpenClDevice final : public Device {
   std::string name_;
   cl_device_id id_;
   Limits limits_;
+  std::string full_name_;  // "cl (pthread-AMD EPYC)"
   cl_context context_ = nullptr;
   cl_command_queue queue_ = nullptr;
   OpenClMemory* memory_ = nullptr;  // leaked on purpose, as the device: static objects may hold values
