@@ -20,11 +20,11 @@ namespace tinyphys::opencl {
   X(clCreateProgramWithBinary)       \
   X(clCreateProgramWithSource)       \
   X(clEnqueueCopyBuffer)             \
+  X(clEnqueueFillBuffer)             \
   X(clEnqueueMapBuffer)              \
   X(clEnqueueNDRangeKernel)          \
   X(clEnqueueUnmapMemObject)         \
   X(clFinish)                        \
-  X(clFlush)                         \
   X(clGetDeviceIDs)                  \
   X(clGetDeviceInfo)                 \
   X(clGetPlatformIDs)                \

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
@@ -136,6 +137,7 @@ class OpenClMemory final : public Memory {
   void* map(void* address, std::size_t bytes, MapFor access) override {
     auto* block = static_cast<Block*>(address);
     if (bytes == 0) return block;
+    if (is_number(bytes, access)) return host_memory().alloc(bytes);
     const cl_map_flags flags = access == MapFor::kRead    ? CL_MAP_READ
                                : access == MapFor::kWrite ? CL_MAP_WRITE_INVALIDATE_REGION
                                                           : CL_MAP_READ | CL_MAP_WRITE;
@@ -145,12 +147,22 @@ class OpenClMemory final : public Memory {
     need(code, "clEnqueueMapBuffer", device_);
     return p;
   }
-  void unmap(void* address, void* mapped, std::size_t bytes, MapFor) noexcept override {
-    if (bytes)
-      api().clEnqueueUnmapMemObject(queue_, static_cast<Block*>(address)->mem, mapped, 0, nullptr, nullptr);
+  void unmap(void* address, void* mapped, std::size_t bytes, MapFor access) noexcept override {
+    const cl_mem mem = static_cast<Block*>(address)->mem;
+    if (bytes == 0) return;
+    if (!is_number(bytes, access)) {
+      api().clEnqueueUnmapMemObject(queue_, mem, mapped, 0, nullptr, nullptr);
+      return;
+    }
+    api().clEnqueueFillBuffer(queue_, mem, mapped, bytes, kOpenClMargin, bytes, 0, nullptr, nullptr);
+    host_memory().free(mapped, bytes);
   }
 
  private:
+  // A number that is written, as the step of a loop: it goes into the queue by itself, and nobody waits for the kernels before it.
+  static bool is_number(std::size_t bytes, MapFor access) {
+    return access == MapFor::kWrite && (bytes == 1 || bytes == 4 || bytes == 8);
+  }
   static void CL_CALLBACK released(cl_mem, void* user) {
     const std::unique_ptr<Block> block(static_cast<Block*>(user));
     if (block->host) host_memory().free(block->host, block->bytes);
@@ -342,6 +354,11 @@ class OpenClDevice final : public Device {
     const std::size_t global = (static_cast<std::size_t>(items) + local - 1) / local * local;
     need(api().clEnqueueNDRangeKernel(queue_, kernel, 1, nullptr, &global, &local, 0, nullptr, nullptr),
          "clEnqueueNDRangeKernel", full_name_);
+    // What waits takes memory of the driver's.
+    constexpr int kMostWaiting = 1000;
+    if (waiting_.fetch_add(1, std::memory_order_relaxed) < kMostWaiting) return;
+    waiting_.store(0, std::memory_order_relaxed);
+    need(api().clFinish(queue_), "clFinish", full_name_);
   }
   // No units: returns before it touches memory.
   void launch_for_nothing(const OpenClCode::Part& part) const {
@@ -397,7 +414,8 @@ class OpenClDevice final : public Device {
   std::string options_;
   bool vectors_ = true;
   std::mutex mutex_;
-  Built built_;  // by the last compile(): its load() comes next, as a rule
+  mutable std::atomic<int> waiting_{0};  // launched since somebody waited, at most
+  Built built_;                          // by the last compile(): its load() comes next, as a rule
 };
 
 }  // namespace
