@@ -1,6 +1,13 @@
 # What the user may set, and the flags that every one of our translation units gets.
 
 option(TINYPHYS_FFTW "Use FFTW for transforms on the CPU (FFTW is GPL)" ON)
+find_path(TINYPHYS_OPENCL_HEADERS CL/cl.h)
+if(TINYPHYS_OPENCL_HEADERS)
+  set(opencl_default ON)
+else()
+  set(opencl_default OFF)
+endif()
+option(TINYPHYS_OPENCL "Build the OpenCL device: needs the headers here, and looks for its loader at run time" ${opencl_default})
 option(TINYPHYS_TESTS "Build the tests" ON)
 set(TINYPHYS_SANITIZE "" CACHE STRING "Sanitizers, as -fsanitize= takes them: address,undefined or thread")
 set(TINYPHYS_STAGES "" CACHE STRING "Only these stage folders of src/ (empty: all that have sources)")

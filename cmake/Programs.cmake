@@ -28,11 +28,12 @@ function(add_test_program name summary)
   add_test(NAME ${name} COMMAND ${name} --summary=${CMAKE_BINARY_DIR}/test_summary/${summary}.txt)
 endfunction()
 
-# The tests of this folder keep off the user's cache of kernels: their own of this build, or none.
+# The tests of this folder keep off the user's cache of kernels, and off PoCL's: their own of this build, or none.
 function(use_test_cache)
   get_property(tests DIRECTORY PROPERTY TESTS)
   if(tests)
-    set_property(TEST ${tests} APPEND PROPERTY ENVIRONMENT TINYPHYS_CACHE_DIR=${CMAKE_BINARY_DIR}/test_cache)
+    set_property(TEST ${tests} APPEND PROPERTY ENVIRONMENT TINYPHYS_CACHE_DIR=${CMAKE_BINARY_DIR}/test_cache
+                 POCL_CACHE_DIR=${CMAKE_BINARY_DIR}/pocl_cache)
   endif()
 endfunction()
 
@@ -49,6 +50,9 @@ if(TINYPHYS_TESTS)
   foreach(group null unit backend physics)
     file(GLOB sources CONFIGURE_DEPENDS tests/${group}/test_*.cpp)
     list(FILTER sources INCLUDE REGEX "${TINYPHYS_TEST_FILTER}")
+    if(NOT TINYPHYS_OPENCL)
+      list(FILTER sources EXCLUDE REGEX "/test_opencl")
+    endif()
     if(sources)
       add_test_program(tests_${group} ${group} ${sources})
     endif()
@@ -61,6 +65,12 @@ if(TINYPHYS_TESTS)
       set_tests_properties(tests_${group}_island PROPERTIES ENVIRONMENT TINYPHYS_DEVICE=island)
     endif()
   endforeach()
+  # And on an OpenCL device, where there is one: those of kernels.
+  if(TINYPHYS_OPENCL AND TARGET tests_backend)
+    add_test(NAME tests_backend_opencl
+             COMMAND tests_backend --summary=${CMAKE_BINARY_DIR}/test_summary/backend_opencl.txt)
+    set_tests_properties(tests_backend_opencl PROPERTIES ENVIRONMENT TINYPHYS_DEVICE=cl SKIP_RETURN_CODE 77)
+  endif()
   file(GLOB sources CONFIGURE_DEPENDS tests/fuzz_*.cpp)
   list(FILTER sources INCLUDE REGEX "${TINYPHYS_TEST_FILTER}")
   foreach(source IN LISTS sources)

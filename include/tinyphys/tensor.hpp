@@ -176,7 +176,7 @@ class Tensor {
 
   // --- device -------------------------------------------------------------------------------------------
 
-  // The same value on a device, by its name ("cpu", "interp"): what is computed from it runs there. A tensor that was moved
+  // The same value on a device, by its name ("cpu", "cl", see devices.hpp): what is computed from it runs there. A tensor that was moved
   // nowhere goes where the others of an operation are, and if they all do, to the device of TINYPHYS_DEVICE; two that were
   // moved to different devices meet in no operation (tp::Error at that call). Gradients flow back through the move. Throws
   // tp::Error for an unknown name, and inside a function that is traced.

@@ -3,6 +3,7 @@
 
 #include "tinyphys/conserve.hpp"
 #include "tinyphys/count.hpp"
+#include "tinyphys/devices.hpp"
 #include "tinyphys/dtype.hpp"
 #include "tinyphys/error.hpp"
 #include "tinyphys/explain.hpp"

@@ -20,6 +20,7 @@ struct Target {
   int vector_bytes = 64;
   // Masked vector loads and stores cost no more than plain ones.
   bool cheap_masks = true;
+  std::int64_t max_units = 1024;  // units of work that a loop is cut into
   RenderCaps render{};
 };
 

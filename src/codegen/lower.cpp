@@ -227,7 +227,7 @@ Kernel lower_kernel(const UOp& lambda, const Target& target) {
     graph.nests.back().streams =
         static_cast<std::size_t>(first->size()) * item_size(first->dtype) >= kBeyondCaches;
   }
-  pass_choose_parallel(graph);
+  pass_choose_parallel(graph, target);
 
   for (const LoopNest& nest : graph.nests) {
     if (env::verify()) {

@@ -206,7 +206,7 @@ void pass_choose_lanes(KernelGraph& k, const Target& target) {
     }
     // Sums of float32 are taken in float64 (kSequentialSum): the arithmetic below them is what counts.
     if (singles > doubles) item = sizeof(float);
-    choice.native = target.vector_bytes / static_cast<int>(item);
+    choice.native = std::max(1, target.vector_bytes / static_cast<int>(item));
     choice.extend();
     double best = choice.cost();
     std::map<Node*, int> best_lanes = nest.lanes;
@@ -248,7 +248,7 @@ void pass_put_members_in_lanes(KernelGraph& k, const Target& target) {
   nest.lanes[range] = static_cast<int>(lanes);
 }
 
-void pass_choose_parallel(KernelGraph& k) {
+void pass_choose_parallel(KernelGraph& k, const Target& target) {
   for (LoopNest& nest : k.nests) {
     const Dependence dependence(nest);
     constexpr double kCyclesPerNs = 3;
@@ -262,8 +262,7 @@ void pass_choose_parallel(KernelGraph& k) {
     const std::int64_t extent = nest.parallel->arg(1);
     const auto lanes = nest.lanes.find(nest.parallel.get());
     const std::int64_t step = lanes == nest.lanes.end() ? 1 : lanes->second;
-    constexpr std::int64_t kMaxUnits = 1024;
-    nest.grain = ((extent + kMaxUnits - 1) / kMaxUnits + step - 1) / step * step;
+    nest.grain = ((extent + target.max_units - 1) / target.max_units + step - 1) / step * step;
     nest.units = (extent + nest.grain - 1) / nest.grain;
   }
 }

@@ -21,7 +21,7 @@ void pass_choose_lanes(KernelGraph& k, const Target& target);
 void pass_put_members_in_lanes(KernelGraph& k, const Target& target);
 
 // Chooses the range that is cut into units of work, and estimates the time of the nest.
-void pass_choose_parallel(KernelGraph& k);
+void pass_choose_parallel(KernelGraph& k, const Target& target);
 
 // Cycles of a nest with these lanes: every node runs once per value of the loops it depends on.
 double estimate_cycles(const LoopNest& nest, IndexMath& math, const Dependence& dependence);

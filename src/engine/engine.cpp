@@ -96,6 +96,8 @@ class Engine final : public EngineHook {
     return tinyphys::split_evolve(evolve, where.file_name(), where.line());
   }
 
+  void find_device(std::string_view name) override { (void)device(name); }
+
   Explanation explain(const UOp& value) override { return explain_value(value); }
 
   std::string describe(std::span<const UOp> values) {
@@ -172,6 +174,7 @@ class Engine final : public EngineHook {
     std::vector<StorageRef>* made;
     try {
       made = &ready.run(canonical.arguments, context);
+      on.finish();
     } catch (const Error& e) {
       ready.release();
       throw at_own_place(e, roots);

@@ -275,6 +275,7 @@ void ReadyPlan::run_in_pieces(std::size_t i, RunContext& context) {
                 !step.inputs[static_cast<std::size_t>(scan.carry()[c]->arg(0))].scalar;
   if (!divisible || steps < 2) {
     context.device.launch(*s.kernels[i], {s.outputs, s.inputs, s.numbers, s.between});
+    context.device.finish();
     context.progress(steps, steps);
     return;
   }
@@ -289,6 +290,7 @@ void ReadyPlan::run_in_pieces(std::size_t i, RunContext& context) {
     const std::int64_t last = std::min(steps, done + piece);
     const auto begin = Clock::now();
     context.device.launch(*s.kernels[i], {s.outputs, s.inputs, s.numbers, s.between, StepRange{done, last}});
+    context.device.finish();
     const double took = seconds(Clock::now() - begin);
     for (std::size_t c = 0; c < scan.n_carry; ++c) {
       const auto o = static_cast<std::size_t>(output_of[c]);

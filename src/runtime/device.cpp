@@ -45,8 +45,9 @@ template <class Key, class Value> class Known {
   std::size_t sweep_at_ = 1024;
 };
 
+constexpr int kAssemblyLevel = 5;
+
 void tell_assembly(const Device& device, const std::string& bytes) {
-  constexpr int kAssemblyLevel = 5;
   if (debug_enabled(kAssemblyLevel)) debug_print(kAssemblyLevel, "asm", device.disassemble(bytes));
 }
 
@@ -73,6 +74,11 @@ std::shared_ptr<LoadedCode> make_code(Device& device, const Source& source, cons
     if (debug_enabled(kCacheLevel))
       debug_print(kCacheLevel, "cache",
                   "miss " + source.name + ": " + store->explain_miss(source.name, fields));
+  }
+  if (!store && !debug_enabled(kAssemblyLevel)) {
+    std::shared_ptr<LoadedCode> code = device.compile_and_load(source);
+    compiled.fetch_add(1, std::memory_order_relaxed);
+    return code;
   }
   std::string bytes = device.compile(source);
   // What is evaluated as it stands was not compiled.
@@ -178,8 +184,13 @@ KernelCounts kernel_counts() {
 std::int64_t kernels_compiled() { return compiled.load(std::memory_order_relaxed); }
 
 Device& device(std::string_view name) {
+  const std::string_view known = device_name(device_number(name));
   for (const DeviceRow& r : rows())
-    if (r.name == name) return r.get();
+    if (r.name == known) return r.get();
+  if (!known.empty())
+    throw Error("device",
+                "no device \"" + std::string(name) + "\": this build has none (cmake option TINYPHYS_OPENCL)",
+                "", 0);
   throw Error("device", "no device \"" + std::string(name) + "\"; there are: " + std::string(kDeviceNames),
               "", 0);
 }

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -73,10 +74,14 @@ class Executable {
 
 struct DeviceProperties {
   Target target{};  // of the code generator: vector width, what its text can say
-  std::string (*render)(const Kernel& kernel) = nullptr;  // null: LAMBDAs run as they are
-  int work_group = 1;                                     // threads that share fast memory
+  std::function<std::string(const Kernel& kernel)> render{};  // null: LAMBDAs run as they are
+  int work_group = 1;                                         // threads that share fast memory
   bool fp64 = true;
   int compute_units = 1;
+  // For tp::devices(); 0: no other bound than the memory of the host.
+  std::string description{};
+  std::int64_t memory_bytes = 0, largest_value = 0;
+  bool unified = true;  // works in the memory of the host
 };
 
 class Device {
@@ -95,10 +100,16 @@ class Device {
   virtual KeyFields cache_key(const Source&) const { return {}; }
   // Throws tp::Error for bytes that it cannot use; those of a cache are then thrown away and made anew.
   virtual std::shared_ptr<LoadedCode> load(const Source& source, const std::string& bytes) = 0;
+  // compile() and load() where nobody keeps the bytes.
+  virtual std::shared_ptr<LoadedCode> compile_and_load(const Source& source) {
+    return load(source, compile(source));
+  }
   // What compile() gave, for the eye; "" where the device cannot take it apart.
   virtual std::string disassemble(const std::string&) const { return {}; }
-  // Returns when the outputs are there.
+  // Returns when the outputs are there, or will be for whoever asks this device or its memory next.
   virtual void launch(const Executable& e, const LaunchArguments& a) = 0;
+  // Returns when everything that was launched is done.
+  virtual void finish() {}
 };
 
 // LAMBDA to text. Throws tp::Error("compile", ...) for what no kernel can hold.
@@ -114,7 +125,8 @@ StorageRef in_memory(const StorageRef& value, Memory& memory);
 void copy_bytes(const Storage& to, std::size_t to_offset, const Storage& from, std::size_t from_offset,
                 std::size_t bytes);
 
-// By one of the names in support/devices.hpp; throws tp::Error for another one.
+// By one of the names in support/devices.hpp; throws tp::Error for another one, and for one that this machine or build does
+// not have.
 Device& device(std::string_view name);
 // Before main(), by a static object of the device's file. Returns true.
 bool add_device(std::string_view name, Device& (*get)());

@@ -7,7 +7,7 @@
 
 namespace tinyphys {
 
-inline constexpr std::string_view kDeviceNames = "cpu interp null island";
+inline constexpr std::string_view kDeviceNames = "cpu interp null island cl cl:1 cl:2 cl:3";
 
 // A device by its place, counted from 1; empty where there is none.
 constexpr std::string_view device_name(int number) {
@@ -19,8 +19,9 @@ constexpr std::string_view device_name(int number) {
   }
   return number < 1 ? std::string_view() : rest.substr(0, rest.find(' '));
 }
-// The other way round; 0 for a name that is none.
+// The other way round; 0 for a name that is none. "cl:0" is "cl".
 constexpr int device_number(std::string_view name) {
+  if (name == "cl:0") name = "cl";
   for (int n = 1; !device_name(n).empty(); ++n)
     if (device_name(n) == name) return n;
   return 0;

@@ -74,7 +74,10 @@ std::optional<std::int64_t> parse_name(std::string_view list, std::string_view t
     if (word(list, n) == text) return n;
   return {};
 }
-std::optional<std::int64_t> parse_device(std::string_view text) { return parse_name(kDeviceNames, text); }
+std::optional<std::int64_t> parse_device(std::string_view text) {
+  if (const int number = device_number(text)) return number - 1;
+  return {};
+}
 std::optional<std::int64_t> parse_cost_model(std::string_view text) {
   return parse_name(kCostModelNames, text);
 }

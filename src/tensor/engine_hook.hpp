@@ -5,6 +5,7 @@
 #include <source_location>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "uop/uop.hpp"
@@ -42,6 +43,8 @@ class EngineHook {
   // An EVOLVE of Method::Split with H cut into its terms, those that are taken by their flow told in the record. Throws
   // tp::Error where H has no such cut.
   virtual UOp split_evolve(const UOp& evolve, const std::source_location&) { return evolve; }
+  // Throws tp::Error for a device that this machine does not have.
+  virtual void find_device(std::string_view) {}
   virtual Explanation explain(const UOp& value) = 0;
 };
 

@@ -6,7 +6,9 @@
 #include "support/devices.hpp"
 #include "support/env.hpp"
 #include "tensor/access.hpp"
+#include "tensor/engine_hook.hpp"
 #include "tensor/ops.hpp"
+#include "tinyphys/error.hpp"
 #include "uop/build.hpp"
 #include "uop/pending.hpp"
 
@@ -297,6 +299,11 @@ Tensor Tensor::to(std::string_view device, Where where) const {
   if (number == 0)
     front::fail("to", "no device \"" + std::string(device) + "\"; there are: " + std::string(kDeviceNames),
                 where);
+  try {
+    if (has_engine()) engine().find_device(device);
+  } catch (const Error& e) {
+    front::fail("to", e.message(), where);
+  }
   if (x->flags & Node::kHasSym)
     front::fail("to",
                 "the tensor is a variable that is being traced; a body runs on one device: move what it is "

@@ -13,7 +13,6 @@
 
 #include "backend/kernel_helpers.hpp"
 #include "runtime/address.hpp"
-#include "support/devices.hpp"
 #include "tensor/access.hpp"
 #include "tinyphys/tinyphys.hpp"
 #include "uop/history.hpp"
@@ -23,9 +22,11 @@ using namespace tinyphys::testing;
 
 namespace {
 
+// Of the devices that are there.
 std::vector<std::string> device_names() {
-  std::vector<std::string> out(1);
-  for (const char c : kDeviceNames) c == ' ' ? out.emplace_back() : out.back() += c;
+  std::vector<std::string> out;
+  for (const DeviceInfo& d : devices())
+    if (d.available) out.push_back(d.name);
   return out;
 }
 
@@ -84,7 +85,7 @@ TEST_CASE("every name is a device that knows it, and says what it is") {
     CHECK(d.properties().target.vector_bytes >= 8);
     CHECK(d.properties().work_group >= 1);
     CHECK(d.properties().compute_units >= 1);
-    CHECK(d.properties().fp64);
+    CHECK_FALSE(d.properties().description.empty());
   }
 }
 

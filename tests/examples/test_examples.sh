@@ -22,6 +22,13 @@ check() {
   [ -s "$name.svg" ] || fail "$name: no plot"
 }
 
+# Long loops of small kernels: a minute each on a device whose launches take longer than such a kernel.
+long_loops() {
+  [ "${TINYPHYS_DEVICE:-cpu}" = cpu ] && return 0
+  echo "left out on $TINYPHYS_DEVICE: $*"
+  return 1
+}
+
 check crystal_lattice 'measured frequencies differ from the closed form by at most [0-9.]+e-1[0-9]' 64 1000000
 check crystal_lattice 'chose    Fourier-mode jump' 64 1000000
 check rlc_circuit 'at most [0-9.]+e-0[6-9] of 5 uC'
@@ -30,18 +37,24 @@ check heat_rod 'relative difference (0.0e\+00|[0-9.]+e-1[0-9])'
 check cyclotron 'drift .* relative difference (0.0e\+00|[0-9.]+e-1[3-9])'
 check outer_solar_system 'its relative error stays below [1-3]\.[0-9]e-04'
 check outer_solar_system 'refused  jump: sqrt'
-check solar_system_projection 'projected at most [1-9]\.[0-9]e-1[4-6]'
-check solar_system_projection 'projected on energy, momentum x'
+if long_loops solar_system_projection; then
+  check solar_system_projection 'projected at most [1-9]\.[0-9]e-1[4-6]'
+  check solar_system_projection 'projected on energy, momentum x'
+fi
 check comet 'relative energy error at most [0-9.]+e-(09|1[0-9]), allowed'
 check comet 'TimeWarp by the logarithmic Hamiltonian'
 check ensemble 'largest difference from cos\(N theta\) is [0-9.]+e-1[4-9]'
 check throw_the_ball 'it misses the hand by [0-9.]+e-0[89] m' 20000
 check throw_the_ball 'backward, each step undone, [0-9.]+ kB of states whatever the steps' 20000
-check fit_springs 'recovered to [0-9.]+e-(0[89]|1[0-9]) N/m'
+if long_loops fit_springs; then
+  check fit_springs 'recovered to [0-9.]+e-(0[89]|1[0-9]) N/m'
+fi
 check respa_chain 'leapfrog needs [0-9.]+ times the sums over the pairs'
 check respa_chain 'RESPA, 2 levels: kicks by "pairs" once, by "bonds" 10 times'
-check fermi_pasta_ulam 'step 0.1: split [0-9.]+e-0[1-9], leapfrog (nan|inf|[0-9.]+e\+)'
-check fermi_pasta_ulam 'chose    the loop of split steps'
+if long_loops fermi_pasta_ulam; then
+  check fermi_pasta_ulam 'step 0.1: split [0-9.]+e-0[1-9], leapfrog (nan|inf|[0-9.]+e\+)'
+  check fermi_pasta_ulam 'chose    the loop of split steps'
+fi
 "$programs/plain_loop" 20000 >out 2>err || fail "plain_loop: exit code $?: $(cat err)"
 for pattern in 'apart     scan (0e\+00|[0-9]e-1[4-9]), System (0e\+00|[0-9]e-1[3-9])' 'folded 19,9[0-9][0-9] passes of plain_loop.cpp:[0-9]+-[0-9]+ into a scan' \
   'proved   the step is affine in its carry'; do

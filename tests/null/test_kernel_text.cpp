@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include "render/opencl_c.hpp"
 #include "runtime/device.hpp"
 #include "uop/build.hpp"
 #include "uop/graph.hpp"
@@ -138,4 +139,65 @@ TEST_CASE("only what is larger than the caches passes them by, in whole vectors"
   CHECK(text(5'000'000).find("align 64, !nontemporal") != std::string::npos);
   CHECK(text(5'000'001).find("!nontemporal") == std::string::npos);
   CHECK(text(1'000'000).find("!nontemporal") == std::string::npos);
+}
+
+TEST_CASE("golden: the text of an OpenCL device") {
+  // One vector of four doubles at a time, the last of which is cut off; a sum of float32 in float64, with two vectors side
+  // by side.
+  const OpenClTarget target{.vector_bytes = 32};
+  const auto text = [&](const UOp& k) {
+    return render_opencl_c(lower_kernel(k, Target{.vector_bytes = 32, .render = kOpenClCaps}), target, "cl");
+  };
+  const UOp a = broadcast_to(param(2, DType::kFloat64, Dims{}, true), Dims{19});
+  CHECK(text(lambda({where(compare(Op::LT, tensor(0, {19}), a), tensor(1, {19}), a)}, 3)) ==
+        R"(#pragma OPENCL EXTENSION cl_khr_fp64 : enable
+#pragma OPENCL FP_CONTRACT OFF
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_convertvector)
+#define TO(type, x) __builtin_convertvector(x, type)
+#endif
+#endif
+#ifndef TO
+#define TO(type, x) convert_##type(x)
+#endif
+typedef struct __attribute__((packed)) {
+  double4 v;
+} packed_double4;
+static void store_some_double4(__global double* to, double4 v, long n) {
+  double lane[4];
+  vstore4(v, 0, lane);
+  for (long k = 0; k < min(n, 4L); ++k) to[k] = lane[k];
+}
+
+__kernel __attribute__((reqd_work_group_size(1, 1, 1))) void kernel_0(__global double* out0, __global const double* in0, __global const double* in1, double s2, long each, long units) {
+  const long begin = (long)get_global_id(0) * each;
+  if (begin >= units) return;
+  const long end = min(begin + each, units);
+  out0 += 128;
+  in0 += 128;
+  in1 += 128;
+  const double r0 = s2;
+  const long r4 = as_long(as_ulong(begin) * as_ulong((4L)));
+  const long r5 = as_long(as_ulong(end) * as_ulong((4L)));
+  const long r7 = min(r5, (19L));
+  for (long i8 = r4; i8 < r7; i8 += 4) {
+    const long n8 = r7 - i8;
+    __global const double* x9 = in0 + (i8);
+    const double4 r9 = ((__global const packed_double4*)(x9 + 0))->v;
+    const int4 r10 = TO(int4, r9 < (double4)(r0));
+    __global const double* x11 = in1 + (i8);
+    const double4 r11 = ((__global const packed_double4*)(x11 + 0))->v;
+    const double4 r12 = TO(long4, r10) ? r11 : (double4)(r0);
+    if (n8 < 4) {
+      store_some_double4((out0 + i8 + 0), r12, n8 - 0);
+    } else {
+      ((__global packed_double4*)(out0 + i8 + 0))->v = r12;
+    }
+  }
+}
+)");
+  const std::string sum_text = text(lambda({sum_all(tensor(0, {64}, DType::kFloat32))}, 1));
+  CHECK(count(sum_text, "TO(double4, r6_") == 4);
+  CHECK(count(sum_text, "double2") == 3);  // halves, added to one number
+  CHECK(count(sum_text, "store_some") == 0);
 }

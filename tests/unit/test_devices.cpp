@@ -82,7 +82,7 @@ TEST_CASE("operands on two devices meet in no operation") {
 TEST_CASE("names that are no device, a device that runs nothing, and variables that are traced") {
   const Tensor x = ramp(3);
   // clang-format off
-  CHECK(message([&] { (void)x.to("gpu"); }) == error_at("[to] no device \"gpu\"; there are: cpu interp null island"));
+  CHECK(message([&] { (void)x.to("gpu"); }) == error_at("[to] no device \"gpu\"; there are: cpu interp null island cl cl:1 cl:2 cl:3"));
   // clang-format on
   CHECK(message([&] { (void)x.to(""); }).find("no device \"\"") != std::string::npos);
   CHECK(message([&] { (void)Tensor().to("cpu"); }).find("empty") != std::string::npos);

@@ -117,6 +117,7 @@ void add_gradient_rows(std::vector<Row>& rows);
 void add_kernel_rows(std::vector<Row>& rows);
 void add_loop_rows(std::vector<Row>& rows);
 void add_native_rows(std::vector<Row>& rows);
+void add_opencl_rows(std::vector<Row>& rows);
 void add_orbit_rows(std::vector<Row>& rows);
 void add_overhead_rows(std::vector<Row>& rows);
 void add_splitting_rows(std::vector<Row>& rows);

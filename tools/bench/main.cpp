@@ -123,6 +123,7 @@ int run(const Options& o) {
   add_orbit_rows(rows);
   add_overhead_rows(rows);
   add_native_rows(rows);
+  add_opencl_rows(rows);
   add_splitting_rows(rows);
   check_goals(rows);
   const std::vector<const Row*> chosen = select(rows, o.filter);

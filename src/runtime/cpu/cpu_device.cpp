@@ -25,7 +25,8 @@ const DeviceProperties& CpuDevice::properties() const {
   static const DeviceProperties p{
       .target = jit().target(),
       .render = [](const Kernel& k) { return render_llvm_ir(k, jit().render_target()); },
-      .compute_units = threads()};
+      .compute_units = threads(),
+      .description = jit().compiler() + ", " + jit().cpu()};
   return p;
 }
 

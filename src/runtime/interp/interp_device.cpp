@@ -119,7 +119,7 @@ class InterpDevice final : public Device {
       if (void* to = output(c)) write(inputs[1 + c], 0, inputs[1 + c].size(), to, 0);
   }
 
-  DeviceProperties properties_;
+  DeviceProperties properties_{.description = "evaluates a graph node by node: slow, the reference"};
 };
 
 [[maybe_unused]] const bool added = add_device("interp", []() -> Device& {

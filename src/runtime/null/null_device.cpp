@@ -17,7 +17,8 @@ class NullDevice final : public Device {
 
  private:
   DeviceProperties properties_{.target = {.render = kLlvmCaps},
-                               .render = [](const Kernel& k) { return render_llvm_ir(k, RenderTarget{}); }};
+                               .render = [](const Kernel& k) { return render_llvm_ir(k, RenderTarget{}); },
+                               .description = "compiles and runs nothing"};
 };
 
 [[maybe_unused]] const bool added = add_device("null", []() -> Device& {
