@@ -166,6 +166,9 @@ class Reverse {
         if (leads_.contains(b.get())) give(b.get(), matmul(transpose_last(a), ct));
         return;
       }
+      case Op::FFT:
+      case Op::RFFT:
+      case Op::IRFFT: return give(x, fft_adjoint(n, ct));
       case Op::GATHER:
         return give(
             x, make(Op::SCATTER_ADD, {zeros_like(UOp::share(x)), UOp::share(n->src(1)), ct}, {n->arg(0)}));

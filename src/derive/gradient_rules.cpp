@@ -206,6 +206,29 @@ UOp vjp_node(const UOp& whole, std::vector<UOp> cotangents) {
   return back;
 }
 
+UOp fft_adjoint(const Node* n, const UOp& ct) {
+  const auto axes = n->arg().subspan(kFirstFftAxis);
+  if (n->op == Op::FFT) return fft(ct, -n->arg(0), axes);
+  // What stands for itself and its conjugate in the half that is kept counts twice there.
+  const bool forward = n->op == Op::RFFT;
+  const Node* half = forward ? n : n->src(0);
+  const auto last = static_cast<std::size_t>(axes.back());
+  const std::int64_t length = forward ? n->src(0)->shape()[last] : n->shape()[last],
+                     kept = half->shape()[last];
+  const Dims line{kept};
+  const UOp k = iota(kept);
+  UOp alone = compare(Op::EQ, k, full(DType::kInt64, line, 0));
+  if (length % 2 == 0)
+    alone =
+        make(Op::OR, {alone, compare(Op::EQ, k, full(DType::kInt64, line, static_cast<double>(length / 2)))});
+  const UOp weight = where(alone, full(ct->dtype, line, 1), full(ct->dtype, line, forward ? 0.5 : 2));
+  Dims aligned(half->shape().size(), 1);
+  aligned[last] = kept;
+  const UOp weights = broadcast_to(reshape(weight, aligned), half->shape());
+  if (forward) return irfft(mul(ct, weights), length, axes);
+  return mul(rfft(ct, n->src(0)->dtype, axes), weights);
+}
+
 std::uint8_t common_flags(std::span<const UOp> leaves) {
   std::uint8_t common = Node::kHasSym | Node::kHasBuffer | Node::kHasParam;
   for (const UOp& l : leaves) common &= l->flags;

@@ -53,4 +53,7 @@ UOp vjp_node(const UOp& whole, std::vector<UOp> cotangents);
 std::uint8_t common_flags(std::span<const UOp> leaves);
 inline bool may_depend(const Node* n, std::uint8_t common) { return (n->flags & common) == common; }
 
+// The transpose of FFT, RFFT or IRFFT, applied to a cotangent.
+UOp fft_adjoint(const Node* n, const UOp& ct);
+
 }  // namespace tinyphys

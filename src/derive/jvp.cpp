@@ -328,7 +328,10 @@ class Forward {
       case Op::EXPAND: return broadcast_to(t[0], n->shape());
       case Op::SLICE:
       case Op::ROLL:
-      case Op::CUMSUM: return make(n->op, {t[0]}, n->arg());
+      case Op::CUMSUM:
+      case Op::FFT:
+      case Op::RFFT:
+      case Op::IRFFT: return make(n->op, {t[0]}, n->arg());
       case Op::GATHER: return make(n->op, {t[0], UOp::share(n->src(1))}, n->arg());
       case Op::SCATTER_ADD:
         return make(n->op,

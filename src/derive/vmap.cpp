@@ -111,6 +111,13 @@ class Batch {
       }
       case Op::ROLL: return make(Op::ROLL, {s[0]}, {n->arg(0) + 1, n->arg(1)});
       case Op::CUMSUM: return make(Op::CUMSUM, {s[0]}, {n->arg(0) + 1});
+      case Op::FFT:
+      case Op::RFFT:
+      case Op::IRFFT: {
+        Dims arg(n->arg().begin(), n->arg().end());
+        for (std::size_t i = kFirstFftAxis; i < arg.size(); ++i) ++arg[i];
+        return make(n->op, {s[0]}, arg);
+      }
       case Op::CAT: {
         std::vector<UOp> parts;
         for (std::size_t i = 0; i < s.size(); ++i) parts.push_back(everywhere(s, n, i));

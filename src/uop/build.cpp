@@ -1,6 +1,7 @@
 #include "uop/build.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "uop/graph.hpp"
@@ -165,6 +166,35 @@ UOp sum_all(const UOp& x) {
 }
 UOp dot(const UOp& a, const UOp& b) { return sum_all(mul(a, b)); }
 UOp matmul(const UOp& a, const UOp& b) { return make(Op::MATMUL, {a, b}); }
+
+namespace {
+
+UOp transform(Op op, const UOp& x, std::int64_t first, Extents axes, std::size_t sorted) {
+  Dims arg{first};
+  arg.insert(arg.end(), axes.begin(), axes.end());
+  std::sort(arg.begin() + kFirstFftAxis, arg.begin() + static_cast<std::ptrdiff_t>(kFirstFftAxis + sorted));
+  return make(op, {x}, arg);
+}
+
+}  // namespace
+
+UOp fft(const UOp& x, std::int64_t sign, Extents axes) {
+  return axes.empty() ? x : transform(Op::FFT, x, sign, axes, axes.size());
+}
+UOp rfft(const UOp& x, DType result, Extents axes) {
+  return transform(Op::RFFT, x, static_cast<std::int64_t>(result), axes, axes.size() - 1);
+}
+UOp irfft(const UOp& x, std::int64_t length, Extents axes) {
+  return transform(Op::IRFFT, x, length, axes, axes.size() - 1);
+}
+double fft_work(const Node* n) {
+  const Node* real = n->op == Op::RFFT ? n->src(0) : n;
+  const bool pairs = n->op == Op::FFT;
+  double bits = 0;
+  for (const std::int64_t a : n->arg().subspan(kFirstFftAxis))
+    bits += std::log2(static_cast<double>(std::max<std::int64_t>(real->shape()[at(a)], 2)));
+  return static_cast<double>(real->size()) * bits / (pairs ? 1 : 2);
+}
 
 UOp symbol_like(const Node* n) { return symbol(n->dtype, n->shape()); }
 UOp symbol_of_row(const Node* n) { return symbol(n->dtype, n->shape().subspan(1)); }

@@ -75,6 +75,16 @@ UOp sum_all(const UOp& x);
 UOp dot(const UOp& a, const UOp& b);  // sum of a * b over all elements
 UOp matmul(const UOp& a, const UOp& b);
 
+// --- transforms ----------------------------------------------------------------------------------------
+
+// FFT, RFFT and IRFFT (ops.hpp) over distinct axes in any order; of the real ones the last is halved. No axes: x itself, for
+// FFT alone.
+UOp fft(const UOp& x, std::int64_t sign, std::span<const std::int64_t> axes);
+UOp rfft(const UOp& x, DType result, std::span<const std::int64_t> axes);
+UOp irfft(const UOp& x, std::int64_t length, std::span<const std::int64_t> axes);
+// Points of complex numbers that a transform touches, each times the bits of its length.
+double fft_work(const Node* n);
+
 // --- loops ---------------------------------------------------------------------------------------------
 
 // A SCAN to be made. The params are symbols of the body's own, one for each value beside it.

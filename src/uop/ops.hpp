@@ -80,6 +80,9 @@ enum class OpClass : std::uint8_t {
   X(REDUCE, kReduce, 1, false)      /* arg: kind (Reduction), axes ascending...; the axes are dropped */ \
   X(CUMSUM, kWhole, 1, false)       /* arg: axis */                                                     \
   X(MATMUL, kWhole, 2, false)       /* [..., m, k] x [..., k, n], equal leading dims */                 \
+  X(FFT, kWhole, 1, false)          /* complex to complex, not scaled; arg: sign of the exponent, axes ascending... */ \
+  X(RFFT, kWhole, 1, false)         /* real to half of the complex; arg: dtype of the result, axes..., the halved one last */ \
+  X(IRFFT, kWhole, 1, false)        /* half of the complex to real; arg: length, axes..., the halved one last */ \
   X(GATHER, kWhole, 2, false)       /* x, integer index; arg: axis; take along axis as numpy.take */    \
   X(SCATTER_ADD, kWhole, 3, false)  /* base, index, values; arg: axis; the transpose of GATHER */       \
   X(SCAN, kWhole, -1, false)        /* see scan_layout.hpp */                                           \
@@ -139,6 +142,15 @@ enum class Reduction : std::int64_t { kSum, kProd, kMax, kMin };
 // (REDUCE, CUMSUM, MATMUL) is taken in float64 and rounded once: in float32, 10^7 terms of 0.1 lose 0.2 %. Straight-line
 // code adds more terms by halves instead, which loses log2(n) roundings at most.
 inline constexpr std::int64_t kSequentialSum = 8;
+
+// FFT, RFFT, IRFFT: discrete Fourier transforms, sums over x[j] exp(sign 2 pi i j k / n) that are not scaled. RFFT goes
+// forward (sign -1) and keeps k = 0 .. n / 2 of its last axis; IRFFT goes back: over its other axes first, then as if what is
+// missing were the complex conjugate, and the imaginary parts that cannot be, at k = 0 and n / 2, are not read. A complex
+// value has a complex dtype, or is real with a trailing axis of 2 (real, imaginary), which no axis of a transform is.
+inline constexpr std::int64_t kForwardFft = -1, kInverseFft = 1;
+constexpr bool is_fft(Op op) { return op == Op::FFT || op == Op::RFFT || op == Op::IRFFT; }
+// The axes of a transform, after one arg that says something else.
+inline constexpr std::size_t kFirstFftAxis = 1;
 
 // What a CHECK asks of its scalar, and has to say when it fails.
 enum class CheckKind : std::int64_t {
