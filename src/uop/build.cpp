@@ -1,6 +1,7 @@
 #include "uop/build.hpp"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 #include "uop/graph.hpp"
@@ -150,6 +151,18 @@ UOp stack(std::span<const UOp> parts, std::int64_t axis) {
   for (const UOp& p : parts) rows.push_back(repeat_axis(p, axis, 1));
   return cat(rows, axis);
 }
+
+// Only what no gradient can be asked by is looked through, as in reshape().
+UOp as_real(const UOp& z) {
+  return z->op == Op::AS_COMPLEX && !may_be_named(z) ? z.src(0) : make(Op::AS_REAL, {z});
+}
+UOp as_complex(const UOp& x) {
+  return x->op == Op::AS_REAL && !may_be_named(x) ? x.src(0) : make(Op::AS_COMPLEX, {x});
+}
+UOp complex_of(const UOp& re, const UOp& im) { return as_complex(stack(std::array{re, im}, rank(re))); }
+UOp real_part(const UOp& z) { return index_axis(as_real(z), rank(z), 0); }
+UOp imag_part(const UOp& z) { return index_axis(as_real(z), rank(z), 1); }
+UOp conj(const UOp& x) { return is_complex(x->dtype) ? make(Op::CONJ, {x}) : x; }
 
 UOp reduce(Reduction kind, const UOp& x, Extents axes) {
   if (axes.empty()) return x;

@@ -176,7 +176,8 @@ void derive(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg
     case OpClass::kUnary:
       out.dtype = op == Op::CAST ? static_cast<DType>(arg[0]) : src[0]->dtype;
       if (op == Op::NOT && src[0]->dtype != DType::kBool) malformed(op, describe(src[0]));
-      if (op == Op::COPY && (arg.size() != 1 || arg[0] < 0 || arg[0] > 15)) malformed(op, "device");
+      if (op == Op::CONJ && !is_complex(src[0]->dtype)) malformed(op, describe(src[0]));
+      if (op == Op::COPY && (arg.size() != 1 || arg[0] < 0 || arg[0] > 7)) malformed(op, "device");
       if (op == Op::POWI && (arg.size() != 1 || arg[0] < -64 || arg[0] > 64)) malformed(op, "exponent");
       take_shape(src[0], out);
       return;
@@ -238,6 +239,19 @@ void derive(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg
       out.dtype = src[0]->dtype;
       take_shape(src[0], out);
       return;
+    case Op::AS_REAL:
+      if (!is_complex(src[0]->dtype)) malformed(op, describe(src[0]));
+      out.dtype = real_dtype(src[0]->dtype);
+      take_shape(src[0], out);
+      out.shape.push_back(2);
+      return;
+    case Op::AS_COMPLEX: {
+      const auto shape = src[0]->shape();
+      if (!is_float(src[0]->dtype) || shape.empty() || shape.back() != 2) malformed(op, describe(src[0]));
+      out.dtype = complex_dtype(src[0]->dtype);
+      out.shape.assign(shape.begin(), shape.end() - 1);
+      return;
+    }
     case Op::MATMUL: return derive_matmul(src[0], src[1], out);
     case Op::GATHER: {
       const auto x = src[0]->shape();

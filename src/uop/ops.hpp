@@ -49,6 +49,7 @@ enum class OpClass : std::uint8_t {
   X(FLOOR, kUnary, 1, false)                                                                            \
   X(CEIL, kUnary, 1, false)                                                                             \
   X(NOT, kUnary, 1, false)  /* bool */                                                                  \
+  X(CONJ, kUnary, 1, false) /* of complex numbers */                                                    \
   X(COPY, kUnary, 1, false) /* the same value; arg: the device it is on from here, Node::device() */ \
   X(CAST, kUnary, 1, false) /* arg: dtype */                                                            \
   X(POWI, kUnary, 1, false) /* arg: integer exponent, |k| <= 64 */                                      \
@@ -80,6 +81,8 @@ enum class OpClass : std::uint8_t {
   X(REDUCE, kReduce, 1, false)      /* arg: kind (Reduction), axes ascending...; the axes are dropped */ \
   X(CUMSUM, kWhole, 1, false)       /* arg: axis */                                                     \
   X(MATMUL, kWhole, 2, false)       /* [..., m, k] x [..., k, n], equal leading dims */                 \
+  X(AS_REAL, kWhole, 1, false)      /* complex [...] as float [..., 2], (re, im): the same bytes */     \
+  X(AS_COMPLEX, kWhole, 1, false)   /* the other way round */                                           \
   X(GATHER, kWhole, 2, false)       /* x, integer index; arg: axis; take along axis as numpy.take */    \
   X(SCATTER_ADD, kWhole, 3, false)  /* base, index, values; arg: axis; the transpose of GATHER */       \
   X(SCAN, kWhole, -1, false)        /* see scan_layout.hpp */                                           \
