@@ -8,7 +8,8 @@
 #include <cstring>
 #include <limits>
 #include <map>
-#include <memory>
+#include <mutex>
+#include <new>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -29,8 +30,7 @@ namespace {
 
 enum class Kind : int { kForward, kInverse, kReal, kRealInverse };
 
-// `count` lines of n points; each line's points are `step` apart, and the lines `next`, in the real and in the complex array
-// alike but for `next` of contiguous lines, which is the length of a line there.
+// `count` lines of n points, as they lie in memory.
 struct Lines {
   int n, count;
   bool together;  // line after line; else point after point, a line's points `count` apart
@@ -90,8 +90,9 @@ template <class R> typename Library<R>::Plan plan(Kind kind, const Lines& lines,
   const Key key{static_cast<int>(kind), lines.n, lines.count, lines.together, in_place};
   auto [it, fresh] = plans->try_emplace(key, nullptr);
   if (!fresh) return it->second;
-  const int half = lines.n / 2 + 1, most = 2 * std::max(lines.n, half);
-  const auto size = static_cast<std::size_t>(most) * static_cast<std::size_t>(lines.count);
+  const int half = lines.n / 2 + 1;
+  const auto size =
+      2 * static_cast<std::size_t>(std::max(lines.n, half)) * static_cast<std::size_t>(lines.count);
   const Aligned<R> a(size), b(in_place ? 0 : size);
   const int n = lines.n, count = lines.count, step = lines.together ? 1 : count;
   const auto next = [&](int length) { return lines.together ? length : 1; };
@@ -142,7 +143,7 @@ struct Axis {
   int n;
 };
 
-// The numbers of the two sides, in reals: what a line has, and what a number is.
+// What goes in, and what comes out: numbers of a line, and reals of a number.
 struct Side {
   std::int64_t length, width;
 };

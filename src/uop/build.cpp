@@ -1,6 +1,7 @@
 #include "uop/build.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 
@@ -152,6 +153,18 @@ UOp stack(std::span<const UOp> parts, std::int64_t axis) {
   return cat(rows, axis);
 }
 
+// Only what no gradient can be asked by is looked through, as in reshape().
+UOp as_real(const UOp& z) {
+  return z->op == Op::AS_COMPLEX && !may_be_named(z) ? z.src(0) : make(Op::AS_REAL, {z});
+}
+UOp as_complex(const UOp& x) {
+  return x->op == Op::AS_REAL && !may_be_named(x) ? x.src(0) : make(Op::AS_COMPLEX, {x});
+}
+UOp complex_of(const UOp& re, const UOp& im) { return as_complex(stack(std::array{re, im}, rank(re))); }
+UOp real_part(const UOp& z) { return index_axis(as_real(z), rank(z), 0); }
+UOp imag_part(const UOp& z) { return index_axis(as_real(z), rank(z), 1); }
+UOp conj(const UOp& x) { return is_complex(x->dtype) ? make(Op::CONJ, {x}) : x; }
+
 UOp reduce(Reduction kind, const UOp& x, Extents axes) {
   if (axes.empty()) return x;
   Dims arg{static_cast<std::int64_t>(kind)};
@@ -181,9 +194,7 @@ UOp transform(Op op, const UOp& x, std::int64_t first, Extents axes, std::size_t
 UOp fft(const UOp& x, std::int64_t sign, Extents axes) {
   return axes.empty() ? x : transform(Op::FFT, x, sign, axes, axes.size());
 }
-UOp rfft(const UOp& x, DType result, Extents axes) {
-  return transform(Op::RFFT, x, static_cast<std::int64_t>(result), axes, axes.size() - 1);
-}
+UOp rfft(const UOp& x, Extents axes) { return transform(Op::RFFT, x, kForwardFft, axes, axes.size() - 1); }
 UOp irfft(const UOp& x, std::int64_t length, Extents axes) {
   return transform(Op::IRFFT, x, length, axes, axes.size() - 1);
 }

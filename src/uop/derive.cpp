@@ -133,7 +133,7 @@ void derive_fft(Op op, const Node* x, std::span<const std::int64_t> arg, Derived
       if (arg[0] != kForwardFft && arg[0] != kInverseFft) malformed(op, "sign " + std::to_string(arg[0]));
       return;
     case Op::RFFT:
-      if (static_cast<DType>(arg[0]) != x->dtype) malformed(op, describe(x) + " to another precision");
+      if (arg[0] != kForwardFft) malformed(op, "sign " + std::to_string(arg[0]));
       out.shape[last] = from[last] / 2 + 1;
       out.shape.push_back(2);
       return;
@@ -214,7 +214,8 @@ void derive(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg
     case OpClass::kUnary:
       out.dtype = op == Op::CAST ? static_cast<DType>(arg[0]) : src[0]->dtype;
       if (op == Op::NOT && src[0]->dtype != DType::kBool) malformed(op, describe(src[0]));
-      if (op == Op::COPY && (arg.size() != 1 || arg[0] < 0 || arg[0] > 15)) malformed(op, "device");
+      if (op == Op::CONJ && !is_complex(src[0]->dtype)) malformed(op, describe(src[0]));
+      if (op == Op::COPY && (arg.size() != 1 || arg[0] < 0 || arg[0] > 7)) malformed(op, "device");
       if (op == Op::POWI && (arg.size() != 1 || arg[0] < -64 || arg[0] > 64)) malformed(op, "exponent");
       take_shape(src[0], out);
       return;
@@ -276,6 +277,19 @@ void derive(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg
       out.dtype = src[0]->dtype;
       take_shape(src[0], out);
       return;
+    case Op::AS_REAL:
+      if (!is_complex(src[0]->dtype)) malformed(op, describe(src[0]));
+      out.dtype = real_dtype(src[0]->dtype);
+      take_shape(src[0], out);
+      out.shape.push_back(2);
+      return;
+    case Op::AS_COMPLEX: {
+      const auto shape = src[0]->shape();
+      if (!is_float(src[0]->dtype) || shape.empty() || shape.back() != 2) malformed(op, describe(src[0]));
+      out.dtype = complex_dtype(src[0]->dtype);
+      out.shape.assign(shape.begin(), shape.end() - 1);
+      return;
+    }
     case Op::MATMUL: return derive_matmul(src[0], src[1], out);
     case Op::FFT:
     case Op::RFFT:

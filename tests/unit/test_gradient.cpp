@@ -139,9 +139,7 @@ std::vector<Case> all_ops() {
                    }});
   for (std::int64_t n : {4, 5}) {
     const std::string length = " of length " + std::to_string(n);
-    cases.push_back({"RFFT" + length, {{3, n, 2}}, -1, 1, [](Args x) {
-                       return rfft(x[0], DType::kFloat64, Dims{0, 1});
-                     }});
+    cases.push_back({"RFFT" + length, {{3, n, 2}}, -1, 1, [](Args x) { return rfft(x[0], Dims{0, 1}); }});
     cases.push_back({"IRFFT" + length, {{3, n / 2 + 1, 2}}, -1, 1, [n](Args x) {
                        return irfft(x[0], n, Dims{0, 1});
                      }});
