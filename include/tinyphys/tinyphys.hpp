@@ -6,6 +6,7 @@
 #include "tinyphys/dtype.hpp"
 #include "tinyphys/error.hpp"
 #include "tinyphys/explain.hpp"
+#include "tinyphys/fft.hpp"
 #include "tinyphys/fmt.hpp"
 #include "tinyphys/jit.hpp"
 #include "tinyphys/reversible.hpp"

@@ -554,6 +554,12 @@ void ReadyPlan::run_check(std::size_t i) {
             "the start that the steps taken back arrive at is not the recorded one, bit for bit: there is "
             "no gradient to be trusted (take Reversible::Checkpoints, and tell us)",
             file, line);
+      case CheckKind::kSeriesHolds:
+        throw Error(
+            "chebyshev",
+            "the series grew beyond what an operator within the bounds can make of it: the spectrum of the "
+            "operator is not within centre +- radius, or it is not Hermitian, or psi is not finite",
+            file, line);
       case CheckKind::kStartMissed:
       case CheckKind::kAdjointGrew: break;  // pass
       case CheckKind::kStepFinite: {
