@@ -11,6 +11,7 @@
 #include "tinyphys/jit.hpp"
 #include "tinyphys/reversible.hpp"
 #include "tinyphys/scan.hpp"
+#include "tinyphys/schroedinger.hpp"
 #include "tinyphys/structure.hpp"
 #include "tinyphys/system.hpp"
 #include "tinyphys/tensor.hpp"

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 
 #include "uop/uop.hpp"
 
@@ -18,6 +19,7 @@ struct BoundedOperator {
   // The spectrum lies within centre +- radius. Numbers, and not values of the graph: the coefficients are made of them, so
   // that a derivative by them would be wrong, while that by what H is made of is that of the series.
   double centre = 0, radius = 1;
+  std::size_t batch_axes = 0;  // leading axes of psi, whose members are checked each by itself
 };
 
 enum class Exponential {
@@ -37,5 +39,8 @@ struct ChebyshevSum {
 // for a radius that is not above 0, numbers that are not finite, t < 0 of a decay, and as linalg/chebyshev.hpp does.
 ChebyshevSum chebyshev_exponential(const BoundedOperator& h, const UOp& psi, double t, Exponential kind,
                                    double tol);
+// At several times by one recurrence, along a new leading axis of the value.
+ChebyshevSum chebyshev_exponential(const BoundedOperator& h, const UOp& psi, std::span<const double> times,
+                                   Exponential kind, double tol);
 
 }  // namespace tinyphys

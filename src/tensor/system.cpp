@@ -459,6 +459,9 @@ State System::evolve_holding(const State& s, const EvolveOptions& options, const
          "there is no integrator number " + std::to_string(static_cast<std::int64_t>(options.integrator)) +
              "; there are " + integrator_names([](const IntegratorRow&) { return true; }),
          where);
+  if (options.method == Method::Spectral)
+    fail(kCall, "Method::Spectral is for waves (schroedinger.hpp); a System that is linear jumps by Default",
+         where);
   if (!is_method(options.method))
     fail(kCall,
          "there is no method number " + std::to_string(static_cast<std::int64_t>(options.method)) +

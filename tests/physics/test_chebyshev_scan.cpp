@@ -27,19 +27,19 @@ using Row = std::vector<Complex>;
 constexpr double kPi = std::numbers::pi;
 
 // A periodic grid of n points over `length`, hbar = m = 1.
-struct Grid {
+struct Waves {
   std::int64_t n;
   double length;
   Tensor x, kinetic;
   Tensor v;
   double least = 0, most = 0;  // of v
 
-  Grid(std::int64_t points, double size) : n(points), length(size) {
+  Waves(std::int64_t points, double size) : n(points), length(size) {
     x = (Tensor::arange(static_cast<double>(n)) * (length / static_cast<double>(n)) - length / 2).realize();
     kinetic = (0.5 * square(2 * kPi * fftfreq(n, length / static_cast<double>(n)))).realize();
     v = Tensor::zeros({n});
   }
-  Grid& potential(const Tensor& of_x) {
+  Waves& potential(const Tensor& of_x) {
     v = of_x.clone();
     least = v.min().item<double>();
     most = v.max().item<double>();
@@ -79,7 +79,7 @@ double norm_of(const Row& a) {
 }
 
 // A free packet, by its waves, every number a quad.
-Row free_after(const Grid& g, const Row& psi, double t) {
+Row free_after(const Waves& g, const Row& psi, double t) {
   const std::size_t n = psi.size();
   const Quad pi = acos(Quad(-1.0));
   struct Wave {
@@ -117,7 +117,7 @@ doctest::skip needs_fft() { return doctest::skip(!fft_available()); }
 
 TEST_CASE("chebyshev scan: a free packet, forwards and backwards, against its waves in quad precision" *
           needs_fft()) {
-  const Grid g(64, 20);
+  const Waves g(64, 20);
   const Tensor psi = g.packet(-2, 1.5);
   for (const double spread : {0.01, 1.0, 200.0, 2000.0}) {  // R t
     CAPTURE(spread);
@@ -135,7 +135,7 @@ TEST_CASE("chebyshev scan: a free packet, forwards and backwards, against its wa
 }
 
 TEST_CASE("chebyshev scan: a coherent state comes back after ten periods" * needs_fft()) {
-  Grid g(64, 18);
+  Waves g(64, 18);
   g.potential(0.5 * g.x * g.x);
   const Tensor psi = g.packet(1.5, 0);
   const double period = 2 * kPi;
@@ -147,7 +147,7 @@ TEST_CASE("chebyshev scan: a coherent state comes back after ten periods" * need
 }
 
 TEST_CASE("chebyshev scan: a decay ends in the ground state" * needs_fft()) {
-  Grid g(48, 16);
+  Waves g(48, 16);
   g.potential(0.5 * g.x * g.x);
   const BoundedOperator h = g.energy();
   const Tensor start = exp(complex(-square(g.x - 1.0), 0.3 * g.x));
@@ -179,7 +179,7 @@ TEST_CASE("chebyshev scan: two levels, in one kernel, of a product of matrices")
 
 TEST_CASE("chebyshev scan: bounds a percent too small, and what is not Hermitian, are found when it runs" *
           needs_fft()) {
-  Grid g(64, 20);
+  Waves g(64, 20);
   g.potential(0.5 * cos(g.x * (2 * kPi / 20)));
   // Over all of the spectrum.
   std::vector<Complex> rough;
@@ -193,7 +193,7 @@ TEST_CASE("chebyshev scan: bounds a percent too small, and what is not Hermitian
     CHECK_THROWS_WITH_AS((void)row(after(g.energy(0.96), psi, t)), doctest::Contains("the series grew"),
                          Error);
   }
-  const Grid free(64, 20);
+  const Waves free(64, 20);
   for (const double spread : {20.0, 200.0, 2000.0}) {
     CAPTURE(spread);
     const double t = spread / free.energy().radius;
@@ -211,7 +211,7 @@ TEST_CASE("chebyshev scan: bounds a percent too small, and what is not Hermitian
 }
 
 TEST_CASE("chebyshev scan: the same on every device and without passes" * needs_fft()) {
-  Grid g(32, 12);
+  Waves g(32, 12);
   g.potential(0.5 * g.x * g.x);
   const Tensor psi = g.packet(1, 0.5);
   const Row here = row(after(g.energy(), psi, 0.7));
@@ -226,7 +226,7 @@ TEST_CASE("chebyshev scan: the same on every device and without passes" * needs_
 
 TEST_CASE("chebyshev scan: a term is a pair of transforms and a kernel after each" *
           doctest::skip(!fft_available() || !env::optimize())) {
-  Grid g(4096, 100);
+  Waves g(4096, 100);
   g.potential(exp(-g.x * g.x));
   const Tensor end = after(g.energy(), g.packet(0, 1), 0.01);
   const UOp node = uop(end);
@@ -245,7 +245,7 @@ TEST_CASE("chebyshev scan: a term is a pair of transforms and a kernel after eac
 }
 
 TEST_CASE("chebyshev scan: a gradient by the potential" * needs_fft()) {
-  Grid g(32, 12);
+  Waves g(32, 12);
   g.potential(0.5 * g.x * g.x);
   const Tensor psi = g.packet(1, 0.5), change = exp(-square(g.x - 0.5)), seen = g.x;
   const BoundedOperator bounds = g.energy();
