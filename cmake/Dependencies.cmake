@@ -25,7 +25,8 @@ target_link_libraries(tp_blas INTERFACE PkgConfig::LAPACKE PkgConfig::OPENBLAS)
 add_library(tp_fftw INTERFACE)
 if(TINYPHYS_FFTW)
   pkg_check_modules(FFTW REQUIRED IMPORTED_TARGET fftw3)
-  target_link_libraries(tp_fftw INTERFACE PkgConfig::FFTW)
+  pkg_check_modules(FFTWF REQUIRED IMPORTED_TARGET fftw3f)  # in single precision
+  target_link_libraries(tp_fftw INTERFACE PkgConfig::FFTW PkgConfig::FFTWF)
   target_compile_definitions(tp_fftw INTERFACE TINYPHYS_HAVE_FFTW=1)
 endif()
 

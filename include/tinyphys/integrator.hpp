@@ -36,7 +36,8 @@ enum class Integrator : std::int64_t {
 //            EvolveOptions::g: the time-transformed leapfrog (Mikkola and Aarseth 2002). Order 2; not for an ensemble, a
 //            force, an H of the time, save_every or conserve. A step at which U, g or T - E0 is not above 0 is an error.
 //   Split    take another step: the terms of H of degree <= 2 by their exact flow, the others as kicks between
-enum class Method : std::int64_t { Default, Loop, Auto, TimeWarp, Split };
+//   Spectral one Chebyshev series of H for all of the time: of a wave (schroedinger.hpp), not of a System
+enum class Method : std::int64_t { Default, Loop, Auto, TimeWarp, Split, Spectral };
 
 // The kick of Method::Split, h being dt, Omega the frequencies of the terms of degree <= 2, V the others:
 //   Plain      p -= h grad V(q): order 2, but resonates where h Omega is near a multiple of pi

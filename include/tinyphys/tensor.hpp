@@ -5,9 +5,11 @@
 //
 // Shapes follow NumPy: operands broadcast, axes may be negative, a 0-d tensor has shape {}.
 //
-// Element types follow NumPy: bool < int32 < int64 < float32 < float64, except that an integer with a float32
-// gives float64. C++ numbers are weakly typed: they take the tensor's dtype and raise it only by kind:
+// Element types follow NumPy: bool < int32 < int64 < float32 < float64 < complex64 < complex128, except that an
+// integer with a float32 gives float64, and an integer or a float64 with a complex64 gives complex128. C++ numbers are
+// weakly typed: they take the tensor's dtype and raise it only by kind:
 //   float32 * 0.5 -> float32    int64 * 2 -> int64    int64 * 0.5 -> float64    bool + 1 -> int64
+//   float32 * std::complex(0.0, 1.0) -> complex64    complex64 * 0.5 -> complex64
 // Division of integers is true division (float64). Math functions of integers give float64.
 //
 // Every mistake throws tp::Error at the call that made it: "[call] what, values, shapes (file:line)". Common
@@ -16,6 +18,7 @@
 #pragma once
 
 #include <atomic>
+#include <complex>
 #include <concepts>
 #include <cstdint>
 #include <exception>
@@ -48,15 +51,22 @@ struct CallSite {
 // The end of an axis in slice(): past the last element, or before the first one when step < 0.
 inline constexpr std::int64_t kEnd = std::numeric_limits<std::int64_t>::max();
 
+template <class T>
+concept ComplexNumber = std::same_as<T, std::complex<float>> || std::same_as<T, std::complex<double>>;
+// C++ numbers that an operand may be.
+template <class T>
+concept PlainNumber = std::is_arithmetic_v<T> || ComplexNumber<T>;
 // C++ types that tensors hold.
 template <class T>
 concept Element = std::same_as<T, bool> || std::same_as<T, float> || std::same_as<T, double> ||
-    (std::signed_integral<T> && (sizeof(T) == 4 || sizeof(T) == 8));
+    ComplexNumber<T> ||(std::signed_integral<T> && (sizeof(T) == 4 || sizeof(T) == 8));
 
 template <Element T> constexpr DType dtype_of() {
   if (std::same_as<T, bool>) return DType::kBool;
   if (std::same_as<T, float>) return DType::kFloat32;
   if (std::same_as<T, double>) return DType::kFloat64;
+  if (std::same_as<T, std::complex<float>>) return DType::kComplex64;
+  if (std::same_as<T, std::complex<double>>) return DType::kComplex128;
   return sizeof(T) == 4 ? DType::kInt32 : DType::kInt64;
 }
 
@@ -91,9 +101,9 @@ class Tensor {
  public:
   // Holds no value; any use of it but assignment is an error.
   Tensor() = default;
-  // A number: 0-d, float64, int64 or bool.
+  // A number: 0-d, complex128, float64, int64 or bool.
   template <class T>
-  requires std::is_arithmetic_v<T> Tensor(T value, Where where = Where::current());
+  requires PlainNumber<T> Tensor(T value, Where where = Where::current());
   template <Element T>
   Tensor(std::initializer_list<T>) = delete;  // a list of numbers: write Tensor::from({...})
   Tensor(const Tensor& o) : node_(o.node_) { retain(node_); }
@@ -127,7 +137,7 @@ class Tensor {
 
   static Tensor zeros(const Shape& shape, DType dtype = DType::kFloat64, Where where = Where::current());
   static Tensor ones(const Shape& shape, DType dtype = DType::kFloat64, Where where = Where::current());
-  // dtype kVoid: that of the value (float64, int64 or bool for C++ numbers). The value may be a 0-d tensor.
+  // dtype kVoid: that of the value (complex128, float64, int64 or bool for C++ numbers). The value may be a 0-d tensor.
   static Tensor full(const Shape& shape, const Arg& value, DType dtype = DType::kVoid);
   // start, start + step, ... before stop. int64 when all numbers are integers, else float64, unless dtype
   // says otherwise. Throws when step is 0 or a number is not finite.
@@ -186,7 +196,8 @@ class Tensor {
 
   // --- element type -------------------------------------------------------------------------------------
 
-  // Floats to integers: towards zero, saturating, NaN to 0. To bool: x != 0.
+  // Floats to integers: towards zero, saturating, NaN to 0. To bool: x != 0. Complex to real is an error: real() says
+  // what is meant.
   Tensor astype(DType dtype, Where where = Where::current()) const;
 
   // --- the same elements in other places ----------------------------------------------------------------
@@ -241,7 +252,7 @@ class Tensor {
   // NaN when any element is NaN. Of none: an error.
   Tensor max(const Axes& axes = {}, KeepDims keepdims = false, Where where = Where::current()) const;
   Tensor min(const Axes& axes = {}, KeepDims keepdims = false, Where where = Where::current()) const;
-  // Square root of the sum of squares.
+  // Square root of the sum of squares, |z|^2 of complex numbers. Real.
   Tensor norm(const Axes& axes = {}, KeepDims keepdims = false, Where where = Where::current()) const;
   // Of bool tensors only.
   Tensor any(const Axes& axes = {}, KeepDims keepdims = false, Where where = Where::current()) const;
@@ -288,13 +299,17 @@ class Tensor {
 // types of your own functions as Tensor or Arg. Throws for an unsigned number above the int64 range.
 class Arg {
  public:
-  enum class Kind : std::uint8_t { kTensor, kBool, kInteger, kReal };
+  enum class Kind : std::uint8_t { kTensor, kBool, kInteger, kReal, kComplex };
 
   Arg(const Tensor& t, Where where = Where::current()) : tensor_(t), where_(where) {}
   Arg(Tensor&& t, Where where = Where::current()) : tensor_(std::move(t)), where_(where) {}
   template <class T>
-  requires std::is_arithmetic_v<T> Arg(T value, Where where = Where::current()) : where_(where) {
-    if constexpr (std::is_floating_point_v<T>) {
+  requires PlainNumber<T> Arg(T value, Where where = Where::current()) : where_(where) {
+    if constexpr (ComplexNumber<T>) {
+      kind_ = Kind::kComplex;
+      real_ = static_cast<double>(value.real());
+      imag_ = static_cast<double>(value.imag());
+    } else if constexpr (std::is_floating_point_v<T>) {
       kind_ = Kind::kReal;
       real_ = static_cast<double>(value);
     } else {
@@ -308,7 +323,11 @@ class Arg {
   Kind kind() const { return kind_; }
   bool is_number() const { return kind_ != Kind::kTensor; }
   const Tensor& tensor() const { return tensor_; }
-  double as_double() const { return kind_ == Kind::kReal ? real_ : static_cast<double>(integer_); }
+  // Of kComplex the real part.
+  double as_double() const {
+    return kind_ == Kind::kReal || kind_ == Kind::kComplex ? real_ : static_cast<double>(integer_);
+  }
+  double imag() const { return imag_; }             // 0 for all but kComplex
   std::int64_t as_int() const { return integer_; }  // of kBool and kInteger
   const Where& where() const { return where_; }
 
@@ -321,6 +340,7 @@ class Arg {
     double real_;
     std::int64_t integer_ = 0;
   };
+  double imag_ = 0;
   Where where_;
 };
 
@@ -344,25 +364,49 @@ class Position {
   bool is_tensor_ = false;
 };
 
-// The operand as a tensor; a number becomes 0-d: float64, int64 or bool.
+// The operand as a tensor; a number becomes 0-d: complex128, float64, int64 or bool.
 Tensor as_tensor(const Arg& value);
 Tensor zeros_like(const Arg& x);
 Tensor ones_like(const Arg& x);
 // Shape and dtype of x.
 Tensor full_like(const Arg& x, const Arg& value);
 
+// --- complex numbers --------------------------------------------------------------------------------------
+// complex128 and complex64 are pairs (re, im) of float64 and float32. Arithmetic, ==, !=, sqrt, rsqrt, exp, log, sin, cos, tan,
+// sinh, cosh, tanh, pow, square, abs, where, all movement, sum, mean, prod, norm, cumsum, matmul, dot, gather, scatter_add and set
+// take them; what has no meaning for them (<, %, max, floor, erf, ...) is an error. An operand that is real acts on the two
+// parts, as in C++: z * x is (re x, im x), where NumPy multiplies by (x, 0); they differ where a part is infinite, NaN or -0.
+// Branch cuts and the signs of zeros on them are C99's and NumPy's: sqrt, log, angle and pow are cut along the negative
+// real axis, and the sign of a zero imaginary part says on which side a number lies. Where an operand has an infinite or NaN
+// part the results are those of the formulas and not of C99's Annex G: see docs/complex.md. complex64 is computed in
+// float64 and rounded once wherever a function is more than +, -, and *.
+
+// re + i im, of two real operands: complex64 of float32 and numbers, else complex128.
+Tensor complex(const Arg& re, const Arg& im);
+// The parts; of a real operand itself, and zeros.
+Tensor real(const Arg& z);
+Tensor imag(const Arg& z);
+Tensor conj(const Arg& z);  // of a real operand itself
+// atan2(im, re), in (-pi, pi].
+Tensor angle(const Arg& z);
+
 // --- elementwise arithmetic (bool: + is or, * is and, - is an error) --------------------------------------
 
 Tensor operator+(const Arg& a, const Arg& b);
 Tensor operator-(const Arg& a, const Arg& b);
 Tensor operator*(const Arg& a, const Arg& b);
+// Complex: by Smith's method, scaled as Baudin and Smith do (2012, arXiv:1210.4539): nothing overflows or underflows on the
+// way to a quotient that does not.
 Tensor operator/(const Arg& a, const Arg& b);
 // Remainder with the sign of the divisor, as NumPy. Integers: 0 when the divisor is 0.
 Tensor operator%(const Arg& a, const Arg& b);
 Tensor operator-(const Arg& x);
-// Integers to an integer power stay integers and wrap; a negative constant power of integers is an error.
+// Integers to an integer power stay integers and wrap; a negative constant power of integers is an error. Complex: by
+// multiplications for a C++ whole number up to 64, else exp(e log(z)); 0^0 is 1, 0^e is 0 where Re e > 0 and NaN elsewhere.
 Tensor pow(const Arg& base, const Arg& exponent);
 Tensor square(const Arg& x);
+// Of complex numbers sqrt(re^2 + im^2), scaled as hypot: it overflows only where the result does; of an infinite part inf.
+// Its derivative at 0 is 0.
 Tensor abs(const Arg& x);
 // -1, 0, 1; NaN for NaN.
 Tensor sign(const Arg& x);
@@ -396,6 +440,7 @@ Tensor ceil(const Arg& x);   // integers: unchanged
 
 // --- comparisons and logic: bool tensors ------------------------------------------------------------------
 
+// == and != take complex numbers; the others throw for them: complex numbers have no order.
 Tensor operator==(const Arg& a, const Arg& b);
 Tensor operator!=(const Arg& a, const Arg& b);
 Tensor operator<(const Arg& a, const Arg& b);
@@ -443,7 +488,8 @@ void realize(const std::vector<Tensor>& tensors, Where where = Where::current())
 // |a - b| <= atol + rtol |b| everywhere; equal infinities are close. Broadcasts.
 bool allclose(const Arg& a, const Arg& b, double rtol = 1e-5, double atol = 1e-8, bool equal_nan = false);
 
-// Files, by the end of the name: NumPy's .npy, little endian, of bool, int32, int64, float32 and float64; load takes
+// Files, by the end of the name: NumPy's .npy, little endian, of bool, int32, int64, float32, float64, complex64 and
+// complex128; load takes
 // format versions 1 to 3 and both element orders. .csv, of one or two axes: a row a line, no header, with digits enough
 // to read back the same number; load skips empty lines and lines that begin with #, and gives float64: [rows, columns],
 // or [rows] when there is one column. save writes a temporary file beside the target and renames it. Both throw on any
@@ -461,8 +507,7 @@ std::ostream& operator<<(std::ostream& out, const Arg& x);
 // --- implementation of the templates ----------------------------------------------------------------------
 
 template <class T>
-requires std::is_arithmetic_v<T> Tensor::Tensor(T value, Where where)
-    : Tensor(as_tensor(Arg(value, where))) {}
+requires PlainNumber<T> Tensor::Tensor(T value, Where where) : Tensor(as_tensor(Arg(value, where))) {}
 
 template <Element T>
 Tensor Tensor::from_values(const std::vector<T>& values, const Shape& shape, Where where) {

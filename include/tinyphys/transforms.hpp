@@ -9,8 +9,12 @@
 // Through where() no NaN comes from the branch not taken, unless that branch itself divides 0 by 0 on the way
 // back, as in JAX.
 //
+// Complex arguments, by JAX's convention: with z = x + i y the gradient of a real loss L is dL/dx - i dL/dy, so that for f
+// complex differentiable the gradient of Re f is f', and steepest descent goes along -conj(gradient). A cotangent w of a
+// complex value stands for Re(w v); vjp of such an f gives w f'. The gradient by a real argument is real.
+//
 // Errors (tp::Error, with the line that applied the transform): a function that should return a scalar of
-// float dtype and does not, derivatives with respect to integers, tangents whose shape or dtype is not that
+// float dtype and does not (a complex loss among them), derivatives with respect to integers, tangents whose shape or dtype is not that
 // of their argument.
 #pragma once
 
@@ -184,7 +188,7 @@ auto jvp(F f, const V& x, const V& tangents, Where where = Where::current()) {
   return detail::jvp_of(f, x, tangents, where);
 }
 
-// vjp(f, {x, y}, {w...}): f(x, y) and the gradients of sum_k <w[k], output k>, one per argument. One w for
+// vjp(f, {x, y}, {w...}): f(x, y) and the gradients of sum_k <w[k], output k>, the real part of it, one per argument. One w for
 // each tensor that f returns, in its shape.
 template <class F, std::size_t N>
 requires detail::TakesBraces<F, N>

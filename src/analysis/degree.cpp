@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "uop/build.hpp"
+
 namespace tinyphys {
 namespace {
 
@@ -63,7 +65,10 @@ Degree node_degree(const Node* n, std::span<const Degree> s) {
     case Op::SLICE:
     case Op::PAD:
     case Op::ROLL:
-    case Op::CUMSUM: return s[0];
+    case Op::CUMSUM:
+    case Op::FFT:
+    case Op::RFFT:
+    case Op::IRFFT: return s[0];
     case Op::CAT: {
       Degree d;
       for (const Degree& x : s) d = join(d, x);
@@ -176,6 +181,7 @@ double evaluation_work(const Node* body) {
   for (Node* n : toposort(body->src())) {
     double w = static_cast<double>(n->size());
     if (n->op == Op::MATMUL) w *= static_cast<double>(n->src(0)->shape().back());
+    if (is_fft(n->op)) w = fft_work(n);
     if (n->op == Op::REDUCE) w = static_cast<double>(n->src(0)->size());
     work += w;
   }

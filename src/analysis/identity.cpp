@@ -57,7 +57,8 @@ class FieldBody {
     };
     std::uint64_t next = 0;
     for (Node* n : order) {
-      number_.insert(n, next++);  // an unknown is named by structure
+      number_.insert(n, next++);                           // an unknown is named by structure
+      if (is_fft(n->op) && depends_.at(n)) opaque = true;  // its cosines are in no prime field
       if (known.at(n)) continue;
       for (Node* s : n->src()) {
         want(s);
@@ -70,7 +71,7 @@ class FieldBody {
     measure(order);
   }
 
-  // A select or a gather by data: what it does is not known here.
+  // A select or a gather by data, or a transform of the state: what it does is not known here.
   bool opaque = false;
 
   // z(i, k): element k of PARAM i. Unknowns are random elements, the same for one seed.
@@ -316,7 +317,8 @@ IdentityTest test_degree(const Node* body, std::span<const StateGroup> params, c
       out.holds = !decisive;
       if (decisive)
         out.reason =
-            with_reason(bound.reason, "a select or gather by data keeps the identity test from deciding");
+            with_reason(bound.reason,
+                        "a select or gather by data, or a transform, keeps the identity test from deciding");
       return;
     }
     try {
@@ -362,7 +364,7 @@ Separability test_separable(const Node* body, std::span<const StateGroup> params
       // derivative is 1: the forces stay apart.
       const bool additive =
           n->op == Op::ADD || n->op == Op::SUB || n->op == Op::NEG || is_movement(n->op) ||
-          n->op == Op::CUMSUM || (n->op == Op::CAST && is_float(n->dtype)) ||
+          n->op == Op::CUMSUM || is_fft(n->op) || (n->op == Op::CAST && is_float(n->dtype)) ||
           (n->op == Op::REDUCE && n->arg(0) == static_cast<std::int64_t>(Reduction::kSum)) ||
           ((n->op == Op::MUL || n->op == Op::MATMUL) && dependent <= 1) ||
           (n->op == Op::DIV && !reach.at(n->src(1))) || (n->op == Op::WHERE && !reach.at(n->src(0))) ||
@@ -453,7 +455,7 @@ InvarianceTest test_invariance(const Node* body, std::span<const StateGroup> par
   InvarianceTest out;
   const auto run = [&](const FieldBody& f) {
     if (f.opaque) {
-      out.reason = "a select or gather by data keeps the identity test from deciding";
+      out.reason = "a select or gather by data, or a transform, keeps the identity test from deciding";
       return;
     }
     try {

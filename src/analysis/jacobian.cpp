@@ -106,6 +106,10 @@ template <> struct Number<Dual> {
     add_product_to(c, a, b);
     return c;
   }
+  static dft::Complex<Dual> turn(std::int64_t k, std::int64_t n) {
+    const dft::Complex<DD> x = tinyphys::turn<DD>(k, n);
+    return {{x.re, {}}, {x.im, {}}};
+  }
   static void add_to(Dual& acc, const Dual& x) {
     acc.value = acc.value + x.value;
     add_scaled(acc.row, x.row, DD(1.0));
@@ -123,6 +127,12 @@ namespace {
 Dual operator+(const Dual& a, const Dual& b) {
   Dual r = a;
   Number<Dual>::add_to(r, b);
+  return r;
+}
+Dual operator-(const Dual& a, const Dual& b) {
+  Dual r = a;
+  r.value = r.value - b.value;
+  add_scaled(r.row, b.row, DD(-1.0));
   return r;
 }
 Dual operator*(const Dual& a, const Dual& b) {

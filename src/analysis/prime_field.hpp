@@ -113,6 +113,9 @@ template <> struct Number<Fp> {
     }
     throw NotInField(std::string(name(n->op)) + " is not a field operation");
   }
+  static dft::Complex<Fp> turn(std::int64_t, std::int64_t) {
+    throw NotInField("the cosines of a transform are in no prime field");
+  }
   static Fp binary(const Node* n, const Fp& a, const Fp& b) {
     switch (n->op) {
       case Op::ADD: return a + b;

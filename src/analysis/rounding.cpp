@@ -67,6 +67,10 @@ template <> struct Number<Rounded> {
     return Number<double>::compare(n, a.value, b.value);
   }
   static Rounded fma(const Rounded& a, const Rounded& b, const Rounded& c) { return a * b + c; }
+  static dft::Complex<Rounded> turn(std::int64_t k, std::int64_t n) {
+    const dft::Complex<double> x = tinyphys::turn<double>(k, n);
+    return {from_double(x.re), from_double(x.im)};
+  }
   static void add_to(Rounded& acc, const Rounded& x) { acc = acc + x; }
   static void add_product_to(Rounded& acc, const Rounded& a, const Rounded& b) { acc = acc + a * b; }
 };

@@ -51,7 +51,10 @@ class Structure {
       case Op::EXPAND:
       case Op::SLICE:
       case Op::ROLL:
-      case Op::CUMSUM: return n->src(0);
+      case Op::CUMSUM:
+      case Op::FFT:
+      case Op::RFFT:
+      case Op::IRFFT: return n->src(0);
       case Op::PAD: return n->arg(0) == 0 ? n->src(0) : nullptr;  // filled with zeros
       case Op::REDUCE: return n->arg(0) == static_cast<std::int64_t>(Reduction::kSum) ? n->src(0) : nullptr;
       case Op::DIV:

@@ -83,6 +83,12 @@ class Walk {
       case Op::CUMSUM:
         if (has(*p, n->arg(0))) return joins_along("cumsum", n->arg(0));
         return *p;
+      case Op::FFT:
+      case Op::RFFT:
+      case Op::IRFFT:
+        for (const std::int64_t a : n->arg().subspan(kFirstFftAxis))
+          if (has(*p, a)) return joins_along("a transform", a);
+        return *p;
       case Op::CAT: {
         const auto all = common(n);
         if (all && has(*all, n->arg(0))) return joins_along("cat", n->arg(0));

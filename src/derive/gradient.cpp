@@ -49,7 +49,7 @@ class Reverse {
   void run(std::span<const UOp> outputs, std::span<const UOp> cotangents) {
     std::vector<Node*> roots;
     for (std::size_t i = 0; i < outputs.size(); ++i)
-      if (cotangents[i] && is_float(outputs[i]->dtype)) roots.push_back(outputs[i].get());
+      if (cotangents[i] && has_derivative(outputs[i]->dtype)) roots.push_back(outputs[i].get());
     const std::uint8_t common = common_flags(wrt_);
     // Of what lies below the only one nothing is asked, and a value that is trained has a long past.
     const Node* only = wrt_.size() == 1 ? wrt_[0].get() : nullptr;
@@ -126,6 +126,8 @@ class Reverse {
     Node* x = n->src(0);
     switch (n->op) {
       case Op::RESHAPE: return give(x, reshape(ct, x->shape()));
+      case Op::AS_REAL: return give(x, conj(as_complex(ct)));
+      case Op::AS_COMPLEX: return give(x, as_real(conj(ct)));
       // The value itself, where it holds: what it checks is no function of it to vary, but the way back must not outlive it.
       case Op::CHECK: return give(x, make(Op::CHECK, {ct, UOp::share(n->src(1))}, n->arg()));
       case Op::EXPAND: return give(x, sum_to_shape(ct, x->shape()));
@@ -166,6 +168,9 @@ class Reverse {
         if (leads_.contains(b.get())) give(b.get(), matmul(transpose_last(a), ct));
         return;
       }
+      case Op::FFT:
+      case Op::RFFT:
+      case Op::IRFFT: return give(x, fft_adjoint(n, ct));
       case Op::GATHER:
         return give(
             x, make(Op::SCATTER_ADD, {zeros_like(UOp::share(x)), UOp::share(n->src(1)), ct}, {n->arg(0)}));
@@ -217,7 +222,7 @@ class Reverse {
     const UOp pulled = vjp_node(n, cts);
     const std::size_t first = n->op == Op::SCAN ? 2 : 1;
     for (std::size_t i = first; i < n->n_src; ++i)
-      if (is_float(n->src(i)->dtype) && leads_.contains(n->src(i)))
+      if (has_derivative(n->src(i)->dtype) && leads_.contains(n->src(i)))
         give(n->src(i), get(pulled, static_cast<std::int64_t>(i - first)));
   }
 
@@ -228,7 +233,7 @@ class Reverse {
     std::vector<std::size_t> wrt_at;
     for (std::size_t i = 0; i < call.inputs.size(); ++i) {
       const UOp& x = call.inputs[i];
-      if (!is_float(x->dtype)) {
+      if (!has_derivative(x->dtype)) {
         inputs.push_back(x);
         continue;
       }

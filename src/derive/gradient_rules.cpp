@@ -40,7 +40,10 @@ UOp unary_partial(Node* n, const UOp& x, const UOp& out, const UOp& t) {
     case Op::COSH: return mul(t, unary(Op::SINH, x));
     case Op::TANH: return mul(t, one_minus(powi(out, 2)));
     case Op::ERF: return mul(t, scaled(unary(Op::EXP, neg(powi(x, 2))), 2 * std::numbers::inv_sqrtpi));
-    case Op::CAST: return cast(t, x->dtype);
+    case Op::CAST:  // forward: t is x's; reverse: it is n's, and what a real number gets is real
+      if (t->dtype == x->dtype) return cast(t, n->dtype);
+      return cast(is_complex(t->dtype) && !is_complex(x->dtype) ? real_part(t) : t, x->dtype);
+    case Op::CONJ: return conj(t);
     case Op::COPY: return t->device() == 0 ? t : copy_to(t, x->device());
     case Op::POWI: {
       const std::int64_t k = n->arg(0);
@@ -119,9 +122,9 @@ UOp product_tree(Node* reduce, const UOp& x) {
 }  // namespace
 
 bool carries_derivative(const Node* n, std::size_t i) {
-  if (n->op == Op::GET) return is_float(n->dtype);
-  if (!is_float(n->src(i)->dtype)) return false;
-  if (n->dtype != DType::kVoid && !is_float(n->dtype)) return false;
+  if (n->op == Op::GET) return has_derivative(n->dtype);
+  if (!has_derivative(n->src(i)->dtype)) return false;
+  if (n->dtype != DType::kVoid && !has_derivative(n->dtype)) return false;
   return n->op != Op::FLOOR && n->op != Op::CEIL && n->op != Op::SIGN;
 }
 
@@ -204,6 +207,29 @@ UOp vjp_node(const UOp& whole, std::vector<UOp> cotangents) {
       make(whole->op == Op::SCAN ? Op::SCAN_VJP : Op::EVOLVE_VJP, std::span<Node* const>(src), whole->arg());
   if (Labels labels = labels_of(whole.get()); labels.any()) set_labels(back.get(), std::move(labels));
   return back;
+}
+
+UOp fft_adjoint(const Node* n, const UOp& ct) {
+  const auto axes = n->arg().subspan(kFirstFftAxis);
+  if (n->op == Op::FFT) return fft(ct, -n->arg(0), axes);
+  // What stands for itself and its conjugate in the half that is kept counts twice there.
+  const bool forward = n->op == Op::RFFT;
+  const Node* half = forward ? n : n->src(0);
+  const auto last = static_cast<std::size_t>(axes.back());
+  const std::int64_t length = forward ? n->src(0)->shape()[last] : n->shape()[last],
+                     kept = half->shape()[last];
+  const Dims line{kept};
+  const UOp k = iota(kept);
+  UOp alone = compare(Op::EQ, k, full(DType::kInt64, line, 0));
+  if (length % 2 == 0)
+    alone =
+        make(Op::OR, {alone, compare(Op::EQ, k, full(DType::kInt64, line, static_cast<double>(length / 2)))});
+  const UOp weight = where(alone, full(ct->dtype, line, 1), full(ct->dtype, line, forward ? 0.5 : 2));
+  Dims aligned(half->shape().size(), 1);
+  aligned[last] = kept;
+  const UOp weights = broadcast_to(reshape(weight, aligned), half->shape());
+  if (forward) return irfft(mul(ct, weights), length, axes);
+  return mul(rfft(ct, axes), weights);
 }
 
 std::uint8_t common_flags(std::span<const UOp> leaves) {

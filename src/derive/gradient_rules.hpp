@@ -10,7 +10,12 @@
 
 namespace tinyphys {
 
-// Whether a derivative of n flows to its source i: both are floats and n is not piecewise constant.
+// Floats and complex numbers have derivatives. The cotangent of a complex value is dL/dre - i dL/dim (JAX's convention): the
+// rules of functions that are complex differentiable are then those of real ones, in both modes, and CAST, CONJ, AS_REAL and
+// AS_COMPLEX alone have their own.
+constexpr bool has_derivative(DType d) { return is_float(d) || is_complex(d); }
+
+// Whether a derivative of n flows to its source i: both have derivatives and n is not piecewise constant.
 bool carries_derivative(const Node* n, std::size_t i);
 
 // t * d n / d source i of an elementwise op, null when it is zero. The Jacobian is diagonal, so that forward
@@ -52,5 +57,8 @@ UOp vjp_node(const UOp& whole, std::vector<UOp> cotangents);
 // Flags that every node above one of these has; a node that lacks one of the bits is above none of them.
 std::uint8_t common_flags(std::span<const UOp> leaves);
 inline bool may_depend(const Node* n, std::uint8_t common) { return (n->flags & common) == common; }
+
+// The transpose of FFT, RFFT or IRFFT, applied to a cotangent.
+UOp fft_adjoint(const Node* n, const UOp& ct);
 
 }  // namespace tinyphys

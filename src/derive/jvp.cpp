@@ -210,7 +210,7 @@ std::vector<UOp> derivative_call_tangent(const VjpCall& call, const Tangents& t)
   std::vector<UOp> inputs, wrt, moves;
   for (std::size_t i = 0; i < n; ++i) {
     const UOp& x = call.inputs[i];
-    inputs.push_back(is_float(x->dtype) ? symbol_like(x.get()) : x);
+    inputs.push_back(has_derivative(x->dtype) ? symbol_like(x.get()) : x);
     if (inputs[i] == x) continue;
     actual.insert(inputs[i].get(), x);
     wrt.push_back(inputs[i]);
@@ -228,7 +228,7 @@ std::vector<UOp> derivative_call_tangent(const VjpCall& call, const Tangents& t)
   const std::vector<UOp> pulled = vjp(outputs, weights, wrt);
   std::vector<UOp> out(n);
   for (std::size_t i = 0, k = 0; i < n; ++i) {
-    if (!is_float(call.inputs[i]->dtype)) continue;
+    if (!has_derivative(call.inputs[i]->dtype)) continue;
     if (const UOp& v = pulled[k++])
       out[i] = substitute(v, [&](Node* s) {
         const UOp* a = actual.find(s);
@@ -322,13 +322,18 @@ class Forward {
         return pad_zeros(t[0], widths);
       }
       case Op::COPY: return make(n->op, {t[0]}, n->arg());
+      case Op::AS_REAL: return as_real(t[0]);
+      case Op::AS_COMPLEX: return as_complex(t[0]);
       case Op::CHECK: return t[0] ? make(n->op, {t[0], UOp::share(n->src(1))}, n->arg()) : UOp();
       case Op::RESHAPE: return reshape(t[0], n->shape());
       case Op::PERMUTE: return permute(t[0], n->arg());
       case Op::EXPAND: return broadcast_to(t[0], n->shape());
       case Op::SLICE:
       case Op::ROLL:
-      case Op::CUMSUM: return make(n->op, {t[0]}, n->arg());
+      case Op::CUMSUM:
+      case Op::FFT:
+      case Op::RFFT:
+      case Op::IRFFT: return make(n->op, {t[0]}, n->arg());
       case Op::GATHER: return make(n->op, {t[0], UOp::share(n->src(1))}, n->arg());
       case Op::SCATTER_ADD:
         return make(n->op,

@@ -111,6 +111,13 @@ class Batch {
       }
       case Op::ROLL: return make(Op::ROLL, {s[0]}, {n->arg(0) + 1, n->arg(1)});
       case Op::CUMSUM: return make(Op::CUMSUM, {s[0]}, {n->arg(0) + 1});
+      case Op::FFT:
+      case Op::RFFT:
+      case Op::IRFFT: {
+        Dims arg(n->arg().begin(), n->arg().end());
+        for (std::size_t i = kFirstFftAxis; i < arg.size(); ++i) ++arg[i];
+        return make(n->op, {s[0]}, arg);
+      }
       case Op::CAT: {
         std::vector<UOp> parts;
         for (std::size_t i = 0; i < s.size(); ++i) parts.push_back(everywhere(s, n, i));
@@ -121,6 +128,8 @@ class Batch {
         for (std::int64_t a : n->arg().subspan(1)) axes.push_back(a + 1);
         return reduce(static_cast<Reduction>(n->arg(0)), s[0], axes);
       }
+      case Op::AS_REAL: return as_real(s[0]);
+      case Op::AS_COMPLEX: return as_complex(s[0]);
       case Op::MATMUL: return matrix_product(n, s);
       case Op::GATHER: return gather(n, s);
       case Op::SCATTER_ADD: return scatter(n, s);
@@ -366,7 +375,7 @@ class Batch {
     std::vector<std::size_t> wrt_at;
     for (std::size_t i = 0; i < count; ++i) {
       const UOp& x = call.inputs[i];
-      const bool differentiable = is_float(x->dtype);
+      const bool differentiable = has_derivative(x->dtype);
       plain.push_back(differentiable || s[call.first + i] ? symbol_like(x.get()) : x);
       if (plain[i] == x) continue;
       if (!s[call.first + i] && !asked[i]) {

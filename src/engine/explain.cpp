@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "derive/complex.hpp"
 #include "engine/engine.hpp"
 #include "engine/origin.hpp"
 #include "passes/evolve_report.hpp"
@@ -60,9 +61,11 @@ struct Entries {
   }
 };
 
-Records report_loop(Node* n, std::shared_ptr<const Notes> run, const std::string& where,
+Records report_loop(Node* recorded, std::shared_ptr<const Notes> run, const std::string& where,
                     const Labels& labels) {
   Records to;
+  const UOp real = lower_complex_loop(UOp::share(recorded));  // as the passes see it
+  Node* n = real.get();
   if (n->op == Op::EVOLVE || n->op == Op::EVOLVE_VJP)
     EvolveNotes(n, run, where, labels).report(to);
   else

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "codegen/kernel.hpp"
+#include "derive/complex.hpp"
 #include "derive/fixed_point.hpp"
 #include "derive/lower_evolve.hpp"
 #include "derive/scan_tape.hpp"
@@ -57,6 +58,9 @@ UOp check_steps(const UOp& program) {
                    return with_sources(now.get(), src);
                  }});
 }
+
+// First of all: what comes after it knows real numbers only.
+UOp pass_complex(const UOp& program, const PipelineOptions&) { return lower_complex_program(program); }
 
 UOp pass_simplify(const UOp& program, const PipelineOptions&) {
   return with_outputs(program.get(), simplify(outputs_of(program.get())));
@@ -182,11 +186,11 @@ struct Pass {
   UOp (*run)(const UOp&, const PipelineOptions&);
 };
 constexpr std::array kPasses{
-    Pass{"simplify", pass_simplify},       Pass{"derivatives", pass_derivatives},
-    Pass{"lift scans", pass_scans},        Pass{"evolve", pass_evolve},
-    Pass{"fixed point", pass_fixed_point}, Pass{"bodies", pass_bodies},
-    Pass{"carry over", pass_carry_over},   Pass{"check bounds", pass_bounds},
-    Pass{"simplify again", pass_simplify},
+    Pass{"complex", pass_complex},         Pass{"simplify", pass_simplify},
+    Pass{"derivatives", pass_derivatives}, Pass{"lift scans", pass_scans},
+    Pass{"evolve", pass_evolve},           Pass{"fixed point", pass_fixed_point},
+    Pass{"bodies", pass_bodies},           Pass{"carry over", pass_carry_over},
+    Pass{"check bounds", pass_bounds},     Pass{"simplify again", pass_simplify},
 };
 
 }  // namespace

@@ -556,6 +556,19 @@ void ReadyPlan::run_check(std::size_t i) {
             "the start that the steps taken back arrive at is not the recorded one, bit for bit: there is "
             "no gradient to be trusted (take Reversible::Checkpoints, and tell us)",
             file, line);
+      case CheckKind::kDecayResolved:
+        throw Error(
+            "evolve",
+            "imaginary time takes nearly all of psi away within one series: its energies are far above the "
+            "least of V, or psi is 0 or not finite; start from another psi, or give a spectrum whose least "
+            "energy is nearer",
+            file, line);
+      case CheckKind::kSeriesHolds:
+        throw Error(
+            "chebyshev",
+            "the series grew beyond what an operator within the bounds can make of it: the spectrum of the "
+            "operator is not within centre +- radius, or it is not Hermitian, or psi is not finite",
+            file, line);
       case CheckKind::kStartMissed:
       case CheckKind::kAdjointGrew: break;  // pass
       case CheckKind::kStepFinite: {

@@ -17,6 +17,12 @@
 
 namespace tinyphys {
 
+std::mutex& fft_planner_mutex() {
+  // Leaked on purpose, as the plans are.
+  static auto* m = new std::mutex;
+  return *m;
+}
+
 #if TINYPHYS_HAVE_FFTW
 
 namespace {
@@ -26,7 +32,6 @@ enum class Kind { kForward, kInverse, kReal, kRealInverse };
 // Plans are kept for the life of the process: making one costs more than running it, and FFTW's planner is
 // not safe for several threads while running a plan on new arrays is.
 struct Planner {
-  std::mutex mutex;
   std::map<std::tuple<Kind, std::vector<std::int64_t>, bool>, fftw_plan> plans;
   std::map<std::tuple<std::vector<fftw_r2r_kind>, std::vector<std::int64_t>, bool>, fftw_plan> by_ends;
 };
@@ -62,7 +67,7 @@ fftw_complex* raw(const std::complex<double>* p) { return raw(const_cast<std::co
 // UNALIGNED: the plan then fits any array of the caller's, and the same code runs whatever its address.
 fftw_plan plan(Kind kind, std::span<const std::int64_t> shape, bool in_place) {
   Planner& p = planner();
-  std::lock_guard lock(p.mutex);
+  std::lock_guard lock(fft_planner_mutex());
   auto [it, fresh] = p.plans.try_emplace({kind, {shape.begin(), shape.end()}, in_place}, nullptr);
   if (!fresh) return it->second;
   const std::vector<int> n(shape.begin(), shape.end());
@@ -155,7 +160,7 @@ void transform_by_ends(std::span<const std::int64_t> shape, std::span<const End>
   fftw_plan made;
   {
     Planner& p = planner();
-    std::lock_guard lock(p.mutex);
+    std::lock_guard lock(fft_planner_mutex());
     auto [it, fresh] = p.by_ends.try_emplace({kinds, {shape.begin(), shape.end()}, in == out}, nullptr);
     if (fresh) {
       const std::vector<int> n(shape.begin(), shape.end());
@@ -183,11 +188,11 @@ void transform_by_ends(std::span<const std::int64_t> shape, std::span<const End>
 }
 
 bool load_fft_wisdom(const std::string& path) {
-  std::lock_guard lock(planner().mutex);
+  std::lock_guard lock(fft_planner_mutex());
   return fftw_import_wisdom_from_filename(path.c_str()) != 0;
 }
 bool save_fft_wisdom(const std::string& path) {
-  std::lock_guard lock(planner().mutex);
+  std::lock_guard lock(fft_planner_mutex());
   return fftw_export_wisdom_to_filename(path.c_str()) != 0;
 }
 

@@ -8,6 +8,7 @@
 
 #include <complex>
 #include <cstdint>
+#include <mutex>
 #include <span>
 #include <string>
 
@@ -35,6 +36,23 @@ void fft_real_inverse(std::span<const std::int64_t> shape, const std::complex<do
 enum class End { kPeriodic, kFixed, kFree };
 void transform_by_ends(std::span<const std::int64_t> shape, std::span<const End> ends, FftDirection direction,
                        const double* in, double* out);
+
+// Over any of the axes of a row-major array, not scaled: what the ops FFT, RFFT and IRFFT mean (uop/ops.hpp). `axes` are
+// distinct and of at least one point; of the real ones the last is the one that is halved, and `shape` is that of the real
+// array. Axis after axis, in blocks of lines whose partition depends on the shape alone: FFTW runs at one thread within
+// our own, and the same numbers come out of any number of them. in == out is not allowed. R: double, float.
+template <class R>
+void fft_axes(std::span<const std::int64_t> shape, std::span<const std::int64_t> axes, FftDirection direction,
+              const std::complex<R>* in, std::complex<R>* out);
+template <class R>
+void fft_axes_real(std::span<const std::int64_t> shape, std::span<const std::int64_t> axes, const R* in,
+                   std::complex<R>* out);
+template <class R>
+void fft_axes_real_inverse(std::span<const std::int64_t> shape, std::span<const std::int64_t> axes,
+                           const std::complex<R>* in, R* out);
+
+// Held while FFTW makes a plan or is given wisdom: its planner is for one thread at a time.
+std::mutex& fft_planner_mutex();
 
 // Plans measured earlier, as FFTW writes them. load: false when there is no such file or it is not
 // understood.

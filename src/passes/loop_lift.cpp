@@ -148,6 +148,9 @@ bool is_zero(Node* root) {
       case Op::DIV:
       case Op::CAST:
       case Op::CUMSUM:
+      case Op::FFT:
+      case Op::RFFT:
+      case Op::IRFFT:
       case Op::GATHER: is = of(0); break;
       case Op::REDUCE: is = of(0) && static_cast<Reduction>(n->arg(0)) == Reduction::kSum; break;
       case Op::SCATTER_ADD: is = of(0) && of(2); break;

@@ -307,6 +307,8 @@ double estimate_seconds(const Node* lambda) {
     const auto size = static_cast<double>(n->size());
     if (n->op == Op::MATMUL)
       t += size * static_cast<double>(n->src(0)->shape().back()) * cost.multiply_add_s;
+    else if (is_fft(n->op))
+      t += fft_work(n) * cost.fft_point_s;
     else if (n->op == Op::REDUCE)
       t += static_cast<double>(n->src(0)->size()) * cost.op_s;
     else if (traits(n->op).cls == OpClass::kUnary && n->op != Op::NEG && n->op != Op::CAST &&

@@ -65,6 +65,7 @@ constexpr std::string_view name(Method method) {
     case Method::Auto: return "Auto";
     case Method::TimeWarp: return "TimeWarp";
     case Method::Split: return "Split";
+    case Method::Spectral: return "Spectral";
   }
   return "?";
 }

@@ -163,6 +163,8 @@ UOp checked_metric(const Conserve& conserve, const UOp& q, const Where&) {
   const Arg& m = *conserve.masses();
   if (m.is_number()) {
     const double v = m.as_double();
+    if (m.kind() == Arg::Kind::kComplex)
+      fail(kCall, "conserve: the metric is complex, it must be real", m.where());
     if (!std::isfinite(v) || v <= 0)
       fail(kCall, "conserve: the metric is " + number_text(v) + ", it must be above 0 and finite", m.where());
     return constant(v);

@@ -42,6 +42,10 @@ bool read_number(std::string_view cell, double& v) {
 }  // namespace
 
 void write_csv(std::ostream& file, const Node* x, const Where& where) {
+  if (is_complex(x->dtype))
+    fail("save",
+         "a .csv file holds real numbers, the tensor is " + describe(x) + ": save as .npy, or its parts",
+         where);
   if (x->n_dim == 0 || x->n_dim > 2 || (x->size() == 0 && x->n_dim != 1))
     fail("save",
          "a .csv file holds rows of numbers, of one or two axes; the tensor is " + describe(x) +

@@ -152,6 +152,10 @@ std::string element_text(const Storage& s, DType d, std::int64_t i) {
   switch (d) {
     case DType::kFloat64: return front::number_text(read.as<double>()[i]);
     case DType::kFloat32: return front::number_text(read.as<float>()[i]);
+    case DType::kComplex128:
+      return fmt::format("({}, {})", read.as<double>()[2 * i], read.as<double>()[2 * i + 1]);
+    case DType::kComplex64:
+      return fmt::format("({}, {})", read.as<float>()[2 * i], read.as<float>()[2 * i + 1]);
     case DType::kInt64: return std::to_string(read.as<std::int64_t>()[i]);
     case DType::kInt32: return std::to_string(read.as<std::int32_t>()[i]);
     default: return read.as<unsigned char>()[i] ? "true" : "false";

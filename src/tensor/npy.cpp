@@ -25,12 +25,15 @@ std::string_view descr_of(DType d) {
     case DType::kInt64: return "<i8";
     case DType::kFloat32: return "<f4";
     case DType::kFloat64: return "<f8";
+    case DType::kComplex64: return "<c8";
+    case DType::kComplex128: return "<c16";
     case DType::kVoid: break;
   }
   return "";
 }
 DType dtype_of_descr(std::string_view s) {
-  for (DType d : {DType::kBool, DType::kInt32, DType::kInt64, DType::kFloat32, DType::kFloat64})
+  for (DType d : {DType::kBool, DType::kInt32, DType::kInt64, DType::kFloat32, DType::kFloat64,
+                  DType::kComplex64, DType::kComplex128})
     if (s == descr_of(d)) return d;
   return DType::kVoid;
 }
@@ -165,7 +168,7 @@ Tensor read_npy(std::istream& file, const std::string& path, const Where& where)
   }
   const DType dtype = dtype_of_descr(header->descr);
   if (dtype == DType::kVoid)
-    bad("dtype '" + header->descr + "' is not supported; known are |b1 <i4 <i8 <f4 <f8");
+    bad("dtype '" + header->descr + "' is not supported; known are |b1 <i4 <i8 <f4 <f8 <c8 <c16");
   check_shape(header->shape, "load", where);
 
   // Asked before memory is: a corrupt shape must not allocate.

@@ -22,7 +22,14 @@ void Count::not_whole(double n, std::source_location where) {
 
 UOp uop(const Arg& a, DType d, std::string_view call) {
   if (!a.is_number()) return front::value(a.tensor(), call, a.where());
+  if (a.kind() == Arg::Kind::kComplex) {
+    if (!is_complex(d))
+      front::fail(call, "the number is complex, and does not fit " + std::string(name(d)), a.where());
+    const DType part = real_dtype(d);
+    return complex_of(constant(a.as_double(), part), constant(a.imag(), part));
+  }
   const bool real = a.kind() == Arg::Kind::kReal;
+  if (is_complex(d)) return constant(a.as_double(), d);
   if (is_float(d)) return constant(a.as_double(), d);
   if (d == DType::kBool) return constant_bool(real ? a.as_double() != 0 : a.as_int() != 0);
   std::int64_t v = 0;
@@ -101,6 +108,7 @@ DType number_dtype(Arg::Kind kind) {
   switch (kind) {
     case Arg::Kind::kBool: return DType::kBool;
     case Arg::Kind::kInteger: return DType::kInt64;
+    case Arg::Kind::kComplex: return DType::kComplex128;
     default: return DType::kFloat64;
   }
 }
@@ -112,6 +120,8 @@ UOp value(const Arg& a, Call call) { return uop(a, number_dtype(a.kind()), call)
 DType promote(DType a, DType b) {
   if (a == b) return a;
   const DType low = std::min(a, b), high = std::max(a, b);
+  if (is_complex(high))
+    return is_integer(low) ? DType::kComplex128 : complex_dtype(promote(real_dtype(low), real_dtype(high)));
   return high == DType::kFloat32 && is_integer(low) ? DType::kFloat64 : high;
 }
 
@@ -127,16 +137,29 @@ DType common_dtype(std::initializer_list<const Arg*> args, Call call) {
     }
   }
   if (tensors == DType::kVoid) return numbers;
+  if (is_complex(tensors)) return tensors;
+  if (is_complex(numbers)) return complex_dtype(float_dtype(tensors));
   if (numbers == DType::kFloat64 && !is_float(tensors)) return DType::kFloat64;
   if (numbers == DType::kInt64 && tensors == DType::kBool) return DType::kInt64;
   return tensors;
 }
 
-DType float_dtype(DType d) { return is_float(d) ? d : DType::kFloat64; }
+DType float_dtype(DType d) { return is_float(d) || is_complex(d) ? d : DType::kFloat64; }
 
 bool same_kind(DType from, DType to) {
-  auto kind = [](DType d) { return d == DType::kBool ? 0 : is_integer(d) ? 1 : 2; };
+  auto kind = [](DType d) { return d == DType::kBool ? 0 : is_integer(d) ? 1 : is_float(d) ? 2 : 3; };
   return kind(from) <= kind(to);
+}
+
+void check_real(DType d, Call call, const Where& where) {
+  if (is_complex(d))
+    fail(call,
+         "is not defined for " + std::string(name(d)) +
+             (call == "<" || call == "<=" || call == ">" || call == ">=" || call == "max" || call == "min" ||
+                      call == "maximum" || call == "minimum"
+                  ? ": complex numbers have no order; compare abs(), real() or imag()"
+                  : "; use real(), imag() or abs()"),
+         where);
 }
 
 void check_shape(std::span<const std::int64_t> shape, Call call, const Where& where) {

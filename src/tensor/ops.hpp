@@ -30,7 +30,7 @@ std::string shape_list(std::span<const UOp> values);  // "[3], [4] and [5]"
 
 // The node of a tensor that the user gave; an empty one is an error.
 UOp value(const Tensor& t, Call call, const Where& where);
-// The same for an operand; a number becomes a 0-d constant of its own kind: float64, int64 or bool.
+// The same for an operand; a number becomes a 0-d constant of its own kind: complex128, float64, int64 or bool.
 UOp value(const Arg& a, Call call);
 
 // While one lives, it sees what this thread is about to compute, or read.
@@ -59,9 +59,12 @@ StorageRef allocate(DType d, std::span<const std::int64_t> shape, Call call, con
 DType promote(DType a, DType b);
 // Result dtype of an elementwise operation: tensors promote, then numbers raise the result by kind only.
 DType common_dtype(std::initializer_list<const Arg*> args, Call call);
-// The dtype in which math functions work: itself for floats, else float64.
+// The dtype in which math functions work: itself for floats and complex numbers, else float64.
 DType float_dtype(DType d);
-bool same_kind(DType from, DType to);  // whether assignment may convert: not float to int, not int to bool
+// Whether assignment may convert: not complex to float, not float to int, not int to bool.
+bool same_kind(DType from, DType to);
+// Throws for a complex operand of a function that has no meaning for it.
+void check_real(DType d, Call call, const Where& where);
 
 // Non-negative extents whose product fits.
 void check_shape(std::span<const std::int64_t> shape, Call call, const Where& where);

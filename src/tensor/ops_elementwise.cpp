@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 
+#include "derive/complex.hpp"
 #include "support/devices.hpp"
 #include "support/env.hpp"
 #include "tensor/access.hpp"
@@ -43,11 +44,34 @@ DType operand_dtype(Rule rule, std::initializer_list<const Arg*> args, Call call
   return d;
 }
 
+bool takes_complex(Op op) {
+  switch (op) {
+    case Op::NEG:
+    case Op::SQRT:
+    case Op::EXP:
+    case Op::LOG:
+    case Op::SIN:
+    case Op::COS:
+    case Op::TAN:
+    case Op::SINH:
+    case Op::COSH:
+    case Op::TANH:
+    case Op::ADD:
+    case Op::SUB:
+    case Op::MUL:
+    case Op::DIV:
+    case Op::EQ:
+    case Op::NE: return true;
+    default: return false;
+  }
+}
+
 UOp operand(const Arg& a, DType d, Call call) { return cast(uop(a, d, call), d); }
 
 Tensor unary(Call call, Op op, const Arg& x, Rule rule) {
   LocationScope scope(x.where());
   const DType d = operand_dtype(rule, {&x}, call, x.where());
+  if (!takes_complex(op)) front::check_real(d, call, x.where());
   return tensor(make(op, {operand(x, d, call)}));
 }
 Tensor math(Call call, Op op, const Arg& x) { return unary(call, op, x, Rule::kFloats); }
@@ -65,6 +89,8 @@ bool plain_pair(const Arg& a, const Arg& b, std::array<UOp, 2>& src) {
   return src[0] && src[1] && src[0]->dtype == src[1]->dtype && is_float(src[0]->dtype) &&
          same_shape(src[0].get(), src[1].get());
 }
+
+bool is_complex_number(const Arg& a) { return a.kind() == Arg::Kind::kComplex; }
 
 // A number beside x, of its shape. A loop writes the same few again and again: their nodes are remembered, not held.
 UOp number_beside(const UOp& x, const Arg& a, Call call) {
@@ -92,7 +118,7 @@ UOp number_beside(const UOp& x, const Arg& a, Call call) {
 
 // The way of most other nodes: a float tensor and a C++ number. Null where it is not that.
 UOp with_number(Call call, Op op, const Arg& a, const Arg& b) {
-  if (a.is_number() == b.is_number()) return {};
+  if (a.is_number() == b.is_number() || is_complex_number(a) || is_complex_number(b)) return {};
   UOp x = uop((a.is_number() ? b : a).tensor());
   if (!x || !is_float(x->dtype)) return {};
   UOp y = number_beside(x, a.is_number() ? a : b, call);
@@ -108,6 +134,7 @@ Tensor binary(Call call, Op op, const Arg& a, const Arg& b, Rule rule) {
   if (rule != Rule::kOnlyBool)
     if (UOp made = with_number(call, op, a, b)) return tensor(std::move(made));
   DType d = operand_dtype(rule, {&a, &b}, call, a.where());
+  if (!takes_complex(op)) front::check_real(d, call, a.where());
   if (d == DType::kBool && op == Op::ADD) op = Op::OR;
   if (d == DType::kBool && op == Op::MUL) op = Op::AND;
   if (d == DType::kBool && op == Op::MAX) op = Op::OR;
@@ -119,6 +146,7 @@ Tensor binary(Call call, Op op, const Arg& a, const Arg& b, Rule rule) {
 Tensor compare(Call call, Op op, const Arg& a, const Arg& b, bool swapped = false) {
   LocationScope scope(a.where());
   const DType d = operand_dtype(Rule::kBoolToo, {&a, &b}, call, a.where());
+  if (!takes_complex(op)) front::check_real(d, call, a.where());
   std::array<UOp, 2> v{operand(a, d, call), operand(b, d, call)};
   front::broadcast(v, call, a.where());
   if (swapped) std::swap(v[0], v[1]);
@@ -128,7 +156,7 @@ Tensor compare(Call call, Op op, const Arg& a, const Arg& b, bool swapped = fals
 // An exponent that is a plain whole number of small size, as C++ number.
 constexpr std::int64_t kMaxPowi = 64;
 bool small_integer(const Arg& e, std::int64_t& k) {
-  if (!e.is_number()) return false;
+  if (!e.is_number() || e.imag() != 0) return false;
   const double v = e.as_double();
   if (!(v >= -kMaxPowi && v <= kMaxPowi)) return false;
   k = static_cast<std::int64_t>(v);
@@ -197,7 +225,7 @@ Tensor pow(const Arg& base, const Arg& exponent) {
   LocationScope scope(base.where());
   const DType d = operand_dtype(Rule::kNumbers, {&base, &exponent}, kCall, base.where());
   if (std::int64_t k = 0; small_integer(exponent, k)) {
-    if (is_float(d)) return tensor(powi(operand(base, d, kCall), k));
+    if (is_float(d) || is_complex(d)) return tensor(powi(operand(base, d, kCall), k));
     if (k < 0)
       front::fail(kCall,
                   "integers to the negative power " + std::to_string(k) + "; use astype(DType::kFloat64)",
@@ -215,6 +243,7 @@ Tensor square(const Arg& x) {
 Tensor abs(const Arg& x) {
   LocationScope scope(x.where());
   const UOp v = front::value(x, "abs");
+  if (is_complex(v->dtype)) return tensor(complex_abs(real_part(v), imag_part(v)));
   return tensor(v->dtype == DType::kBool ? v : make(Op::ABS, {v}));
 }
 Tensor sign(const Arg& x) { return unary("sign", Op::SIGN, x, Rule::kNotBool); }
@@ -224,6 +253,7 @@ Tensor fma(const Arg& a, const Arg& b, const Arg& c) {
   constexpr Call kCall = "fma";
   LocationScope scope(a.where());
   const DType d = operand_dtype(Rule::kFloats, {&a, &b, &c}, kCall, a.where());
+  front::check_real(d, kCall, a.where());
   std::array<UOp, 3> v{operand(a, d, kCall), operand(b, d, kCall), operand(c, d, kCall)};
   front::broadcast(v, kCall, a.where());
   return tensor(make(Op::FMA, std::span<const UOp>(v)));
@@ -256,6 +286,7 @@ namespace {
 Tensor to_whole(Call call, Op op, const Arg& x) {
   LocationScope scope(x.where());
   const UOp v = front::value(x, call);
+  front::check_real(v->dtype, call, x.where());
   return tensor(is_float(v->dtype) ? make(op, {v}) : v);
 }
 
@@ -292,6 +323,37 @@ Tensor where(const Arg& condition, const Arg& then, const Arg& otherwise) {
   return tensor(make(Op::WHERE, std::span<const UOp>(v)));
 }
 
+Tensor complex(const Arg& re, const Arg& im) {
+  constexpr Call kCall = "complex";
+  LocationScope scope(re.where());
+  const DType d = operand_dtype(Rule::kFloats, {&re, &im}, kCall, re.where());
+  front::check_real(d, kCall, re.where());
+  std::array<UOp, 2> v{operand(re, d, kCall), operand(im, d, kCall)};
+  front::broadcast(v, kCall, re.where());
+  return tensor(complex_of(v[0], v[1]));
+}
+Tensor real(const Arg& z) {
+  LocationScope scope(z.where());
+  const UOp v = front::value(z, "real");
+  return tensor(is_complex(v->dtype) ? real_part(v) : v);
+}
+Tensor imag(const Arg& z) {
+  LocationScope scope(z.where());
+  const UOp v = front::value(z, "imag");
+  return tensor(is_complex(v->dtype) ? imag_part(v) : zeros_like(v));
+}
+Tensor conj(const Arg& z) {
+  LocationScope scope(z.where());
+  return tensor(tinyphys::conj(front::value(z, "conj")));
+}
+Tensor angle(const Arg& z) {
+  LocationScope scope(z.where());
+  UOp v = front::value(z, "angle");
+  if (!is_complex(v->dtype)) v = cast(v, front::float_dtype(v->dtype));
+  const bool real = !is_complex(v->dtype);
+  return tensor(make(Op::ATAN2, {real ? zeros_like(v) : imag_part(v), real ? v : real_part(v)}));
+}
+
 Tensor Tensor::to(std::string_view device, Where where) const {
   LocationScope scope(where);
   const UOp x = front::value(*this, "to", where);
@@ -321,6 +383,12 @@ Tensor Tensor::astype(DType dtype, Where where) const {
   LocationScope scope(where);
   const UOp x = front::value(*this, "astype", where);
   if (item_size(dtype) == 0) front::fail("astype", "void is no element type", where);
+  if (is_complex(x->dtype) && dtype == DType::kBool) return tensor(make(Op::NE, {x, zeros_like(x)}));
+  if (is_complex(x->dtype) && !is_complex(dtype))
+    front::fail("astype",
+                std::string(name(x->dtype)) + " to " + std::string(name(dtype)) +
+                    " would drop the imaginary part; write real(z).astype(...), or abs(z)",
+                where);
   return tensor(cast(x, dtype));
 }
 

@@ -18,7 +18,7 @@ Dims joined(std::span<const std::int64_t> a, std::initializer_list<std::int64_t>
   return out;
 }
 
-// [..., m, k] x [..., k, n] with equal leading axes. MATMUL is for floats; integer products are rare, and as
+// [..., m, k] x [..., k, n] with equal leading axes. MATMUL is for floats and complex numbers; integer products are rare, and as
 // a sum they run everywhere.
 UOp matrix_product(const UOp& a, const UOp& b) {
   const auto x = a->shape(), y = b->shape();
@@ -27,7 +27,7 @@ UOp matrix_product(const UOp& a, const UOp& b) {
   const Dims out = joined(batch, {m, n});
   const std::int64_t size = std::accumulate(out.begin(), out.end(), std::int64_t{1}, std::multiplies<>());
   if (size == 0 || k == 0) return full(a->dtype, out, 0);
-  if (is_float(a->dtype)) return make(Op::MATMUL, {a, b});
+  if (is_float(a->dtype) || is_complex(a->dtype)) return make(Op::MATMUL, {a, b});
   const Dims cube = joined(batch, {m, k, n});
   const UOp left = broadcast_to(reshape(a, joined(batch, {m, k, 1})), cube);
   const UOp right = broadcast_to(reshape(b, joined(batch, {1, k, n})), cube);

@@ -186,7 +186,12 @@ Tensor Tensor::pad(const Padding& widths, const Arg& fill) const {
   LocationScope scope(fill.where());
   const UOp x = front::value(*this, kCall, fill.where());
   if (!fill.is_number()) fail(kCall, "fill must be a C++ number, not a tensor", fill.where());
-  return tensor(padded(x, widths, uop(fill, x->dtype, kCall)->arg(1), kCall, fill.where()));
+  const UOp value = uop(fill, x->dtype, kCall);
+  if (!is_complex(x->dtype)) return tensor(padded(x, widths, value->arg(1), kCall, fill.where()));
+  const UOp inside = tinyphys::full(DType::kBool, x->shape(), 1);
+  const UOp zeros = padded(x, widths, 0, kCall, fill.where());
+  return tensor(
+      where(padded(inside, widths, 0, kCall, fill.where()), zeros, broadcast_to(value, zeros->shape())));
 }
 
 std::vector<Tensor> Tensor::split(std::int64_t parts, std::int64_t axis, Where where) const {

@@ -54,6 +54,7 @@ UOp widened(const UOp& x) {
 
 // bool has no max of its own: any is the max of 0 and 1.
 UOp extremum(Reduction kind, const UOp& x, const Axes& axes, bool keepdims, Call call, const Where& where) {
+  front::check_real(x->dtype, call, where);
   if (x->dtype != DType::kBool) return reduce_checked(kind, x, axes, keepdims, call, where);
   return cast(reduce_checked(kind, widened(x), axes, keepdims, call, where), DType::kBool);
 }
@@ -90,7 +91,9 @@ Tensor Tensor::norm(const Axes& axes, KeepDims keepdims, Where where) const {
   LocationScope scope(where);
   UOp x = front::value(*this, "norm", where);
   x = cast(x, front::float_dtype(x->dtype));
-  return tensor(unary(Op::SQRT, reduce_checked(Reduction::kSum, mul(x, x), axes, keepdims, "norm", where)));
+  const auto squared = [](const UOp& v) { return mul(v, v); };
+  const UOp squares = is_complex(x->dtype) ? add(squared(real_part(x)), squared(imag_part(x))) : squared(x);
+  return tensor(unary(Op::SQRT, reduce_checked(Reduction::kSum, squares, axes, keepdims, "norm", where)));
 }
 
 namespace {

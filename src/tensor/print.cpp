@@ -76,13 +76,14 @@ std::string left_padded(const std::string& s, std::size_t width) {
 // One format for all elements of an array, chosen from those that are shown.
 class RealFormat {
  public:
-  RealFormat(const std::vector<double>& values, DType d) : dtype_(d) {
+  // `plus`: every number has its sign.
+  RealFormat(const std::vector<double>& values, DType d, bool plus = false) : dtype_(d), plus_(plus) {
     double largest = 0, smallest = INFINITY;
     bool all_finite = true, negative_infinity = false, any_finite = false;
     for (double v : values) {
       if (!std::isfinite(v)) {
         all_finite = false;
-        negative_infinity |= std::isinf(v) && v < 0;
+        negative_infinity |= plus_ || (std::isinf(v) && v < 0);
         continue;
       }
       any_finite = true;
@@ -94,7 +95,7 @@ class RealFormat {
     scientific_ = largest > 0 && (largest >= 1e8 || smallest < 1e-4 || largest / smallest > 1000);
     for (double v : values) {
       if (!std::isfinite(v)) continue;
-      const Parts p = parts_of(v, dtype_, scientific_);
+      const Parts p = signed_parts(v);
       left_ = std::max(left_, p.whole.size());
       digits_ = std::max(digits_, p.fraction.size());
       exponent_ = std::max(exponent_, p.exponent.size());
@@ -110,18 +111,28 @@ class RealFormat {
 
   std::string operator()(double v) const {
     if (!std::isfinite(v))
-      return left_padded(std::isnan(v) ? "nan" : v < 0 ? "-inf" : "inf", left_ + right_ + 1);
-    Parts p = parts_of(v, dtype_, scientific_);
+      return left_padded((plus_ && !(v < 0) ? "+" : "") + std::string(std::isnan(v) ? "nan"
+                                                                      : v < 0       ? "-inf"
+                                                                                    : "inf"),
+                         left_ + right_ + 1);
+    Parts p = signed_parts(v);
     // NumPy fills up with the digits that the binary number has, not with zeros.
-    if (scientific_ && p.fraction.size() < digits_) p = cut(printed("%.*e", static_cast<int>(digits_), v));
+    if (scientific_ && p.fraction.size() < digits_)
+      p = cut(printed(plus_ ? "%+.*e" : "%.*e", static_cast<int>(digits_), v));
     if (p.exponent.size() < exponent_) p.exponent.insert(2, exponent_ - p.exponent.size(), '0');
     p.fraction.append(digits_ - p.fraction.size(), ' ');
     return left_padded(p.whole, left_) + "." + p.fraction + p.exponent;
   }
 
  private:
+  Parts signed_parts(double v) const {
+    Parts p = parts_of(v, dtype_, scientific_);
+    if (plus_ && p.whole[0] != '-') p.whole.insert(0, 1, '+');
+    return p;
+  }
+
   DType dtype_;
-  bool scientific_ = false;
+  bool plus_, scientific_ = false;
   std::size_t left_ = 0, digits_ = 0, exponent_ = 0, right_ = 0;
 };
 
@@ -135,13 +146,25 @@ std::string scalar_text(double v, DType d) {
   return s.find('.') == std::string::npos ? s + ".0" : s;
 }
 
+// str(numpy.complex128): "(1+2j)", "2j".
+std::string scalar_text(double re, double im, DType d) {
+  const auto part = [&](double v, bool plus) {
+    std::string s = scalar_text(v, d);
+    if (s.ends_with(".0")) s.resize(s.size() - 2);
+    return (plus && s[0] != '-' ? "+" : "") + s;
+  };
+  if (re == 0 && !std::signbit(re)) return part(im, false) + "j";
+  return "(" + part(re, false) + part(im, true) + "j)";
+}
+
 // A value while it is printed.
 class Elements {
  public:
   explicit Elements(const Node* n) : n_(n), values_(*storage(n)) {}
   const Node* node() const { return n_; }
+  // Of a complex value the parts, each an element.
   double real(std::int64_t i) const {
-    return n_->dtype == DType::kFloat32 ? values_.as<float>()[i] : values_.as<double>()[i];
+    return real_dtype(n_->dtype) == DType::kFloat32 ? values_.as<float>()[i] : values_.as<double>()[i];
   }
   std::int64_t integer(std::int64_t i) const {
     if (n_->dtype == DType::kInt32) return values_.as<std::int32_t>()[i];
@@ -158,19 +181,27 @@ class Elements {
 class Spec {
  public:
   Spec(std::string_view spec, const Elements& e, const Where& where)
-      : e_(e), format_("{:" + std::string(spec) + "}") {
+      : e_(e), format_("{:" + std::string(spec) + "}"), imaginary_(format_) {
+    if (const auto sign = imaginary_.find_first_of("+- ", 2); sign == 2)
+      imaginary_[sign] = '+';
+    else
+      imaginary_.insert(2, 1, '+');
     const Node* n = e.node();
     const char type = spec.empty() ? '\0' : spec.back();
     const bool for_reals = std::string_view("aAeEfFgG").find(type) != std::string_view::npos ||
                            spec.find('.') != std::string_view::npos;
     const bool for_integers = std::string_view("bBdoxXc").find(type) != std::string_view::npos;
-    as_real_ = is_float(n->dtype) || for_reals;
-    if (for_integers && is_float(n->dtype))
+    const bool inexact = is_float(n->dtype) || is_complex(n->dtype);
+    as_real_ = inexact || for_reals;
+    if (for_integers && inexact)
       front::fail("format",
                   "\"" + format_ + "\" is a format of integers, the tensor is " + front::describe(n), where,
                   n);
   }
+  // Of a complex number the format is that of each part.
   std::string operator()(std::int64_t i) const {
+    if (is_complex(e_.node()->dtype))
+      return text(e_.real(2 * i)) + fmt::format(fmt::runtime(imaginary_), e_.real(2 * i + 1)) + "j";
     if (e_.node()->dtype == DType::kFloat32) return text(static_cast<float>(e_.real(i)));
     if (e_.node()->dtype == DType::kFloat64) return text(e_.real(i));
     return as_real_ ? text(static_cast<double>(e_.integer(i))) : text(e_.integer(i));
@@ -179,7 +210,7 @@ class Spec {
  private:
   template <class T> std::string text(T v) const { return fmt::format(fmt::runtime(format_), v); }
   const Elements& e_;
-  std::string format_;
+  std::string format_, imaginary_;
   bool as_real_ = false;
 };
 
@@ -201,6 +232,7 @@ class Printer {
   std::string scalar() const {
     if (given_) return given_(0);
     if (is_float(n_->dtype)) return scalar_text(e_.real(0), n_->dtype);
+    if (is_complex(n_->dtype)) return scalar_text(e_.real(0), e_.real(1), real_dtype(n_->dtype));
     const std::int64_t v = e_.integer(0);
     return n_->dtype == DType::kBool ? (v ? "True" : "False") : std::to_string(v);
   }
@@ -233,6 +265,18 @@ class Printer {
       std::vector<double> values;
       for (std::int64_t i : at) values.push_back(e_.real(i));
       format_ = [this, real = RealFormat(values, n_->dtype)](std::int64_t i) { return real(e_.real(i)); };
+    } else if (is_complex(n_->dtype)) {
+      std::vector<double> re, im;
+      for (std::int64_t i : at) {
+        re.push_back(e_.real(2 * i));
+        im.push_back(e_.real(2 * i + 1));
+      }
+      const DType d = real_dtype(n_->dtype);
+      format_ = [this, real = RealFormat(re, d), imaginary = RealFormat(im, d, true)](std::int64_t i) {
+        std::string s = imaginary(e_.real(2 * i + 1));
+        s.insert(s.find_last_not_of(' ') + 1, 1, 'j');
+        return real(e_.real(2 * i)) + s;
+      };
     } else if (n_->dtype == DType::kBool) {
       format_ = [this](std::int64_t i) { return std::string(e_.integer(i) ? " True" : "False"); };
     } else {

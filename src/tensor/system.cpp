@@ -7,6 +7,7 @@
 #include <string>
 
 #include "derive/batch.hpp"
+#include "derive/complex.hpp"
 #include "derive/fixed_point.hpp"
 #include "derive/lower_evolve.hpp"
 #include "derive/project.hpp"
@@ -97,8 +98,11 @@ UOp checked_energy(const Tensor& h, std::span<const std::int64_t> members, std::
              describe(e.get()),
          where);
   if (e->dtype != DType::kFloat64)
-    fail(call, "H must return float64; it returns " + describe(e.get()), where);
-  return e;
+    fail(call,
+         "H must return float64; it returns " + describe(e.get()) +
+             (is_complex(e->dtype) ? " (an energy is real: sum real(conj(z) * z))" : ""),
+         where);
+  return lower_complex(e);  // what is proven of H is proven of real numbers
 }
 
 std::span<const std::int64_t> members_of(const Node* q, const SystemOptions& options, std::string_view call,
@@ -185,6 +189,7 @@ std::vector<std::int64_t> checked_levels(const Levels& levels, std::span<const E
 UOp checked_dt(const Arg& dt, std::string_view call, const Where& where) {
   if (dt.is_number()) {
     const double v = dt.as_double();
+    if (dt.kind() == Arg::Kind::kComplex) fail(call, "dt is complex, it must be real", where);
     if (std::isnan(v)) fail(call, "dt must be given and finite", where);
     if (!std::isfinite(v)) fail(call, "dt is " + front::number_text(v) + ", it must be finite", where);
     return constant(v);
@@ -415,6 +420,7 @@ System::System(Force force, const Arg& mass) : force_(std::move(force)) {
   if (!force_) fail(kCall, "the force is an empty function", where);
   const UOp m = front::value(mass, kCall);
   if (m->dtype == DType::kBool) fail(kCall, "the mass is " + describe(m.get()) + ", needs numbers", where);
+  if (is_complex(m->dtype)) fail(kCall, "the mass is " + describe(m.get()) + ", it must be real", where);
   if (mass.is_number() && (!std::isfinite(mass.as_double()) || mass.as_double() == 0))
     fail(kCall, "the mass is " + front::number_text(mass.as_double()) + ", it must be finite and not 0",
          where);
@@ -452,6 +458,9 @@ State System::evolve_holding(const State& s, const EvolveOptions& options, const
     fail(kCall,
          "there is no integrator number " + std::to_string(static_cast<std::int64_t>(options.integrator)) +
              "; there are " + integrator_names([](const IntegratorRow&) { return true; }),
+         where);
+  if (options.method == Method::Spectral)
+    fail(kCall, "Method::Spectral is for waves (schroedinger.hpp); a System that is linear jumps by Default",
          where);
   if (!is_method(options.method))
     fail(kCall,
@@ -663,6 +672,7 @@ State System::time_warp(const State& s, const EvolveOptions& options, Where wher
   }
   if (options.t_end) {
     const Arg& end = *options.t_end;
+    if (end.kind() == Arg::Kind::kComplex) refuse("t_end is complex, it must be real");
     if (end.is_number() && !std::isfinite(end.as_double()))
       refuse("t_end is " + front::number_text(end.as_double()) + ", it must be finite");
     loop.t_end = end.is_number() ? constant(end.as_double()) : front::value(end.tensor(), kCall, where);

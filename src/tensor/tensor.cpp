@@ -106,18 +106,24 @@ bool allclose(const Arg& a, const Arg& b, double rtol, double atol, bool equal_n
                   std::string(what) + " is " + front::number_text(tolerance) + ", it must not be negative",
                   a.where());
   front::check_devices(v[0], v[1], kCall, a.where());
-  for (UOp& u : v) u = cast(u, DType::kFloat64);
+  const bool complex = is_complex(v[0]->dtype) || is_complex(v[1]->dtype);
+  for (UOp& u : v) u = cast(u, complex ? DType::kComplex128 : DType::kFloat64);
   front::broadcast(v, kCall, a.where());
   const std::array<Tensor, 2> held{tensor(v[0]), tensor(v[1])};  // their values stay while they are looked at
   front::compute(v, kCall, a.where());
   const HostRead first(*storage(v[0].get())), second(*storage(v[1].get()));
-  const auto *x = first.as<double>(), *y = second.as<double>();
-  for (std::int64_t i = 0; i < v[0]->size(); ++i) {
-    if (x[i] == y[i] || (equal_nan && std::isnan(x[i]) && std::isnan(y[i]))) continue;
-    if (!std::isfinite(x[i]) || !std::isfinite(y[i])) return false;
-    if (!(std::abs(x[i] - y[i]) <= atol + rtol * std::abs(y[i]))) return false;
-  }
-  return true;
+  const auto all_close = [&]<class T>(const T* x, const T* y) {
+    const auto is_nan = [](const T& t) { return t != t; };
+    for (std::int64_t i = 0; i < v[0]->size(); ++i) {
+      if (x[i] == y[i] || (equal_nan && is_nan(x[i]) && is_nan(y[i]))) continue;
+      const double size = std::abs(y[i]);
+      if (!std::isfinite(std::abs(x[i])) || !std::isfinite(size)) return false;
+      if (!(std::abs(x[i] - y[i]) <= atol + rtol * size)) return false;
+    }
+    return true;
+  };
+  return complex ? all_close(first.as<std::complex<double>>(), second.as<std::complex<double>>())
+                 : all_close(first.as<double>(), second.as<double>());
 }
 
 void Tensor::no_room(Where where) const {

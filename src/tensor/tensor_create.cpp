@@ -38,6 +38,7 @@ Tensor filled(Call call, const Shape& shape, DType d, double v, const Where& whe
 double finite_number(Call call, const Arg& a) {
   if (!a.is_number()) fail(call, "needs C++ numbers, got a tensor", a.where());
   const double v = a.as_double();
+  if (a.kind() == Arg::Kind::kComplex) fail(call, "the number is complex, needs a real one", a.where());
   if (!std::isfinite(v)) fail(call, "the number " + front::number_text(v) + " is not finite", a.where());
   return v;
 }

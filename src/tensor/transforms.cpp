@@ -29,13 +29,19 @@ std::vector<Tensor> wrapped(std::span<const UOp> values) {
 }
 
 void check_float(const UOp& x, std::size_t i, std::string_view call, const Where& where) {
-  if (!is_float(x->dtype))
+  if (!is_float(x->dtype) && !is_complex(x->dtype))
     fail(call,
-         "argument " + std::to_string(i) + " is " + describe(x.get()) + ": derivatives need a float dtype",
+         "argument " + std::to_string(i) + " is " + describe(x.get()) +
+             ": derivatives need a float or complex dtype",
          where);
 }
 void check_loss(const UOp& loss, const std::string& what, std::string_view call, const Where& where) {
   if (!loss->shape().empty()) fail(call, what + " must be a scalar, got " + describe(loss.get()), where);
+  if (is_complex(loss->dtype))
+    fail(call,
+         what + " is " + describe(loss.get()) +
+             ": it must be real, as real(z) or abs(z); vjp takes a complex output",
+         where);
   if (!is_float(loss->dtype))
     fail(call, what + " must be of float dtype, got " + describe(loss.get()), where);
 }
@@ -171,6 +177,10 @@ Tensor hessian(const Function& f, const Tensor& x, Where where) {
   constexpr std::string_view kCall = "hessian";
   const UOp value = front::value(x, kCall, where);
   check_float(value, 0, kCall, where);
+  if (is_complex(value->dtype))
+    fail(kCall,
+         "argument 0 is " + describe(value.get()) + ": take the hessian by the parts, of a real [..., 2]",
+         where);
   const Trace trace(f, std::span(&value, 1), kCall, where);
   if (trace.outputs.size() != 1)
     fail(kCall, "f must return one scalar, got " + std::to_string(trace.outputs.size()) + " tensors", where);

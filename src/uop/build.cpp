@@ -1,6 +1,8 @@
 #include "uop/build.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <numeric>
 
 #include "uop/graph.hpp"
@@ -151,6 +153,18 @@ UOp stack(std::span<const UOp> parts, std::int64_t axis) {
   return cat(rows, axis);
 }
 
+// Only what no gradient can be asked by is looked through, as in reshape().
+UOp as_real(const UOp& z) {
+  return z->op == Op::AS_COMPLEX && !may_be_named(z) ? z.src(0) : make(Op::AS_REAL, {z});
+}
+UOp as_complex(const UOp& x) {
+  return x->op == Op::AS_REAL && !may_be_named(x) ? x.src(0) : make(Op::AS_COMPLEX, {x});
+}
+UOp complex_of(const UOp& re, const UOp& im) { return as_complex(stack(std::array{re, im}, rank(re))); }
+UOp real_part(const UOp& z) { return index_axis(as_real(z), rank(z), 0); }
+UOp imag_part(const UOp& z) { return index_axis(as_real(z), rank(z), 1); }
+UOp conj(const UOp& x) { return is_complex(x->dtype) ? make(Op::CONJ, {x}) : x; }
+
 UOp reduce(Reduction kind, const UOp& x, Extents axes) {
   if (axes.empty()) return x;
   Dims arg{static_cast<std::int64_t>(kind)};
@@ -165,6 +179,33 @@ UOp sum_all(const UOp& x) {
 }
 UOp dot(const UOp& a, const UOp& b) { return sum_all(mul(a, b)); }
 UOp matmul(const UOp& a, const UOp& b) { return make(Op::MATMUL, {a, b}); }
+
+namespace {
+
+UOp transform(Op op, const UOp& x, std::int64_t first, Extents axes, std::size_t sorted) {
+  Dims arg{first};
+  arg.insert(arg.end(), axes.begin(), axes.end());
+  std::sort(arg.begin() + kFirstFftAxis, arg.begin() + static_cast<std::ptrdiff_t>(kFirstFftAxis + sorted));
+  return make(op, {x}, arg);
+}
+
+}  // namespace
+
+UOp fft(const UOp& x, std::int64_t sign, Extents axes) {
+  return axes.empty() ? x : transform(Op::FFT, x, sign, axes, axes.size());
+}
+UOp rfft(const UOp& x, Extents axes) { return transform(Op::RFFT, x, kForwardFft, axes, axes.size() - 1); }
+UOp irfft(const UOp& x, std::int64_t length, Extents axes) {
+  return transform(Op::IRFFT, x, length, axes, axes.size() - 1);
+}
+double fft_work(const Node* n) {
+  const Node* real = n->op == Op::RFFT ? n->src(0) : n;
+  const bool pairs = n->op == Op::FFT;
+  double bits = 0;
+  for (const std::int64_t a : n->arg().subspan(kFirstFftAxis))
+    bits += std::log2(static_cast<double>(std::max<std::int64_t>(real->shape()[at(a)], 2)));
+  return static_cast<double>(real->size()) * bits / (pairs ? 1 : 2);
+}
 
 UOp symbol_like(const Node* n) { return symbol(n->dtype, n->shape()); }
 UOp symbol_of_row(const Node* n) { return symbol(n->dtype, n->shape().subspan(1)); }

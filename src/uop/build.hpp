@@ -44,6 +44,15 @@ UOp offset(const UOp& x, double term);    // x + term, in x's dtype
 UOp compare(Op op, const UOp& a, const UOp& b);
 UOp where(const UOp& condition, const UOp& yes, const UOp& no);
 
+// --- complex numbers -----------------------------------------------------------------------------------
+
+UOp as_real(const UOp& z);     // complex [...] as float [..., 2]: the same bytes
+UOp as_complex(const UOp& x);  // the other way round
+UOp complex_of(const UOp& re, const UOp& im);
+UOp real_part(const UOp& z);
+UOp imag_part(const UOp& z);
+UOp conj(const UOp& x);  // x itself where it is real
+
 // --- movement ------------------------------------------------------------------------------------------
 
 UOp reshape(const UOp& x, std::span<const std::int64_t> shape);
@@ -74,6 +83,16 @@ UOp sum(const UOp& x, std::span<const std::int64_t> axes);
 UOp sum_all(const UOp& x);
 UOp dot(const UOp& a, const UOp& b);  // sum of a * b over all elements
 UOp matmul(const UOp& a, const UOp& b);
+
+// --- transforms ----------------------------------------------------------------------------------------
+
+// FFT, RFFT and IRFFT (ops.hpp) over distinct axes in any order; of the real ones the last is halved. No axes: x itself, for
+// FFT alone.
+UOp fft(const UOp& x, std::int64_t sign, std::span<const std::int64_t> axes);
+UOp rfft(const UOp& x, std::span<const std::int64_t> axes);
+UOp irfft(const UOp& x, std::int64_t length, std::span<const std::int64_t> axes);
+// Points of complex numbers that a transform touches, each times the bits of its length.
+double fft_work(const Node* n);
 
 // --- loops ---------------------------------------------------------------------------------------------
 

@@ -107,6 +107,44 @@ void derive_matmul(const Node* a, const Node* b, Derived& out) {
   out.shape.push_back(y[y.size() - 1]);
 }
 
+// A transform: its axes stand after one arg; those of a real form leave out the trailing axis of 2.
+void derive_fft(Op op, const Node* x, std::span<const std::int64_t> arg, Derived& out) {
+  if (arg.size() <= kFirstFftAxis) malformed(op, "needs axes");
+  const auto axes = arg.subspan(kFirstFftAxis);
+  const auto from = x->shape();
+  const bool reads_pairs = op != Op::RFFT;
+  const auto rank = static_cast<std::int64_t>(from.size()) - (reads_pairs ? 1 : 0);
+  if (!is_float(x->dtype) || (reads_pairs && (from.empty() || from.back() != 2)))
+    malformed(op, describe(x) + ", which is not complex");
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    // FFT: all ascending; the others: all but the last, which none repeats.
+    const bool in_order = i == 0 || op == Op::FFT || i + 1 < axes.size();
+    if (axes[i] < 0 || axes[i] >= rank || (in_order && i > 0 && axes[i] <= axes[i - 1]) ||
+        (i + 1 < axes.size() && axes[i] == axes.back()))
+      malformed(op, describe(x) + " along axes " + shape_text(axes));
+    if (from[static_cast<std::size_t>(axes[i])] < 1)
+      malformed(op, describe(x) + " along an axis of length 0");
+  }
+  take_shape(x, out);
+  out.dtype = x->dtype;
+  const auto last = static_cast<std::size_t>(axes.back());
+  switch (op) {
+    case Op::FFT:
+      if (arg[0] != kForwardFft && arg[0] != kInverseFft) malformed(op, "sign " + std::to_string(arg[0]));
+      return;
+    case Op::RFFT:
+      if (arg[0] != kForwardFft) malformed(op, "sign " + std::to_string(arg[0]));
+      out.shape[last] = from[last] / 2 + 1;
+      out.shape.push_back(2);
+      return;
+    default:
+      if (arg[0] < 1 || from[last] != arg[0] / 2 + 1)
+        malformed(op, describe(x) + " to length " + std::to_string(arg[0]));
+      out.shape[last] = arg[0];
+      out.shape.pop_back();
+  }
+}
+
 void derive_get(const Node* whole, std::int64_t i, Derived& out) {
   const auto k = static_cast<std::size_t>(i);
   auto as = [&](const Node* n) {
@@ -176,7 +214,8 @@ void derive(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg
     case OpClass::kUnary:
       out.dtype = op == Op::CAST ? static_cast<DType>(arg[0]) : src[0]->dtype;
       if (op == Op::NOT && src[0]->dtype != DType::kBool) malformed(op, describe(src[0]));
-      if (op == Op::COPY && (arg.size() != 1 || arg[0] < 0 || arg[0] > 15)) malformed(op, "device");
+      if (op == Op::CONJ && !is_complex(src[0]->dtype)) malformed(op, describe(src[0]));
+      if (op == Op::COPY && (arg.size() != 1 || arg[0] < 0 || arg[0] > 7)) malformed(op, "device");
       if (op == Op::POWI && (arg.size() != 1 || arg[0] < -64 || arg[0] > 64)) malformed(op, "exponent");
       take_shape(src[0], out);
       return;
@@ -238,7 +277,23 @@ void derive(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg
       out.dtype = src[0]->dtype;
       take_shape(src[0], out);
       return;
+    case Op::AS_REAL:
+      if (!is_complex(src[0]->dtype)) malformed(op, describe(src[0]));
+      out.dtype = real_dtype(src[0]->dtype);
+      take_shape(src[0], out);
+      out.shape.push_back(2);
+      return;
+    case Op::AS_COMPLEX: {
+      const auto shape = src[0]->shape();
+      if (!is_float(src[0]->dtype) || shape.empty() || shape.back() != 2) malformed(op, describe(src[0]));
+      out.dtype = complex_dtype(src[0]->dtype);
+      out.shape.assign(shape.begin(), shape.end() - 1);
+      return;
+    }
     case Op::MATMUL: return derive_matmul(src[0], src[1], out);
+    case Op::FFT:
+    case Op::RFFT:
+    case Op::IRFFT: return derive_fft(op, src[0], arg, out);
     case Op::GATHER: {
       const auto x = src[0]->shape();
       const auto axis = static_cast<std::size_t>(arg[0]);

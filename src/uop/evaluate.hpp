@@ -15,8 +15,10 @@
 #include <string>
 #include <vector>
 
+#include "support/dd.hpp"
 #include "support/philox.hpp"
 #include "tinyphys/error.hpp"
+#include "uop/dft.hpp"
 #include "uop/graph.hpp"
 #include "uop/scan_layout.hpp"
 #include "uop/uop.hpp"
@@ -265,6 +267,19 @@ template <class T> T Number<T>::binary(const Node* n, const T& a, const T& b) {
         return atan2(a, b);
       return evaluate_detail::unknown<T>(n);
     default: return evaluate_detail::unknown<T>(n);
+  }
+}
+
+// cos and sin of 2 pi k / n, 0 <= k < n: by Number<T>, where T has no functions of its own.
+template <class T> dft::Complex<T> turn(std::int64_t k, std::int64_t n) {
+  if constexpr (requires { Number<T>::turn(k, n); }) {
+    return Number<T>::turn(k, n);
+  } else if constexpr (std::is_same_v<T, double>) {  // as exact as a double is
+    const dft::Complex<DD> x = dft::turn(k, n, kDDPi);
+    return {x.re.hi, x.im.hi};
+  } else {
+    using std::acos;
+    return dft::turn(k, n, acos(Number<T>::from_double(-1.0)));
   }
 }
 
@@ -617,6 +632,13 @@ template <class T> class GraphEvaluator {
         });
         return;
       }
+      case Op::FFT:
+      case Op::RFFT:
+      case Op::IRFFT: {
+        transform(n, s[0]->real, out.real);
+        round_all(out);
+        return;
+      }
       case Op::GATHER:
       case Op::SCATTER_ADD: {
         // One walk for both: x[outer, index[k], inner] against values[outer, k, inner].
@@ -657,6 +679,77 @@ template <class T> class GraphEvaluator {
       }
       default: throw Error("evaluate", "cannot evaluate " + std::string(name(n->op)), "", 0);
     }
+  }
+
+  // Axis by axis, a line at a time: RFFT its last axis first, IRFFT last.
+  static void transform(const Node* n, const std::vector<T>& in, std::vector<T>& out) {
+    using Line = std::vector<dft::Complex<T>>;
+    const auto axes = n->arg().subspan(kFirstFftAxis);
+    const Node* half = n->op == Op::RFFT ? n : n->src(0);  // pairs
+    const auto pairs = half->shape().first(half->n_dim - 1);
+    const Dims stride = evaluate_detail::strides_of(pairs);
+    // f(start, step in `pairs`, start, step in the real values) for each line along an axis.
+    const auto each_line = [&](std::int64_t axis, auto&& f) {
+      const auto a = static_cast<std::size_t>(axis);
+      const Node* real = n->op == Op::IRFFT ? n : n->src(0);
+      std::int64_t outer = 1;
+      for (std::size_t d = 0; d < a; ++d) outer *= pairs[d];
+      for (std::int64_t o = 0; o < outer; ++o)
+        for (std::int64_t i = 0; i < stride[a]; ++i)
+          f(o * pairs[a] * stride[a] + i, o * real->shape()[a] * stride[a] + i, stride[a]);
+    };
+    const T zero = Number<T>::from_double(0.0);
+    const std::int64_t sign = n->op == Op::FFT ? n->arg(0) : n->op == Op::RFFT ? kForwardFft : kInverseFft;
+    std::vector<T> values = in;
+    if (n->op == Op::RFFT) {
+      values.assign(out.size(), zero);
+      const std::int64_t length = n->src(0)->shape()[static_cast<std::size_t>(axes.back())];
+      const dft::Plan<T> plan(length, sign, turn<T>);
+      each_line(axes.back(), [&](std::int64_t at, std::int64_t from, std::int64_t step) {
+        Line line;
+        for (std::int64_t k = 0; k < length; ++k)
+          line.push_back({in[static_cast<std::size_t>(from + k * step)], zero});
+        line = plan(line);
+        for (std::int64_t k = 0; k <= length / 2; ++k)
+          put(values, at + k * step, line[static_cast<std::size_t>(k)]);
+      });
+    }
+    for (const std::int64_t axis : n->op == Op::FFT ? axes : axes.first(axes.size() - 1)) {
+      const std::int64_t length = pairs[static_cast<std::size_t>(axis)];
+      const dft::Plan<T> plan(length, sign, turn<T>);
+      each_line(axis, [&](std::int64_t at, std::int64_t, std::int64_t step) {
+        Line line;
+        for (std::int64_t k = 0; k < length; ++k) line.push_back(pair(values, at + k * step));
+        line = plan(line);
+        for (std::int64_t k = 0; k < length; ++k)
+          put(values, at + k * step, line[static_cast<std::size_t>(k)]);
+      });
+    }
+    if (n->op != Op::IRFFT) {
+      out = std::move(values);
+      return;
+    }
+    const std::int64_t length = n->arg(0);
+    const dft::Plan<T> plan(length, sign, turn<T>);
+    each_line(axes.back(), [&](std::int64_t at, std::int64_t to, std::int64_t step) {
+      Line line(static_cast<std::size_t>(length), {zero, zero});
+      for (std::int64_t k = 0; k <= length / 2; ++k) {
+        dft::Complex<T> x = pair(values, at + k * step);
+        if (k == 0 || 2 * k == length) x.im = zero;
+        line[static_cast<std::size_t>(k)] = x;
+        if (k > 0) line[static_cast<std::size_t>(length - k)] = {x.re, zero - x.im};
+      }
+      line = plan(line);
+      for (std::int64_t k = 0; k < length; ++k)
+        out[static_cast<std::size_t>(to + k * step)] = line[static_cast<std::size_t>(k)].re;
+    });
+  }
+  static dft::Complex<T> pair(const std::vector<T>& v, std::int64_t i) {
+    return {v[static_cast<std::size_t>(2 * i)], v[static_cast<std::size_t>(2 * i + 1)]};
+  }
+  static void put(std::vector<T>& v, std::int64_t i, const dft::Complex<T>& x) {
+    v[static_cast<std::size_t>(2 * i)] = x.re;
+    v[static_cast<std::size_t>(2 * i + 1)] = x.im;
   }
 
   static void load(DType d, const void* data, std::size_t i, Value<T>& out) {

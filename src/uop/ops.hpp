@@ -49,6 +49,7 @@ enum class OpClass : std::uint8_t {
   X(FLOOR, kUnary, 1, false)                                                                            \
   X(CEIL, kUnary, 1, false)                                                                             \
   X(NOT, kUnary, 1, false)  /* bool */                                                                  \
+  X(CONJ, kUnary, 1, false) /* of complex numbers */                                                    \
   X(COPY, kUnary, 1, false) /* the same value; arg: the device it is on from here, Node::device() */ \
   X(CAST, kUnary, 1, false) /* arg: dtype */                                                            \
   X(POWI, kUnary, 1, false) /* arg: integer exponent, |k| <= 64 */                                      \
@@ -80,6 +81,11 @@ enum class OpClass : std::uint8_t {
   X(REDUCE, kReduce, 1, false)      /* arg: kind (Reduction), axes ascending...; the axes are dropped */ \
   X(CUMSUM, kWhole, 1, false)       /* arg: axis */                                                     \
   X(MATMUL, kWhole, 2, false)       /* [..., m, k] x [..., k, n], equal leading dims */                 \
+  X(AS_REAL, kWhole, 1, false)      /* complex [...] as float [..., 2], (re, im): the same bytes */     \
+  X(AS_COMPLEX, kWhole, 1, false)   /* the other way round */                                           \
+  X(FFT, kWhole, 1, false)          /* of pairs (re, im), not scaled; arg: sign of the exponent, axes ascending... */ \
+  X(RFFT, kWhole, 1, false)         /* real to half of the pairs; arg: sign of the exponent, -1, axes..., the halved one last */ \
+  X(IRFFT, kWhole, 1, false)        /* half of the pairs to real; arg: length, axes..., the halved one last */ \
   X(GATHER, kWhole, 2, false)       /* x, integer index; arg: axis; take along axis as numpy.take */    \
   X(SCATTER_ADD, kWhole, 3, false)  /* base, index, values; arg: axis; the transpose of GATHER */       \
   X(SCAN, kWhole, -1, false)        /* see scan_layout.hpp */                                           \
@@ -140,6 +146,15 @@ enum class Reduction : std::int64_t { kSum, kProd, kMax, kMin };
 // code adds more terms by halves instead, which loses log2(n) roundings at most.
 inline constexpr std::int64_t kSequentialSum = 8;
 
+// FFT, RFFT, IRFFT: discrete Fourier transforms, sums over x[j] exp(sign 2 pi i j k / n) that are not scaled, of complex
+// numbers in the form of AS_REAL: pairs (re, im) along a trailing axis of 2, which no axis of a transform is. RFFT goes
+// forward and keeps k = 0 .. n / 2 of its last axis; IRFFT goes back: over its other axes first, then as if what is
+// missing were the complex conjugate, and the imaginary parts that cannot be, at k = 0 and n / 2, are not read.
+inline constexpr std::int64_t kForwardFft = -1, kInverseFft = 1;
+constexpr bool is_fft(Op op) { return op == Op::FFT || op == Op::RFFT || op == Op::IRFFT; }
+// The axes of a transform, after one arg that says something else.
+inline constexpr std::size_t kFirstFftAxis = 1;
+
 // What a CHECK asks of its scalar, and has to say when it fails.
 enum class CheckKind : std::int64_t {
   kMidpointConverged,  // bool: true
@@ -153,6 +168,8 @@ enum class CheckKind : std::int64_t {
   kWarpEnded,          // bool: true; the time that was asked for is reached
   kStaysInRange,  // int64: 0, or i n_carry + c where carry c has left its range by step i, from 1; further arg: n_carry
   kStartRecovered,  // bool: true
+  kDecayResolved,   // bool: true; imaginary time left enough of a wave
+  kSeriesHolds,     // bool: true; a Chebyshev series kept within its bounds
   kStartMissed,     // float64, for explain(): how far a start was missed, relative; any number passes
   kAdjointGrew      // float64, for explain(): by what factor a cotangent grew; any number passes
 };

@@ -76,6 +76,54 @@ bool needs_number(Op op) {
   }
 }
 
+// Of a node that is complex, or has a complex source.
+bool takes_complex(const Node* n) {
+  switch (n->op) {
+    case Op::BUFFER:
+    case Op::SYM:
+    case Op::PARAM:
+    case Op::NEG:
+    case Op::SQRT:
+    case Op::EXP:
+    case Op::LOG:
+    case Op::SIN:
+    case Op::COS:
+    case Op::TAN:
+    case Op::SINH:
+    case Op::COSH:
+    case Op::TANH:
+    case Op::POWI:
+    case Op::POW:
+    case Op::CONJ:
+    case Op::COPY:
+    case Op::ADD:
+    case Op::SUB:
+    case Op::MUL:
+    case Op::DIV:
+    case Op::EQ:
+    case Op::NE:
+    case Op::WHERE:
+    case Op::CUMSUM:
+    case Op::MATMUL:
+    case Op::AS_REAL:
+    case Op::AS_COMPLEX:
+    case Op::GATHER:
+    case Op::SCATTER_ADD:
+    case Op::SCAN:
+    case Op::SCAN_VJP:
+    case Op::CHECK:
+    case Op::LAMBDA:
+    case Op::GET:
+    case Op::SINK: return true;
+    case Op::CAST: return is_complex(n->dtype);
+    case Op::PAD: return n->arg(0) == 0;
+    case Op::REDUCE:
+      return n->arg(0) == static_cast<std::int64_t>(Reduction::kSum) ||
+             n->arg(0) == static_cast<std::int64_t>(Reduction::kProd);
+    default: return is_movement(n->op);
+  }
+}
+
 bool has_several_outputs(Op op) {
   return op == Op::SCAN || op == Op::SCAN_VJP || op == Op::EVOLVE || op == Op::EVOLVE_VJP ||
          op == Op::PROPAGATE || op == Op::PROPAGATE_VJP || op == Op::LOOP;
@@ -193,7 +241,15 @@ constexpr SpecRule kRules[] = {
     {"arithmetic is on numbers, not on bool", kAll,
      [](const Node* n, Place&) { return !needs_number(n->op) || n->dtype != DType::kBool; }},
     {"roots, exponentials and the like are on floats", kAll,
-     [](const Node* n, Place&) { return !needs_float(n->op) || is_float(n->dtype); }},
+     [](const Node* n, Place&) {
+       return !needs_float(n->op) || is_float(n->dtype) || (is_complex(n->dtype) && takes_complex(n));
+     }},
+    {"complex numbers go through what has a meaning for them, and become real by AS_REAL alone", kTensors,
+     [](const Node* n, Place&) {
+       const bool of_complex =
+           std::any_of(n->src().begin(), n->src().end(), [](const Node* s) { return is_complex(s->dtype); });
+       return !(of_complex || is_complex(n->dtype)) || takes_complex(n);
+     }},
     {"sums and products reduce numbers, not bool", kTensors,
      [](const Node* n, Place&) {
        if (n->op != Op::REDUCE || n->dtype != DType::kBool) return true;
@@ -270,6 +326,8 @@ constexpr SpecRule kRules[] = {
      [](const Node* n, Place&) {
        return n->op != Op::EVOLVE && n->op != Op::EVOLVE_VJP && n->op != Op::SCAN_VJP;
      }},
+    {"no complex number is left", kPrograms | kKernels,
+     [](const Node* n, Place&) { return !is_complex(n->dtype); }},
     {"data comes in by PARAM", kPrograms,
      [](const Node* n, Place& at) { return n->op != Op::BUFFER && (at.body || n->op == Op::LAMBDA); }},
 

@@ -366,6 +366,8 @@ UOp intern(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg,
   if (op == Op::SYM) flags = Node::kHasSym;
   if (op == Op::BUFFER) flags = Node::kHasBuffer;
   if (op == Op::PARAM) flags = Node::kHasParam;
+  if (is_complex(derived.dtype)) flags |= Node::kHasComplex;
+  for (Node* s : src) flags |= s->flags & Node::kHasComplex;
   if (op != Op::LAMBDA)  // closed: nothing of its body is free outside
     for (Node* s : src)
       flags |= s->flags & (Node::kHasSym | Node::kHasBuffer | Node::kHasParam | Node::kCrosses);
@@ -463,7 +465,8 @@ bool become_leaf(Node* n, std::span<const Accounted> above, std::vector<UOp>& so
     n->op = Op::BUFFER;
     for (const Accounted& a : above)
       a.node->flags |= Node::kHasBuffer;  // a constant of the program text is data now
-    n->flags = static_cast<std::uint8_t>(Node::kHasBuffer | n->device() << Node::kDeviceShift);
+    n->flags = static_cast<std::uint8_t>(Node::kHasBuffer | n->device() << Node::kDeviceShift |
+                                         (is_complex(n->dtype) ? Node::kHasComplex : 0));
     n->n_src = 0;
     n->n_arg = 0;
   });
@@ -586,13 +589,14 @@ UOp leaf(Op op, std::int64_t first, DType d, std::span<const std::int64_t> shape
 }  // namespace
 
 UOp constant(double v, DType d) {
+  if (is_complex(d)) return make(Op::CAST, {constant(v, real_dtype(d))}, {static_cast<std::int64_t>(d)});
   if (is_integer(d)) return constant_int(static_cast<std::int64_t>(v), d);
   if (d == DType::kBool) return constant_bool(v != 0);
   if (d == DType::kFloat32) v = static_cast<float>(v);
   return make(Op::CONST, {}, {static_cast<std::int64_t>(d), bits(v)});
 }
 UOp constant_int(std::int64_t v, DType d) {
-  if (is_float(d)) return constant(static_cast<double>(v), d);
+  if (is_float(d) || is_complex(d)) return constant(static_cast<double>(v), d);
   if (d == DType::kBool) return constant_bool(v != 0);
   if (d == DType::kInt32) v = static_cast<std::int32_t>(v);
   return make(Op::CONST, {}, {static_cast<std::int64_t>(d), v});

@@ -113,6 +113,8 @@ struct Node {
   static constexpr std::uint8_t kCrosses = 8;
   // Above these the device that the user chose for what is below: 0, or one more than its place in kDeviceNames.
   static constexpr int kDeviceShift = 4;
+  // A complex value is here or below, in bodies too.
+  static constexpr std::uint8_t kHasComplex = 128;
   // No node takes less memory.
   static constexpr std::size_t kMinBytes = 64;
 
@@ -124,7 +126,7 @@ struct Node {
     return {reinterpret_cast<const std::int64_t*>(this + 1) + n_src + n_arg, n_dim};
   }
   Node* src(std::size_t i) const { return src()[i]; }
-  int device() const { return flags >> kDeviceShift; }
+  int device() const { return (flags & ~kHasComplex) >> kDeviceShift; }
   std::int64_t arg(std::size_t i) const { return arg()[i]; }
   // Elements of the value; 1 for a scalar.
   std::int64_t size() const {
@@ -190,7 +192,8 @@ UOp make(Op op, std::initializer_list<UOp> src, std::initializer_list<std::int64
 // The same node over other sources.
 UOp with_sources(const Node* n, std::span<Node* const> src);
 
-UOp constant(double v, DType d = DType::kFloat64);  // converted to d
+// Converted to d; a complex one is a CAST of its real part, so that CONST itself is never complex.
+UOp constant(double v, DType d = DType::kFloat64);
 UOp constant_int(std::int64_t v, DType d = DType::kInt64);
 UOp constant_bool(bool v);
 // A fresh leaf with its own id. The storage holds size * item_size bytes in row-major order.

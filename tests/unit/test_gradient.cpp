@@ -133,6 +133,17 @@ std::vector<Case> all_ops() {
   cases.push_back({"MATMUL", {{3, 2}, {2, 4}}, -1, 1, [](Args x) { return matmul(x[0], x[1]); }});
   cases.push_back(
       {"MATMUL batched", {{2, 3, 2}, {2, 2, 2}}, -1, 1, [](Args x) { return matmul(x[0], x[1]); }});
+  cases.push_back({"FFT", {{3, 4, 2}}, -1, 1, [](Args x) { return fft(x[0], kForwardFft, Dims{1}); }});
+  cases.push_back({"FFT inverse", {{3, 4, 2}}, -1, 1, [](Args x) {
+                     return fft(x[0], kInverseFft, Dims{0, 1});
+                   }});
+  for (std::int64_t n : {4, 5}) {
+    const std::string length = " of length " + std::to_string(n);
+    cases.push_back({"RFFT" + length, {{3, n, 2}}, -1, 1, [](Args x) { return rfft(x[0], Dims{0, 1}); }});
+    cases.push_back({"IRFFT" + length, {{3, n / 2 + 1, 2}}, -1, 1, [n](Args x) {
+                       return irfft(x[0], n, Dims{0, 1});
+                     }});
+  }
   cases.push_back({"GATHER", {{2, 4, 3}}, -1, 1, [](Args x) {
                      return make(Op::GATHER, {x[0], index_of({0, 3, 3, -2}, {2, 2})}, {1});
                    }});

@@ -304,6 +304,20 @@ std::vector<Draw> draws() {
     const Tensor x = p.any().flatten();
     return dot(x, p.fit(x.shape()));
   });
+  // Of pairs (re, im); scaled, so that values stay in range.
+  add("fft", [](Pool& p) {
+    const std::int64_t sign = p.random.one_in(2) ? kForwardFft : kInverseFft;
+    const Dims axes = p.random.one_in(2) ? Dims{0, 1} : Dims{p.below(2)};
+    return 0.2 * tensor(fft(uop(p.fit({3, 4, 2})), sign, axes));
+  });
+  add("rfft", [](Pool& p) {
+    const std::int64_t n = 4 + p.below(2);
+    return 0.2 * tensor(rfft(uop(p.fit({3, n})), p.random.one_in(2) ? Dims{0, 1} : Dims{1, 0}));
+  });
+  add("irfft", [](Pool& p) {
+    const std::int64_t n = 4 + p.below(2);
+    return 0.2 * tensor(irfft(uop(p.fit({n / 2 + 1, 3, 2})), n, Dims{1, 0}));
+  });
   add("gather", [](Pool& p) {
     const Tensor x = p.of_rank(1);
     const std::int64_t axis = p.axis(x), n = x.dim(axis);
