@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include "derive/complex.hpp"
 #include "render/opencl_c.hpp"
 #include "runtime/device.hpp"
 #include "uop/build.hpp"
@@ -200,4 +201,14 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void kernel_0(__global d
   CHECK(count(sum_text, "TO(double4, r6_") == 4);
   CHECK(count(sum_text, "double2") == 3);  // halves, added to one number
   CHECK(count(sum_text, "store_some") == 0);
+}
+
+TEST_CASE("a product of complex numbers is made once for both of its parts") {
+  const UOp product = mul(tensor(0, {64}, DType::kComplex128), tensor(1, {64}, DType::kComplex128));
+  const std::string text = text_of(lower_complex_program(lambda({product}, 2)));
+  CAPTURE(text);
+  CHECK(count(text, "load double") == 4);
+  CHECK(count(text, "fmul double") == 4);
+  CHECK(count(text, "gather") == 0);
+  CHECK(count(text, "store <2 x double>") == 1);
 }
