@@ -71,6 +71,12 @@ class RandomGraph {
   }
 
   UOp leaf(DType d, const Dims& s) {
+    if (is_complex(d)) {
+      Dims parts = s;
+      parts.push_back(2);
+      const UOp array = leaf(real_dtype(d), parts);
+      return buffer(d, s, StorageRef::share(storage(array.get())));
+    }
     std::int64_t size = 1;
     for (std::int64_t n : s) size *= n;
     StorageRef data = StorageRef::allocate(static_cast<std::size_t>(size) * item_size(d));
@@ -119,6 +125,60 @@ class RandomGraph {
       default: return leaf(d, s);
     }
   }
+  // A complex value, `depth` operations deep, over complex leaves and real ones.
+  UOp complex(DType d, const Dims& s, int depth) {
+    if (depth == 0) return leaf(d, s);
+    const Source source = [this, depth](DType of, const Dims& shape) {
+      return is_complex(of) ? complex(of, shape, depth - 1) : leaf(of, shape);
+    };
+    const auto below_it = [&](DType of, const Dims& shape) { return source(of, shape); };
+    static const std::vector<Op> ops{
+        Op::CONJ,    Op::NEG,     Op::ADD,    Op::SUB,    Op::MUL,     Op::MUL,        Op::DIV,
+        Op::SQRT,    Op::EXP,     Op::LOG,    Op::SIN,    Op::COS,     Op::TAN,        Op::SINH,
+        Op::COSH,    Op::TANH,    Op::POW,    Op::POWI,   Op::WHERE,   Op::CAST,       Op::CAST,
+        Op::RESHAPE, Op::PERMUTE, Op::EXPAND, Op::SLICE,  Op::PAD,     Op::ROLL,       Op::CAT,
+        Op::REDUCE,  Op::CUMSUM,  Op::MATMUL, Op::GATHER, Op::AS_REAL, Op::AS_COMPLEX, Op::SCATTER_ADD};
+    const Op op = pick(ops);
+    const auto rank = static_cast<std::int64_t>(s.size());
+    switch (op) {
+      case Op::CAST: {  // of a real number, or to the other width and back
+        const DType other = d == DType::kComplex64 ? DType::kComplex128 : DType::kComplex64;
+        return make(op, {below_it(one_in(3) ? other : DType::kFloat64, s)}, {static_cast<std::int64_t>(d)});
+      }
+      case Op::AS_REAL: return make(Op::AS_COMPLEX, {make(Op::NEG, {make(op, {below_it(d, s)})})});
+      case Op::AS_COMPLEX: {
+        Dims parts = s;
+        parts.push_back(2);
+        return make(op, {leaf(real_dtype(d), parts)});
+      }
+      case Op::CUMSUM:
+        if (rank == 0) return below_it(d, s);
+        return make(op, {below_it(d, s)}, {below(rank)});
+      case Op::MATMUL: {
+        if (rank < 2) return below_it(d, s);
+        Dims left = s, right = s;
+        left[s.size() - 1] = right[s.size() - 2] = 1 + below(3);
+        return make(op, {below_it(d, left), below_it(d, right)});
+      }
+      case Op::GATHER:
+      case Op::SCATTER_ADD: {
+        if (rank == 0) return below_it(d, s);
+        const std::int64_t axis = below(rank), count = s[static_cast<std::size_t>(axis)];
+        Dims from = s;
+        const Dims length{op == Op::GATHER ? count : 2};
+        from[static_cast<std::size_t>(axis)] = op == Op::GATHER ? 1 : 2;
+        const UOp index = numbers(constant_int(0), length);
+        if (op == Op::GATHER) return make(op, {below_it(d, from), index}, {axis});
+        if (count == 0) return below_it(d, s);
+        return make(op, {below_it(d, s), index, below_it(d, from)}, {axis});
+      }
+      case Op::CONJ: return make(op, {below_it(d, s)});
+      default: break;
+    }
+    const UOp made = node(op, d, s, source);
+    return made ? made : below_it(d, s);
+  }
+
   UOp expanded(DType d, const Dims& s) { return node(Op::EXPAND, d, s, leaf_source()); }
 
   using Source = std::function<UOp(DType, const Dims&)>;
@@ -160,6 +220,8 @@ class RandomGraph {
  private:
   static bool sensible(Op op, DType d) {
     if (op == Op::COPY) return false;  // only what is realized has a place
+    if (op == Op::CONJ) return is_complex(d);
+    if (is_complex(d)) return true;  // complex() draws what it takes
     if (op == Op::CAST) return true;
     if (op == Op::NOT || op == Op::AND || op == Op::OR || traits(op).cls == OpClass::kCompare)
       return d == DType::kBool;
@@ -227,7 +289,7 @@ class RandomGraph {
         }
         return make(op, {source(d, from)}, arg);
       case Op::PAD:
-        arg.push_back(number(d)->arg(1));
+        arg.push_back(is_complex(d) ? 0 : number(d)->arg(1));
         if (one_in(2)) arg[0] = 0;
         for (std::int64_t& n : from) {
           const std::int64_t before = same ? 0 : below(n + 1), after = same ? 0 : below(n - before + 1);
@@ -257,7 +319,7 @@ class RandomGraph {
   }
 
   UOp reduction(DType d, const Dims& s, const Source& source) {
-    Dims from, arg{d == DType::kBool ? 2 + below(2) : below(4)};
+    Dims from, arg{d == DType::kBool ? 2 + below(2) : below(is_complex(d) ? 2 : 4)};
     for (std::size_t i = 0; i <= s.size(); ++i) {
       if (one_in(2)) {
         arg.push_back(static_cast<std::int64_t>(from.size()));

@@ -374,8 +374,9 @@ Tensor full_like(const Arg& x, const Arg& value);
 // --- complex numbers --------------------------------------------------------------------------------------
 // complex128 and complex64 are pairs (re, im) of float64 and float32. Arithmetic, ==, !=, sqrt, rsqrt, exp, log, sin, cos, tan,
 // sinh, cosh, tanh, pow, square, abs, where, all movement, sum, mean, prod, norm, cumsum, matmul, dot, gather, scatter_add and set
-// take them; what has no meaning for them (<, %, max, floor, erf, ...) is an error. An operand that is real acts on the two
+// take them; what has no meaning for them (<, %, max, floor, erf, ...) is an error. * and / by a real operand act on the two
 // parts, as in C++: z * x is (re x, im x), where NumPy multiplies by (x, 0); they differ where a part is infinite, NaN or -0.
+// Elsewhere a real operand x is (x, +0).
 // Branch cuts and the signs of zeros on them are C99's and NumPy's: sqrt, log, angle and pow are cut along the negative
 // real axis, and the sign of a zero imaginary part says on which side a number lies. Where an operand has an infinite or NaN
 // part the results are those of the formulas and not of C99's Annex G: see docs/complex.md. complex64 is computed in

@@ -35,41 +35,29 @@ UOp scale_of(const UOp& size) {
   return where(less(kLarge, size), number(size, kDown), up);
 }
 
-// Float64 parts; null where the imaginary part is that of a real number.
 struct Parts {
   UOp re, im;
 };
-UOp imaginary(const Parts& z) { return z.im ? z.im : zeros_like(z.re); }
 
-Parts plus(const Parts& a, const Parts& b) {
-  return {add(a.re, b.re), !a.im ? b.im : !b.im ? a.im : add(a.im, b.im)};
-}
-Parts minus(const Parts& a, const Parts& b) {
-  return {sub(a.re, b.re), !b.im ? a.im : !a.im ? neg(b.im) : sub(a.im, b.im)};
-}
+Parts plus(const Parts& a, const Parts& b) { return {add(a.re, b.re), add(a.im, b.im)}; }
+Parts minus(const Parts& a, const Parts& b) { return {sub(a.re, b.re), sub(a.im, b.im)}; }
 Parts times(const Parts& a, const Parts& b) {
-  if (!a.im && !b.im) return {mul(a.re, b.re), {}};
-  if (!a.im) return {mul(a.re, b.re), mul(a.re, b.im)};
-  if (!b.im) return {mul(a.re, b.re), mul(a.im, b.re)};
   return {sub(mul(a.re, b.re), mul(a.im, b.im)), add(mul(a.re, b.im), mul(a.im, b.re))};
 }
 
 // Baudin and Smith (2012), "A robust complex division in Scilab", arXiv:1210.4539: Smith's method, with its operands scaled
 // away from both ends of the range, and no product that underflows used.
 Parts over(const Parts& x, const Parts& y) {
-  if (!y.im) return {div(x.re, y.re), x.im ? div(x.im, y.re) : UOp()};
   constexpr double kMax = std::numeric_limits<double>::max(), kMin = std::numeric_limits<double>::min(),
                    kEps = std::numeric_limits<double>::epsilon(), kRaise = 2 / (kEps * kEps);
-  const auto size_of = [](const Parts& z) {
-    return z.im ? larger(magnitude(z.re), magnitude(z.im)) : magnitude(z.re);
-  };
+  const auto size_of = [](const Parts& z) { return larger(magnitude(z.re), magnitude(z.im)); };
   const auto factor = [](const UOp& size) {
     const UOp raised =
         where(compare(Op::LE, size, number(size, 2 * kMin / kEps)), number(size, kRaise), number(size, 1));
     return where(compare(Op::LE, number(size, kMax / 2), size), number(size, 0.5), raised);
   };
   const UOp top = size_of(x), bottom = size_of(y), sx = factor(top), sy = factor(bottom);
-  const UOp a = mul(x.re, sx), b = mul(imaginary(x), sx), c = mul(y.re, sy), d = mul(y.im, sy);
+  const UOp a = mul(x.re, sx), b = mul(x.im, sx), c = mul(y.re, sy), d = mul(y.im, sy);
   const UOp swap = less(magnitude(c), magnitude(d));
   const UOp p = where(swap, b, a), q = where(swap, a, b), u = where(swap, d, c), v = where(swap, c, d);
   const UOp r = div(v, u), whole = add(u, mul(v, r));
@@ -81,7 +69,7 @@ Parts over(const Parts& x, const Parts& y) {
   };
   const UOp back = div(sy, sx), zero = equal(bottom, 0);
   const UOp e = mul(part(p, q), back), f = mul(part(q, neg(p)), back);
-  return {where(zero, div(x.re, bottom), e), where(zero, div(imaginary(x), bottom), where(swap, neg(f), f))};
+  return {where(zero, div(x.re, bottom), e), where(zero, div(x.im, bottom), where(swap, neg(f), f))};
 }
 
 UOp absolute(const UOp& re, const UOp& im) {
@@ -95,7 +83,6 @@ UOp absolute(const UOp& re, const UOp& im) {
 
 // exp(re): by halves where it alone overflows and its product with a sine may not.
 Parts exponential(const Parts& z) {
-  if (!z.im) return {unary(Op::EXP, z.re), {}};
   constexpr double kOverflow = 709;
   const UOp large = less(kOverflow, z.re), one = number(z.re, 1);
   const UOp root = unary(Op::EXP, where(large, scaled(z.re, 0.5), z.re)), again = where(large, root, one);
@@ -105,7 +92,7 @@ Parts exponential(const Parts& z) {
 
 // log|z| near the unit circle by log1p, elsewhere by half the logarithm of scaled squares.
 UOp log_absolute(const Parts& z) {
-  const UOp a = magnitude(z.re), b = magnitude(imaginary(z)), m = larger(a, b), n = smaller(a, b);
+  const UOp a = magnitude(z.re), b = magnitude(z.im), m = larger(a, b), n = smaller(a, b);
   const UOp scale = scale_of(m), x = mul(a, scale), y = mul(b, scale), squares = add(mul(x, x), mul(y, y));
   const UOp near = both(less(0.5, squares), less(squares, 3.0));
   const UOp one = number(m, 1), beyond = add(mul(sub(m, one), add(m, one)), mul(n, n));
@@ -113,10 +100,10 @@ UOp log_absolute(const Parts& z) {
   const UOp by_log = sub(scaled(unary(Op::LOG, squares), 0.5), unary(Op::LOG, scale));
   return where(near, by_log1p, by_log);
 }
-Parts logarithm(const Parts& z) { return {log_absolute(z), make(Op::ATAN2, {imaginary(z), z.re})}; }
+Parts logarithm(const Parts& z) { return {log_absolute(z), make(Op::ATAN2, {z.im, z.re})}; }
 
 Parts square_root(const Parts& z) {
-  const UOp im = imaginary(z), a = magnitude(z.re), b = magnitude(im), size = larger(a, b);
+  const UOp im = z.im, a = magnitude(z.re), b = magnitude(im), size = larger(a, b);
   // An even power, so that its root is one too.
   const UOp scale = scale_of(size), x = mul(a, scale), y = mul(b, scale);
   const UOp zero = equal(size, 0), one = number(size, 1);
@@ -136,29 +123,24 @@ UOp finite_times(const UOp& wave, const UOp& growth) {
 }
 
 Parts sine(const Parts& z) {
-  if (!z.im) return {unary(Op::SIN, z.re), {}};
   return {finite_times(unary(Op::SIN, z.re), unary(Op::COSH, z.im)),
           mul(unary(Op::COS, z.re), unary(Op::SINH, z.im))};
 }
 Parts cosine(const Parts& z) {
-  if (!z.im) return {unary(Op::COS, z.re), {}};
   return {mul(unary(Op::COS, z.re), unary(Op::COSH, z.im)),
           neg(finite_times(unary(Op::SIN, z.re), unary(Op::SINH, z.im)))};
 }
 Parts hyperbolic_sine(const Parts& z) {
-  if (!z.im) return {unary(Op::SINH, z.re), {}};
   return {mul(unary(Op::COS, z.im), unary(Op::SINH, z.re)),
           finite_times(unary(Op::SIN, z.im), unary(Op::COSH, z.re))};
 }
 Parts hyperbolic_cosine(const Parts& z) {
-  if (!z.im) return {unary(Op::COSH, z.re), {}};
   return {mul(unary(Op::COS, z.im), unary(Op::COSH, z.re)),
           finite_times(unary(Op::SIN, z.im), unary(Op::SINH, z.re))};
 }
 
 // Kahan (1987), "Branch cuts for complex elementary functions", CTANH.
 Parts hyperbolic_tangent(const Parts& z) {
-  if (!z.im) return {unary(Op::TANH, z.re), {}};
   constexpr double kFar = 20;  // beyond, 1 - |tanh| is below 1e-17
   const UOp far = less(kFar, magnitude(z.re)), one = number(z.re, 1);
   const UOp near_re = where(far, zeros_like(z.re), z.re), t = unary(Op::TAN, z.im);
@@ -171,13 +153,11 @@ Parts hyperbolic_tangent(const Parts& z) {
           where(far, tail, div(t, under))};
 }
 Parts tangent(const Parts& z) {  // tan(z) = -i tanh(i z)
-  if (!z.im) return {unary(Op::TAN, z.re), {}};
   const Parts h = hyperbolic_tangent({z.im, z.re});
   return {h.im, h.re};
 }
 
 Parts whole_power(Parts z, std::int64_t k) {
-  if (!z.im) return {powi(z.re, k), {}};
   const bool below = k < 0;
   Parts result;
   for (std::int64_t e = below ? -k : k; e > 0; e >>= 1) {
@@ -185,16 +165,16 @@ Parts whole_power(Parts z, std::int64_t k) {
     if (e > 1) z = times(z, z);
   }
   const UOp one = number(z.re, 1);
-  if (k == 0) return {one, {}};
-  return below ? over({one, {}}, result) : result;
+  if (k == 0) return {one, zeros_like(one)};
+  return below ? over({one, zeros_like(one)}, result) : result;
 }
 
 // exp(e log(z)); at z = 0 its limit where there is one.
 Parts power(const Parts& z, const Parts& e) {
-  const UOp zero = z.im ? both(equal(z.re, 0), equal(z.im, 0)) : equal(z.re, 0);
-  const UOp none = e.im ? both(equal(e.re, 0), equal(e.im, 0)) : equal(e.re, 0);
+  const UOp zero = both(equal(z.re, 0), equal(z.im, 0));
+  const UOp none = both(equal(e.re, 0), equal(e.im, 0));
   const UOp one = number(z.re, 1), nothing = zeros_like(one);
-  const Parts safe{where(zero, one, z.re), imaginary(z)};
+  const Parts safe{where(zero, one, z.re), z.im};
   const Parts all = exponential(times(e, logarithm(safe)));
   const UOp at_zero = where(less(0.0, e.re), nothing, number(one, std::numeric_limits<double>::quiet_NaN()));
   return {where(none, one, where(zero, at_zero, all.re)), where(none, nothing, where(zero, at_zero, all.im))};
@@ -203,9 +183,9 @@ Parts power(const Parts& z, const Parts& e) {
 // One op of Op(z) -> Parts that is computed in float64 for complex64 too.
 template <class F> Parts in_double(DType d, const F& f, const Parts& a, const Parts& b = {}) {
   if (d == DType::kFloat64) return f(a, b);
-  const auto wide = [](const UOp& x) { return x ? cast(x, DType::kFloat64) : UOp(); };
+  const auto wide = [](const UOp& x) { return x ? cast(x, DType::kFloat64) : x; };
   const Parts r = f(Parts{wide(a.re), wide(a.im)}, Parts{wide(b.re), wide(b.im)});
-  return {cast(r.re, d), r.im ? cast(r.im, d) : UOp()};
+  return {cast(r.re, d), cast(r.im, d)};
 }
 
 // A complex value that is lowered: by its parts, by the array of both, or by either made when it is asked for.
@@ -219,7 +199,7 @@ class Lowered {
   bool is_array() const { return is_array_; }
   const UOp& whole() {
     if (!whole_)
-      whole_ = stack(std::array{parts_.re, imaginary(parts_)}, static_cast<std::int64_t>(parts_.re->n_dim));
+      whole_ = stack(std::array{parts_.re, parts_.im}, static_cast<std::int64_t>(parts_.re->n_dim));
     return whole_;
   }
   const Parts& parts() {
@@ -292,7 +272,7 @@ class Lowering {
     if ((n->op == Op::EQ || n->op == Op::NE) && is_complex(n->src(0)->dtype)) {
       const Parts a = parts(n->src(0)), b = parts(n->src(1));
       return make(n->op == Op::EQ ? Op::AND : Op::OR,
-                  {compare(n->op, a.re, b.re), compare(n->op, imaginary(a), imaginary(b))});
+                  {compare(n->op, a.re, b.re), compare(n->op, a.im, b.im)});
     }
     return over_plain(n);
   }
@@ -313,7 +293,7 @@ class Lowering {
 
   static Lowered conjugate(Lowered& z) {
     const Parts& p = z.parts();
-    return Lowered(Parts{p.re, p.im ? neg(p.im) : UOp()});
+    return Lowered(Parts{p.re, neg(p.im)});
   }
 
   // The same op on each part.
@@ -323,11 +303,7 @@ class Lowering {
       for (Node* s : n->src()) src.push_back(is_complex(s->dtype) ? get(parts(s)) : plain(s));
       return f(std::span<const UOp>(src));
     };
-    bool real = true;
-    for (Node* s : n->src()) real = real && (!is_complex(s->dtype) || !parts(s).im);
-    Parts out{of([](const Parts& p) { return p.re; }), {}};
-    if (!real) out.im = of([](const Parts& p) { return imaginary(p); });
-    return Lowered(std::move(out));
+    return Lowered(Parts{of([](const Parts& p) { return p.re; }), of([](const Parts& p) { return p.im; })});
   }
   // The same op on arrays where all complex sources are some, else on each part.
   Lowered elements(Node* n, std::span<const std::int64_t> array_arg) {
@@ -372,10 +348,9 @@ class Lowering {
     rows.push_back(count);
     const auto last = static_cast<std::int64_t>(shape.size());
     const auto row = [&](const UOp& v) { return reshape(permute(v, axes), rows); };
-    Parts p{row(parts(n->src(0)).re), {}};
-    if (parts(n->src(0)).im) p.im = row(parts(n->src(0)).im);
+    Parts p{row(parts(n->src(0)).re), row(parts(n->src(0)).im)};
     const auto cut = [&](const Parts& z, std::int64_t from, std::int64_t to) {
-      return Parts{slice_axis(z.re, last, from, to), z.im ? slice_axis(z.im, last, from, to) : UOp()};
+      return Parts{slice_axis(z.re, last, from, to), slice_axis(z.im, last, from, to)};
     };
     for (std::int64_t left = count; left > 1; left = (left + 1) / 2) {
       const std::int64_t half = left / 2;
@@ -383,28 +358,36 @@ class Lowering {
       if (left % 2) {
         const Parts rest = cut(p, left - 1, left);
         next.re = cat(std::array{next.re, rest.re}, last);
-        if (next.im) next.im = cat(std::array{next.im, imaginary(rest)}, last);
+        next.im = cat(std::array{next.im, rest.im}, last);
       }
       p = next;
     }
-    return Lowered(Parts{reshape(p.re, shape), p.im ? reshape(p.im, shape) : UOp()});
+    return Lowered(Parts{reshape(p.re, shape), reshape(p.im, shape)});
   }
 
   Lowered matrix_product(Node* n) {
     const Parts a = parts(n->src(0)), b = parts(n->src(1));
-    Parts out{matmul(a.re, b.re), {}};
-    if (a.im && b.im) out.re = sub(out.re, matmul(a.im, b.im));
-    if (a.im) out.im = matmul(a.im, b.re);
-    if (b.im) out.im = out.im ? add(matmul(a.re, b.im), out.im) : matmul(a.re, b.im);
-    return Lowered(out);
+    return Lowered(
+        Parts{sub(matmul(a.re, b.re), matmul(a.im, b.im)), add(matmul(a.re, b.im), matmul(a.im, b.re))});
   }
 
-  // The array that two parts were stacked to has them already.
+  // The array that two parts were stacked to has them already; and so has one whose pairs are multiplied by a number each, as a
+  // real operand does it.
   static Lowered from_array(const UOp& x) {
     const auto last = static_cast<std::int64_t>(x->n_dim) - 1;
-    if (x->op != Op::CAT || x->n_src != 2 || x->arg(0) != last) return Lowered(x);
     const auto shape = x->shape().first(x->n_dim - 1u);
-    return Lowered(Parts{reshape(x.src(0), shape), reshape(x.src(1), shape)});
+    const auto stacked = [&](const Node* n) {
+      return n->op == Op::CAT && n->n_src == 2 && n->arg(0) == last;
+    };
+    const auto part = [&](Node* n) { return reshape(UOp::share(n), shape); };
+    if (stacked(x.get())) return Lowered(Parts{part(x->src(0)), part(x->src(1))});
+    const Node* factor = x->op == Op::MUL || x->op == Op::DIV ? x->src(1) : nullptr;
+    if (!factor || factor->op != Op::EXPAND || factor->src(0)->shape().back() != 1 || !stacked(x->src(0)))
+      return Lowered(x);
+    const UOp narrow = UOp::share(factor->src(0));
+    const UOp by = broadcast_to(reshape(narrow, narrow->shape().first(narrow->n_dim - 1u)), shape);
+    const Node* pairs = x->src(0);
+    return Lowered(Parts{make(x->op, {part(pairs->src(0)), by}), make(x->op, {part(pairs->src(1)), by})});
   }
 
   Lowered complex_node(Node* n) {
@@ -421,16 +404,14 @@ class Lowering {
       case Op::BUFFER: return Lowered(as_real(UOp::share(n)));
       case Op::AS_COMPLEX: return from_array(plain(x));
       case Op::CAST:
-        if (!is_complex(x->dtype)) return Lowered(Parts{cast(plain(x), d), {}});
-        return Lowered(Parts{cast(parts(x).re, d), parts(x).im ? cast(parts(x).im, d) : UOp()});
+        if (!is_complex(x->dtype)) return Lowered(Parts{cast(plain(x), d), full(d, x->shape(), 0)});
+        return Lowered(Parts{cast(parts(x).re, d), cast(parts(x).im, d)});
       case Op::CONJ: return conjugate(pair(x));
-      case Op::NEG: return Lowered(Parts{neg(parts(x).re), parts(x).im ? neg(parts(x).im) : UOp()});
+      case Op::NEG: return Lowered(Parts{neg(parts(x).re), neg(parts(x).im)});
       case Op::ADD: return Lowered(plus(parts(x), parts(n->src(1))));
       case Op::SUB: return Lowered(minus(parts(x), parts(n->src(1))));
       case Op::MUL: return Lowered(times(parts(x), parts(n->src(1))));
-      case Op::DIV:
-        if (!parts(n->src(1)).im) return Lowered(over(parts(x), parts(n->src(1))));
-        return Lowered(in_double(d, over, parts(x), parts(n->src(1))));
+      case Op::DIV: return Lowered(in_double(d, over, parts(x), parts(n->src(1))));
       case Op::POW: return Lowered(in_double(d, power, parts(x), parts(n->src(1))));
       case Op::POWI: {
         const std::int64_t k = n->arg(0);

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "derive/complex.hpp"
 #include "tensor/ops.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/build.hpp"
@@ -132,7 +133,7 @@ class Keeping {
   void function(const Invariant& i) {
     const std::string which = i.name().empty() ? "an invariant" : "the invariant \"" + i.name() + "\"";
     if (!i.function()) fail(kCall, "conserve: " + which + " is an empty function", i.where());
-    const UOp v = value(i.function()(tensor(by_.q), tensor(by_.p)), kCall, i.where());
+    const UOp v = lower_complex(value(i.function()(tensor(by_.q), tensor(by_.p)), kCall, i.where()));
     const auto shape = v->shape();
     if (v->dtype != DType::kFloat64 ||
         !std::equal(shape.begin(), shape.end(), by_.members.begin(), by_.members.end()))

@@ -125,6 +125,19 @@ UOp with_number(Call call, Op op, const Arg& a, const Arg& b) {
   return make_of(op, src);
 }
 
+bool is_complex_operand(const Arg& a) {
+  return a.is_number() ? is_complex_number(a) : is_complex(uop(a.tensor())->dtype);
+}
+
+// A complex operand times a real one, or by it: each part is. No complex number is made of the real one, whose 0 would meet
+// the infinities of the other.
+UOp by_real(Call call, Op op, const Arg& z, const Arg& x, DType d, const Where& where) {
+  const DType part = real_dtype(d);
+  std::array<UOp, 2> v{operand(z, d, call), cast(x.is_number() ? uop(x, part, call) : uop(x.tensor()), part)};
+  front::broadcast(v, call, where);
+  return as_complex(make(op, {as_real(v[0]), repeat_axis(v[1], static_cast<std::int64_t>(v[1]->n_dim), 2)}));
+}
+
 Tensor binary(Call call, Op op, const Arg& a, const Arg& b, Rule rule) {
   LocationScope scope(a.where());
   std::array<UOp, 2> src;
@@ -133,6 +146,11 @@ Tensor binary(Call call, Op op, const Arg& a, const Arg& b, Rule rule) {
     if (UOp made = with_number(call, op, a, b)) return tensor(std::move(made));
   DType d = operand_dtype(rule, {&a, &b}, call, a.where());
   if (!takes_complex(op)) front::check_real(d, call, a.where());
+  if (is_complex(d) && (op == Op::MUL || op == Op::DIV)) {
+    const bool first = is_complex_operand(a), second = is_complex_operand(b);
+    if (first && !second) return tensor(by_real(call, op, a, b, d, a.where()));
+    if (second && !first && op == Op::MUL) return tensor(by_real(call, op, b, a, d, a.where()));
+  }
   if (d == DType::kBool && op == Op::ADD) op = Op::OR;
   if (d == DType::kBool && op == Op::MUL) op = Op::AND;
   if (d == DType::kBool && op == Op::MAX) op = Op::OR;

@@ -101,6 +101,12 @@ StepResult record_scan(const StepFunction& step, const std::vector<Tensor>& carr
            ".range has " + std::to_string(options.range.size()) + " numbers, the carry " +
                std::to_string(s.carry.size()) + " tensors",
            where);
+    for (std::size_t i = 0; i < s.carry.size(); ++i)
+      if (is_complex(s.carry[i]->dtype))
+        fail(kCall,
+             "Reversible::Exact: part " + std::to_string(i) + " of the state is " +
+                 std::string(name(s.carry[i]->dtype)) + ", it must be float64",
+             where);
     if (const std::string why = fixed_refusal(s); !why.empty())
       fail(kCall, "Reversible::Exact: " + why, where);
   }

@@ -599,7 +599,7 @@ State System::evolve_holding(const State& s, const EvolveOptions& options, const
     }
   }
   const Motion m =
-      force_  ? by_force(r, force, uop(mass_), std::move(kept), where)
+      force_  ? by_force(r, lower_complex(force), uop(mass_), std::move(kept), where)
       : keeps ? by_projection(r, total_energies, std::move(names), std::move(kept), members.size(), where)
               : by_energy(r, total_energies, std::move(names), where);
   if (options.reversible == Reversible::Exact) check_fixed_point(m.steps, where);

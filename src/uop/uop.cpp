@@ -367,10 +367,10 @@ UOp intern(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg,
   if (op == Op::BUFFER) flags = Node::kHasBuffer;
   if (op == Op::PARAM) flags = Node::kHasParam;
   if (is_complex(derived.dtype)) flags |= Node::kHasComplex;
-  for (Node* s : src) flags |= s->flags & Node::kHasComplex;
-  if (op != Op::LAMBDA)  // closed: nothing of its body is free outside
-    for (Node* s : src)
-      flags |= s->flags & (Node::kHasSym | Node::kHasBuffer | Node::kHasParam | Node::kCrosses);
+  constexpr std::uint8_t kFree = Node::kHasSym | Node::kHasBuffer | Node::kHasParam | Node::kCrosses;
+  // A LAMBDA is closed: nothing of its body is free outside.
+  const std::uint8_t inherited = op == Op::LAMBDA ? Node::kHasComplex : kFree | Node::kHasComplex;
+  for (Node* s : src) flags |= s->flags & inherited;
   Node* n = new (memory) Node{{},
                               op,
                               derived.dtype,

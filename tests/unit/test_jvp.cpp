@@ -131,6 +131,15 @@ TEST_CASE("equal arguments: one value in a graph, arguments of their own in a fu
   CHECK(values(moved) == Row{3, 24});
 }
 
+TEST_CASE("jvp: a tangent changes its dtype with the value") {
+  const Tensor x = Tensor::from({1.5F, -2.0F});
+  const auto f = [](const Tensor& t) { return t.astype(DType::kFloat64) * Tensor::from({2.0, 4.0}); };
+  const auto [value, moved] = jvp(f, {x}, {Tensor::from({1.0F, 0.5F})});
+  CHECK(moved.dtype() == DType::kFloat64);
+  CHECK(values(moved) == Row{2, 2});
+  CHECK(grad([&](const Tensor& t) { return f(t).sum(); })(x).dtype() == DType::kFloat32);
+}
+
 TEST_CASE("mistakes name the call, the values and the line") {
   const Tensor x = Tensor::from({1.0, 2.0}), i = Tensor::from({1, 2});
   const auto vector = [](const Tensor& t) { return t * 2.0; };

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "../random_graph.hpp"
+#include "derive/complex.hpp"
 #include "derive/gradient.hpp"
 #include "derive/jvp.hpp"
 #include "derive/scan_tape.hpp"
@@ -19,7 +20,7 @@ namespace {
 template <class T> using Values = NodeMap<Value<T>>;
 
 template <class T> std::vector<std::vector<T>> run(std::vector<UOp> roots, const Values<T>& values) {
-  roots = lower_vjps(roots);
+  roots = lower_vjps(lower_complex(roots));
   std::vector<Node*> nodes;
   for (const UOp& r : roots) nodes.push_back(r.get());
   const Leaf<T> leaf = [&](const Node* n) -> std::optional<Value<T>> {
@@ -215,6 +216,33 @@ std::vector<Draw> draws() {
   add("pow", [=](Pool& p) {
     const Tensor x = p.any(), y = p.partner(x);
     return pow(p.within(x, 0.3, 5) ? x : Tensor(positive(sin(x))), y);
+  });
+
+  // By way of complex numbers, and back to a real one.
+  const auto one_part = [](Pool& p, const Tensor& z) {
+    return p.random.one_in(2) ? real(z) : p.random.one_in(2) ? imag(z) : abs(z + complex(0.1, 7.0));
+  };
+  add("complex arithmetic", [=](Pool& p) {
+    const Tensor x = p.any(), y = p.partner(x), z = complex(x, y);
+    return one_part(p, conj(z) * z * std::complex(0.0, 0.5) - z * x + y);
+  });
+  add("complex quotients", [=](Pool& p) {
+    const Tensor x = p.any(), y = p.partner(x), z = complex(x, y);
+    return one_part(p, (z + 1.0) / (complex(y, x) * conj(complex(y, x)) + std::complex(0.6, 0.2)));
+  });
+  add("complex functions", [=](Pool& p) {
+    static const std::vector<Tensor (*)(const Arg&)> functions{exp, log,  sqrt, sin,  cos,
+                                                               tan, sinh, cosh, tanh, angle};
+    const Tensor x = p.any(), y = p.partner(x), z = complex(0.9 * sin(x), 0.8 + 0.5 * sin(y));
+    return one_part(p, p.random.pick(functions)(z));
+  });
+  add("complex powers", [=](Pool& p) {
+    const Tensor x = p.any(), y = p.partner(x), z = complex(0.9 * sin(x), 0.8 + 0.5 * sin(y));
+    return one_part(p, p.random.one_in(2) ? pow(z, conj(z)) : pow(z, -3));
+  });
+  add("complex products", [=](Pool& p) {
+    const Tensor z = complex(p.fit({2, 3}), p.fit({2, 3}));
+    return one_part(p, p.random.one_in(2) ? matmul(z, z.transpose()) : (0.5 * z).prod(1));
   });
 
   add("reshape", [](Pool& p) { return p.any().reshape({-1, 1}); });
