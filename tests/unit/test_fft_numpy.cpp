@@ -240,6 +240,24 @@ TEST_CASE("fft: gradients against central differences, jvp beside vjp" * needs_f
   }
 }
 
+TEST_CASE("fft: the gradient by a complex operand is JAX's, dL = Re(sum g dz)" * needs_fft()) {
+  const Tensor z = wavy({3, 8}), v = wavy({3, 8}, 0.5), w = wavy({3, 8}, 2.2);
+  const std::vector<std::function<Tensor(const Tensor&)>> functions{
+      [&](const Tensor& y) { return square(abs(fft(y * y) * w)).sum(); },
+      [&](const Tensor& y) { return real(ifftn(y * w) * y).sum(); },
+      [&](const Tensor& y) { return square(irfft(y, {.n = 13, .axis = 1})).sum(); }};
+  for (std::size_t i = 0; i < functions.size(); ++i) {
+    CAPTURE(i);
+    const auto& f = functions[i];
+    const double by_gradient = real((grad(f)(z) * v).sum()).item<double>();
+    const auto at = [&](double t) { return f(z + t * v).item<double>(); };
+    const double h = 1e-3;
+    const double by_difference = (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h);
+    CHECK(by_gradient == doctest::Approx(by_difference).epsilon(1e-9));
+    CHECK(jvp(f, {z}, {v}).second.item<double>() == doctest::Approx(by_gradient).epsilon(1e-12));
+  }
+}
+
 TEST_CASE("fft: what stands around a transform is one kernel on each side" *
           doctest::skip(!fft_available() || !env::optimize())) {
   const Tensor z = wavy({64}), v = bumpy({64}, 0.8), k = fftfreq(64).realize();

@@ -113,6 +113,7 @@ Result measure(const Row& row);
 // --- the rows, one function a file ---
 
 void add_evolve_rows(std::vector<Row>& rows);
+void add_fft_rows(std::vector<Row>& rows);
 void add_gradient_rows(std::vector<Row>& rows);
 void add_kernel_rows(std::vector<Row>& rows);
 void add_loop_rows(std::vector<Row>& rows);

@@ -116,6 +116,7 @@ void check_goals(const std::vector<Row>& rows) {
 int run(const Options& o) {
   std::vector<Row> rows;
   add_evolve_rows(rows);
+  add_fft_rows(rows);
   add_kernel_rows(rows);
   add_gradient_rows(rows);
   add_loop_rows(
