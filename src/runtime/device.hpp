@@ -97,6 +97,8 @@ class Device {
   virtual std::shared_ptr<LoadedCode> load(const Source& source, const std::string& bytes) = 0;
   // What compile() gave, for the eye; "" where the device cannot take it apart.
   virtual std::string disassemble(const std::string&) const { return {}; }
+  // The text as its compiler has it after its own passes; "" where it tells none.
+  virtual std::string optimized(const Source&) const { return {}; }
   // Returns when the outputs are there.
   virtual void launch(const Executable& e, const LaunchArguments& a) = 0;
 };
