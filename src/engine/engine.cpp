@@ -152,7 +152,7 @@ class Engine final : public EngineHook {
     const Wanted wanted = known ? Wanted(std::move(few), known->origin != nullptr) : Wanted(values);
     const std::vector<UOp>& roots = wanted.roots;
     if (roots.empty()) return;  // another thread has done it meanwhile
-    const bool timed = debug_enabled(1);
+    const bool timed = debug_enabled(1, "time");
     const auto start = timed ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point{};
     if (env::verify()) {
       std::vector<Node*> nodes;
@@ -199,7 +199,7 @@ class Engine final : public EngineHook {
                     std::string(on.name()).c_str());
       debug_print(1, "time", line);
     }
-    if (debug_enabled(3))
+    if (debug_enabled(3, "physics"))
       for (const UOp& v : values) debug_print(3, "physics", explain_value(v).text);
   }
 
@@ -334,7 +334,7 @@ class Engine final : public EngineHook {
       return *it->second.ready;
     }
     ++counts_.made;
-    if (debug_enabled(3)) debug_print(3, "graph", to_text(program));
+    if (debug_enabled(3, "graph")) debug_print(3, "graph", to_text(program));
     if (env::dumping()) {
       std::vector<Node*> recorded;
       for (const UOp& r : roots) recorded.push_back(r.get());
@@ -343,7 +343,7 @@ class Engine final : public EngineHook {
     }
     const UOp lowered = run_passes(program, {env::optimize()});
     std::shared_ptr<Plan> plan = schedule(lowered.get(), schedule_options());
-    if (debug_enabled(2)) debug_print(2, "schedule", to_text(*plan));
+    if (debug_enabled(2, "schedule")) debug_print(2, "schedule", to_text(*plan));
     if (env::dumping()) dump_plan(*plan, on);
     // The plans of graphs of 10^6 nodes are large, and such a graph seldom comes again: they are few.
     const std::size_t nodes = toposort(program).size();

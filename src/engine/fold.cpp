@@ -507,7 +507,7 @@ bool fold_trace(std::size_t enough, std::size_t odd, bool full, std::span<const 
       folded = true;
       done = r.at(fold.passes(), 0);
       loop_seen.next = trace[done].number;
-      if (debug_enabled(2))
+      if (debug_enabled(2, "graph"))
         debug_print(2, "graph",
                     fmt::format("folded {} passes of {} into a scan", fold.passes(), fold.lines()));
     }
@@ -518,7 +518,7 @@ bool fold_trace(std::size_t enough, std::size_t odd, bool full, std::span<const 
     trace = PendingTrace::take_alive();
     if (trace.size() > odd) {
       static std::once_flag said;
-      if (debug_enabled(1))
+      if (debug_enabled(1, "graph"))
         std::call_once(said, [&] {
           debug_print(1, "graph",
                       fmt::format("{} pending operations repeat too little to be folded into a loop and are "

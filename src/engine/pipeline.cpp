@@ -202,7 +202,8 @@ UOp run_passes(const UOp& program, const PipelineOptions& options) {
     p = pass.run(p, options);
     if (p == before) continue;
     if (!options.body) dump_graph("after " + std::string(pass.name), p);
-    if (debug_enabled(3)) debug_print(3, "rewrite", "after " + std::string(pass.name) + "\n" + to_text(p));
+    if (debug_enabled(3, "rewrite"))
+      debug_print(3, "rewrite", "after " + std::string(pass.name) + "\n" + to_text(p));
     if (env::verify()) {
       Node* root = p.get();
       verify(std::span<Node* const>(&root, 1), Stage::kTensor);

@@ -474,7 +474,7 @@ void ReadyPlan::run_guard(std::size_t i, RunContext& context) {
       maps.clear();
       run_program(i, a, arguments, context);
     }
-    if (debug_enabled(1)) debug_print(1, "physics", last.said);
+    if (debug_enabled(1, "physics")) debug_print(1, "physics", last.said);
     for (int o : step.outputs) state_->notes[static_cast<std::size_t>(o)] = last.notes;
     return;
   }

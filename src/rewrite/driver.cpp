@@ -27,7 +27,7 @@ bool stays(const Node* n) { return n->n_src == 0 || n->op == Op::LAMBDA || stora
 class Driver {
  public:
   Driver(const RuleTable& rules, std::int64_t budget)
-      : rules_(rules), budget_(budget), trace_(debug_enabled(kTraceLevel)) {}
+      : rules_(rules), budget_(budget), trace_(debug_enabled(kTraceLevel, "rewrite")) {}
 
   Node* run(Node* root) {
     // A LAMBDA is entered only as a root.

@@ -8,6 +8,8 @@
 #include <mutex>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "cache/store.hpp"
 #include "runtime/address.hpp"
 #include "support/debug.hpp"
@@ -45,37 +47,54 @@ template <class Key, class Value> class Known {
   std::size_t sweep_at_ = 1024;
 };
 
-constexpr int kAssemblyLevel = 5;
+constexpr int kCodeLevel = 5;
 
-void tell_assembly(const Device& device, const std::string& bytes) {
-  if (debug_enabled(kAssemblyLevel)) debug_print(kAssemblyLevel, "asm", device.disassemble(bytes));
+// What the compiler made of a kernel. Made anew for what was read from the disk.
+void tell_code(const Device& device, const Source& source, const std::string& bytes) {
+  if (debug_enabled(kCodeLevel, "ir"))
+    if (const std::string ir = device.optimized(source); !ir.empty())
+      debug_print(kCodeLevel, "ir", source.name + "\n" + ir);
+  if (debug_enabled(kCodeLevel, "asm"))
+    if (const std::string code = device.disassemble(bytes); !code.empty())
+      debug_print(kCodeLevel, "asm", source.name + "\n" + code);
 }
 
 // From the disk, or compiled and put there.
 std::shared_ptr<LoadedCode> make_code(Device& device, const Source& source, const UOp& lambda) {
-  constexpr int kCacheLevel = 2;
-  if (!source.text.empty() && debug_enabled(4)) debug_print(4, "ir", source.name + "\n" + source.text);
+  constexpr int kKernelLevel = 2, kSourceLevel = 4;
+  const auto start = std::chrono::steady_clock::now();
+  const auto tell_kernel = [&](const char* how, std::size_t bytes) {
+    if (!debug_enabled(kKernelLevel, "kernel")) return;
+    const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
+    debug_print(kKernelLevel, "kernel",
+                fmt::format("{} {} in {:.3f} ms for {}: {} loop nests, {} bytes of text, {} of code",
+                            source.name, how, took.count(), device.name(), source.kernel->parts.size(),
+                            source.text.size(), bytes));
+  };
+  if (!source.text.empty() && debug_enabled(kSourceLevel, "source"))
+    debug_print(kSourceLevel, "source", source.name + "\n" + source.text);
   KeyFields fields = device.cache_key(source);
   KernelStore* store = fields.empty() ? nullptr : kernel_store();
   const Hash128 key = store ? kernel_key(fields, source.text) : Hash128{};
   if (store) {
+    const bool told = debug_enabled(kKernelLevel, "cache");
     if (const std::optional<std::string> bytes = store->load(key, fields, source.text)) {
       try {
         std::shared_ptr<LoadedCode> code = device.load(source, *bytes);
         disk_hits.fetch_add(1, std::memory_order_relaxed);
-        if (debug_enabled(kCacheLevel))
-          debug_print(kCacheLevel, "cache", "hit " + source.name + " as " + key.hex());
-        tell_assembly(device, *bytes);
+        if (told) debug_print(kKernelLevel, "cache", "hit " + source.name + " as " + key.hex());
+        tell_kernel("read", bytes->size());
+        tell_code(device, source, *bytes);
         return code;
       } catch (const Error& e) {
         store->reject(key, e.what());
       }
     }
-    if (debug_enabled(kCacheLevel))
-      debug_print(kCacheLevel, "cache",
+    if (told)
+      debug_print(kKernelLevel, "cache",
                   "miss " + source.name + ": " + store->explain_miss(source.name, fields));
   }
-  if (!store && !debug_enabled(kAssemblyLevel)) {
+  if (!store && !debug_enabled(kCodeLevel, "asm") && !debug_enabled(kCodeLevel, "ir")) {
     std::shared_ptr<LoadedCode> code = device.compile_and_load(source);
     compiled.fetch_add(1, std::memory_order_relaxed);
     return code;
@@ -84,7 +103,10 @@ std::shared_ptr<LoadedCode> make_code(Device& device, const Source& source, cons
   // What is evaluated as it stands was not compiled.
   if (!bytes.empty()) compiled.fetch_add(1, std::memory_order_relaxed);
   std::shared_ptr<LoadedCode> code = device.load(source, bytes);
-  tell_assembly(device, bytes);
+  if (!bytes.empty()) {
+    tell_kernel("compiled", bytes.size());
+    tell_code(device, source, bytes);
+  }
   if (store) store->publish({source.name, std::move(fields), to_text(lambda), source.text, std::move(bytes)});
   return code;
 }

@@ -106,6 +106,8 @@ class Device {
   }
   // What compile() gave, for the eye; "" where the device cannot take it apart.
   virtual std::string disassemble(const std::string&) const { return {}; }
+  // The text as its compiler has it after its own passes; "" where it tells none.
+  virtual std::string optimized(const Source&) const { return {}; }
   // Returns when the outputs are there, or will be for whoever asks this device or its memory next.
   virtual void launch(const Executable& e, const LaunchArguments& a) = 0;
   // Returns when everything that was launched is done.

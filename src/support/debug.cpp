@@ -55,7 +55,7 @@ std::string prefixed(std::string_view topic, std::string_view text) {
 }  // namespace
 
 void debug_print(int level, std::string_view topic, std::string_view text) {
-  if (debug_enabled(level)) write_stderr(prefixed(topic, text));
+  if (debug_enabled(level, topic)) write_stderr(prefixed(topic, text));
 }
 
 void dump(std::string_view stage, std::initializer_list<DumpFile> files) {

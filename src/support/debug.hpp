@@ -8,17 +8,21 @@
 #include "support/env.hpp"
 
 /// What the library tells on stderr. Levels of TINYPHYS_DEBUG, each with all below it:
-///   1  one line per realize and per rewrite decision, and warnings
-///   2  the plan and its kernels, with sizes and times
+///   1  one line per realize and per rewrite decision, and warnings          time, physics, graph, cache
+///   2  the plan and its kernels, with sizes and times                       schedule, kernel, cache
 ///   3  the physics reports (degree, proof, chosen, refused), and graphs before and after each pass
-///   4  generated LLVM IR
-///   5  assembly, and every rewrite that fired
+///                                                                           physics, graph, rewrite
+///   4  the text of each kernel                                              source
+///   5  what its compiler makes of it, and every rewrite that fired          ir, asm, rewrite
+/// A topic that is named there is told at all levels.
 namespace tinyphys {
 
-inline bool debug_enabled(int level) { return env::debug_level() >= level; }
+inline bool debug_enabled(int level, std::string_view topic) {
+  return env::debug_level() >= level || env::debug_topic(topic);
+}
 
-/// Prints `text` when the level is on, each of its lines behind the prefix `[tinyphys topic] `. The lines of one
-/// call stay together. Where making the text costs something, ask debug_enabled first.
+/// Prints `text` when the level or the topic is on, each of its lines behind the prefix `[tinyphys topic] `. The lines
+/// of one call stay together. Where making the text costs something, ask debug_enabled first.
 void debug_print(int level, std::string_view topic, std::string_view text);
 
 /// One form of what is dumped: an extension (dot, txt) and the contents.

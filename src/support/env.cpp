@@ -62,7 +62,6 @@ template <class... Words> std::optional<std::int64_t> parse_word(std::string_vie
   return found - list.begin();
 }
 
-std::optional<std::int64_t> parse_debug(std::string_view text) { return parse_int(text, 0, 5); }
 std::optional<std::int64_t> parse_folder(std::string_view) { return 1; }
 /// The n-th word of a list with spaces between; empty beyond its end.
 std::string_view word(std::string_view list, std::int64_t n) {
@@ -73,6 +72,22 @@ std::optional<std::int64_t> parse_name(std::string_view list, std::string_view t
   for (std::int64_t n = 0; !word(list, n).empty(); ++n)
     if (word(list, n) == text) return n;
   return {};
+}
+constexpr int kTopicShift = 8;
+/// A level, topics, or both, with commas between: the level, and a bit for each topic above kTopicShift.
+std::optional<std::int64_t> parse_debug(std::string_view text) {
+  std::int64_t level = 0, topics = 0;
+  while (true) {
+    const std::string_view part = text.substr(0, text.find(','));
+    if (const auto n = parse_int(part, 0, 5))
+      level = std::max(level, *n);
+    else if (const auto topic = parse_name(kDebugTopics, part))
+      topics |= std::int64_t{1} << *topic;
+    else
+      return {};
+    if (part.size() == text.size()) return level | topics << kTopicShift;
+    text.remove_prefix(part.size() + 1);
+  }
 }
 std::optional<std::int64_t> parse_device(std::string_view text) {
   if (const int number = device_number(text)) return number - 1;
@@ -111,7 +126,7 @@ std::optional<std::int64_t> bytes_from_text(std::string_view text) { return pars
 namespace {
 
 constexpr std::array<Variable, kCount> kVariables{{
-    {"TINYPHYS_DEBUG", "0 1 2 3 4 5", "0", "how much to tell on stderr"},
+    {"TINYPHYS_DEBUG", "0 1 2 3 4 5, or topics: graph,cache", "0", "how much to tell on stderr, and of what"},
     {"TINYPHYS_DEBUG_DIR", "a folder", "none", "where each stage of a new plan is written as text and DOT"},
     {"TINYPHYS_DEVICE", kDeviceNames, "cpu", "the device that runs what names no device"},
     {"TINYPHYS_COST_MODEL", kCostModelNames, "auto",
@@ -230,7 +245,13 @@ std::optional<std::string> exchange_override(std::string_view name, std::optiona
 
 }  // namespace
 
-int debug_level() { return static_cast<int>(value(kDebug)); }
+int debug_level() { return static_cast<int>(value(kDebug) & ((1 << kTopicShift) - 1)); }
+bool debug_topic(std::string_view topic) {
+  const std::int64_t topics = value(kDebug) >> kTopicShift;
+  if (topics == 0) return false;
+  const auto n = parse_name(kDebugTopics, topic);
+  return n && (topics >> *n & 1) != 0;
+}
 std::string debug_dir() {
   State& s = state();
   std::lock_guard lock(s.mutex);

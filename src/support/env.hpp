@@ -13,7 +13,12 @@ namespace tinyphys::env {
 
 enum class ProgressChoice { Auto, Off, On };
 
+/// What TINYPHYS_DEBUG may name beside a level.
+inline constexpr std::string_view kDebugTopics =
+    "graph rewrite physics schedule kernel source ir asm cache time";
 int debug_level();
+/// Whether this topic was named; false for what is none.
+bool debug_topic(std::string_view topic);
 /// The folder of dumps; empty where none are wanted. dumping() is the cheap question.
 std::string debug_dir();
 bool dumping();

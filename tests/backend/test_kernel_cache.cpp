@@ -212,3 +212,36 @@ TEST_CASE("kernel cache: nothing is compiled for another dt, number of steps, or
   CHECK(evolved(0.01, 10, 3.5) == first);
   CHECK(kernels_compiled() == compiled);
 }
+
+TEST_CASE("kernel cache: source, code and how it came are told for what is compiled and for what is read") {
+  const OwnCache cache;
+  Device& d = tested_device();
+  for (const char* how : {"compiled", "read"}) {
+    const env::ScopedOverride level("TINYPHYS_DEBUG", "kernel,source,ir,asm,cache");
+    const DebugCapture err;
+    run_product(d);
+    const std::string told = err.text();
+    CAPTURE(told);
+    const std::string name = source_of(d, product()).name;
+    CHECK(told.find("[tinyphys kernel] " + name + " " + how + " in ") != std::string::npos);
+    CHECK(told.find("[tinyphys source] " + name) != std::string::npos);
+    CHECK(told.find(std::string("[tinyphys cache] ") + (how[0] == 'c' ? "miss " : "hit ") + name) !=
+          std::string::npos);
+    // Where the device can tell them.
+    if (!d.optimized(source_of(d, product())).empty())
+      CHECK(told.find("[tinyphys ir] " + name) != std::string::npos);
+    if (!d.disassemble(d.compile(source_of(d, product()))).empty())
+      CHECK(told.find("[tinyphys asm] " + name) != std::string::npos);
+  }
+}
+
+TEST_CASE("cpu: machine code taken apart has labels, names that are called, and an end") {
+  Device& cpu = device("cpu");
+  const Source s = source_of(cpu, lambda({unary(Op::SIN, tensor(0, {37}))}, 1));
+  const std::string code = cpu.disassemble(cpu.compile(s));
+  CHECK(code.find(s.name + "_0:\n") != std::string::npos);
+  CHECK(code.find("\tret") != std::string::npos);
+  CHECK(code.find("sin") != std::string::npos);
+  CHECK(cpu.optimized(s).find("define void @" + s.name + "_0(") != std::string::npos);
+  CHECK_THROWS_AS((void)cpu.disassemble("no object"), Error);
+}

@@ -184,3 +184,20 @@ TEST_CASE("drawings: shared bodies once, labels quoted, large graphs not") {
   CHECK(contains(tp::to_dot(roots, 5), " nodes: see the text"));
   CHECK(problem(tp::to_dot(roots, 5)) == "");
 }
+
+TEST_CASE("each topic of TINYPHYS_DEBUG is told by a program, alone" * tp::testing::needs_passes()) {
+  std::int64_t size = 233;  // of plans that are new
+  for (const char* topic : {"graph", "rewrite", "physics", "schedule", "kernel", "source", "time"}) {
+    const tp::DebugCapture err;
+    {
+      const tp::env::ScopedOverride on("TINYPHYS_DEBUG", topic);
+      program(++size).realize();
+    }
+    const std::string told = err.text();
+    CAPTURE(topic);
+    CHECK(!told.empty());
+    std::istringstream lines(told);
+    for (std::string line; std::getline(lines, line);)
+      CHECK(line.starts_with("[tinyphys " + std::string(topic) + "] "));
+  }
+}

@@ -73,8 +73,8 @@ TEST_CASE("env: values, and one warning for a bad one") {
     env::ScopedOverride opt("TINYPHYS_OPT", "0"), threads_("TINYPHYS_THREADS", "7");
     env::ScopedOverride verify("TINYPHYS_VERIFY", "1"), progress("TINYPHYS_PROGRESS", "0");
     CHECK(env::debug_level() == 3);
-    CHECK(debug_enabled(3));
-    CHECK_FALSE(debug_enabled(4));
+    CHECK(debug_enabled(3, "graph"));
+    CHECK_FALSE(debug_enabled(4, "source"));
     CHECK(env::device() == "interp");
     CHECK_FALSE(env::optimize());
     CHECK(env::threads() == 7);
@@ -89,9 +89,9 @@ TEST_CASE("env: values, and one warning for a bad one") {
       env::ScopedOverride bad("TINYPHYS_DEBUG", "nonsense");
       CHECK(env::debug_level() == 0);
     }
-    CHECK(
-        err.text() ==
-        "[tinyphys warning] TINYPHYS_DEBUG=nonsense is not understood; valid values: 0 1 2 3 4 5; using 0\n");
+    CHECK(err.text() ==
+          "[tinyphys warning] TINYPHYS_DEBUG=nonsense is not understood; valid values: 0 1 2 3 4 5, or "
+          "topics: graph,cache; using 0\n");
   }
   SUBCASE("TINYPHYS_THREADS that is no count falls back to the CPUs there are") {
     for (const char* text : {"0", "-1", "many", "2x", " 2", "1e9", "99999999999999999999"}) {
@@ -132,6 +132,40 @@ TEST_CASE("env: values, and one warning for a bad one") {
     CHECK_THROWS_WITH_AS(env::set_override("TINYPHYS_DEBUGG", "1"), doctest::Contains("TINYPHYS_DEBUGG"),
                          Error);
   }
+}
+
+TEST_CASE("env: topics of TINYPHYS_DEBUG, beside a level or alone") {
+  const auto enabled = [](const char* text, int level, const char* topic) {
+    const env::ScopedOverride set("TINYPHYS_DEBUG", text);
+    return debug_enabled(level, topic);
+  };
+  {
+    const DebugCapture err;
+    CHECK(enabled("cache", 5, "cache"));
+    CHECK_FALSE(enabled("cache", 1, "time"));
+    CHECK(enabled("time,asm", 5, "asm"));
+    CHECK(enabled("time,asm", 1, "time"));
+    CHECK(enabled("2,asm", 2, "kernel"));
+    CHECK_FALSE(enabled("2,asm", 3, "graph"));
+    CHECK(enabled("asm,2", 5, "asm"));
+    CHECK_FALSE(enabled("0", 1, "time"));
+    CHECK_FALSE(enabled("graph,rewrite,physics,schedule,kernel,source,ir,asm,cache,time", 1, "no topic"));
+    CHECK(err.text() == "");
+  }
+  for (const char* wrong : {"caches", "cache,", ",", "1,,2", "graph cache", "6,cache", "cache,-1"}) {
+    const DebugCapture err;
+    CHECK_FALSE(enabled(wrong, 1, "cache"));
+    CHECK(contains(err.text(), "is not understood"));
+  }
+  const env::ScopedOverride set("TINYPHYS_DEBUG", "schedule");
+  const DebugCapture err;
+  debug_print(2, "schedule", "told");
+  debug_print(1, "time", "not told");
+  CHECK(err.text() == "[tinyphys schedule] told\n");
+  // The page has every topic.
+  const std::string page = read_text(std::filesystem::path(TINYPHYS_SOURCE_DIR) / "docs/environment.md");
+  std::istringstream topics{std::string(env::kDebugTopics)};
+  for (std::string topic; topics >> topic;) CHECK(contains(page, "\n| `" + topic + "` | "));
 }
 
 TEST_CASE("env: docs/environment.md has the table, row by row") {

@@ -122,6 +122,7 @@ void add_opencl_rows(std::vector<Row>& rows);
 void add_orbit_rows(std::vector<Row>& rows);
 void add_overhead_rows(std::vector<Row>& rows);
 void add_splitting_rows(std::vector<Row>& rows);
+void add_cache_rows(std::vector<Row>& rows);
 
 // --- children: work that must start in a fresh process ---
 

@@ -50,6 +50,11 @@ std::shared_ptr<LoadedCode> CpuDevice::load(const Source& s, const std::string& 
   return jit().load(object, symbol(s), static_cast<int>(s.kernel->parts.size()));
 }
 
+std::string CpuDevice::optimized(const Source& s) const {
+  if (s.kernel->parts.empty()) return {};
+  return jit().optimized(s.text, symbol(s), style_of(*s.kernel));
+}
+
 std::string CpuDevice::disassemble(const std::string& object) const { return jit().disassemble(object); }
 
 // The code of one kernel is loaded for each device apart.

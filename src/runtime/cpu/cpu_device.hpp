@@ -21,6 +21,7 @@ class CpuDevice : public Device {
   std::string compile(const Source& source) override;
   KeyFields cache_key(const Source& source) const override;
   std::shared_ptr<LoadedCode> load(const Source& source, const std::string& bytes) override;
+  std::string optimized(const Source& source) const override;
   std::string disassemble(const std::string& bytes) const override;
   void launch(const Executable& e, const LaunchArguments& a) override;
 

@@ -22,6 +22,7 @@
 #include <llvm/Passes/PassBuilder.h>
 #include <llvm/Support/SourceMgr.h>
 #include <llvm/Support/TargetSelect.h>
+#include <llvm/Support/raw_ostream.h>
 #include <llvm/Target/TargetMachine.h>
 #include <llvm/TargetParser/Host.h>
 
@@ -81,6 +82,13 @@ class Compiler {
     // Equal text must give equal bits: nothing is fused but llvm.fma.
     builder.getOptions().AllowFPOpFusion = llvm::FPOpFusion::Strict;
     machine_ = need(builder.createTargetMachine());
+  }
+
+  std::string optimized(const std::string& text, const std::string& name, CodeStyle style) {
+    llvm::LLVMContext context;
+    std::string out;
+    llvm::raw_string_ostream(out) << *parse(context, text, name, style);
+    return out;
   }
 
   std::string compile(const std::string& text, const std::string& name, CodeStyle style) {
@@ -174,6 +182,12 @@ class LlvmJit final : public Jit {
     const std::lock_guard lock(mutex_);
     if (!compiler_) compiler_.emplace(cpu_, feature_list_);
     return compiler_->compile(text, name, style);
+  }
+
+  std::string optimized(const std::string& text, const std::string& name, CodeStyle style) override {
+    const std::lock_guard lock(mutex_);
+    if (!compiler_) compiler_.emplace(cpu_, feature_list_);
+    return compiler_->optimized(text, name, style);
   }
 
   std::shared_ptr<JitCode> load(const std::string& object, const std::string& name, int functions) override {

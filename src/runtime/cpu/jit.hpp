@@ -43,6 +43,8 @@ class Jit {
 
   // Functions @kernel_i of the text become `name`_i of the object.
   virtual std::string compile(const std::string& text, const std::string& name, CodeStyle style) = 0;
+  // The same text after the passes of the style.
+  virtual std::string optimized(const std::string& text, const std::string& name, CodeStyle style) = 0;
   virtual std::shared_ptr<JitCode> load(const std::string& object, const std::string& name,
                                         int functions) = 0;
   // The machine code of an object, in Intel's notation, with the names that it calls.
