@@ -33,7 +33,8 @@ function(use_test_cache)
   get_property(tests DIRECTORY PROPERTY TESTS)
   if(tests)
     set_property(TEST ${tests} APPEND PROPERTY ENVIRONMENT TINYPHYS_CACHE_DIR=${CMAKE_BINARY_DIR}/test_cache
-                 POCL_CACHE_DIR=${CMAKE_BINARY_DIR}/pocl_cache)
+                 POCL_CACHE_DIR=${CMAKE_BINARY_DIR}/pocl_cache
+                 LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tools/ci/lsan.supp:print_suppressions=0)
   endif()
 endfunction()
 

@@ -19,11 +19,6 @@
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
 extern "C" const char* __asan_default_options() { return "allocator_may_return_null=1"; }
-// PoCL and the LLVM 15 inside it keep what they allocated for devices and programs until the process ends, and not all of
-// it is within reach then.
-extern "C" const char* __lsan_default_suppressions() {
-  return "leak:libpocl\nleak:libLLVM-15\nleak:libclang-cpp\n";
-}
 #elif __has_feature(thread_sanitizer)
 extern "C" const char* __tsan_default_options() { return "allocator_may_return_null=1"; }
 #endif

@@ -37,7 +37,7 @@ std::string message(const std::function<void()>& f) {
 std::string run_again(const std::string& environment, const std::string& test_case) {
   const std::string self = std::filesystem::read_symlink("/proc/self/exe");
   std::FILE* out = popen(
-      ("env TINYPHYS_DEVICE=cpu " + environment + " '" + self + "' -ns -tc='" + test_case + "' 2>&1").c_str(),
+      ("env " + environment + " TINYPHYS_DEVICE=cpu '" + self + "' -ns -tc='" + test_case + "' 2>&1").c_str(),
       "r");
   REQUIRE(out);
   std::string text;
@@ -238,6 +238,20 @@ TEST_CASE("PoCL has a folder for its kernels where there is no home" * needs_ope
   if (device("cl").properties().description.find("pthread") == 0)
     CHECK_FALSE(std::filesystem::is_empty(folder));
   std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("hidden: two OpenCL devices" * doctest::skip()) {
+  const Tensor x = Tensor::linspace(0.0, 1.0, 33).to("cl") * 3.0, y = x.to("cl:1") * x.to("cl:1");
+  std::printf("%s %s %d\n", y.device().c_str(), message([&] { (void)(x + y); }).c_str(),
+              y.to("cpu").to_vector<double>()[32] == 9.0);
+}
+
+TEST_CASE("values move from one OpenCL device to another" * needs_opencl()) {
+  if (device("cl").properties().description.find("pthread") != 0) return;  // PoCL can be asked for two
+  const std::string two = run_again("POCL_DEVICES='pthread basic'", "hidden: two OpenCL devices");
+  CAPTURE(two);
+  CHECK(two.find("cl:1 [add] operands on different devices, cl and cl:1") != std::string::npos);
+  CHECK(two.find(") 1\n") != std::string::npos);
 }
 
 TEST_CASE("float64 on a device that has none is an error that names it") {
