@@ -94,9 +94,11 @@ std::shared_ptr<LoadedCode> make_code(Device& device, const Source& source, cons
       debug_print(kKernelLevel, "cache",
                   "miss " + source.name + ": " + store->explain_miss(source.name, fields));
   }
-  if (!store && !debug_enabled(kCodeLevel, "asm") && !debug_enabled(kCodeLevel, "ir")) {
+  if (!store && !debug_enabled(kKernelLevel, "kernel") && !debug_enabled(kCodeLevel, "asm") &&
+      !debug_enabled(kCodeLevel, "ir")) {
     std::shared_ptr<LoadedCode> code = device.compile_and_load(source);
-    compiled.fetch_add(1, std::memory_order_relaxed);
+    // What is evaluated as it stands has no text, and was not compiled.
+    if (!source.text.empty()) compiled.fetch_add(1, std::memory_order_relaxed);
     return code;
   }
   std::string bytes = device.compile(source);
