@@ -89,7 +89,15 @@ ChebyshevSum chebyshev_exponential(const BoundedOperator& h, const UOp& psi, std
   };
   ChebyshevSum out;
   out.terms = terms;
-  for (const auto& of_time : series) out.last = std::max(out.last, std::fabs(of_time.back()));
+  for (std::size_t j = 0; j < n_times; ++j) {
+    // Beyond k > x each J_k, I_k is less than the one before by this factor, and those after by less still.
+    const double x = std::fabs(h.radius * times_of[j]),
+                 k = std::max(static_cast<double>(series[j].size()), x + 1);
+    const double factor = x / (k + std::sqrt(phase ? k * k - x * x : k * k + x * x));
+    const double last = std::fabs(series[j].back());
+    out.last = std::max(out.last, last);
+    out.left_out = std::max(out.left_out, last / (1 - factor));
+  }
   const auto number = [&](double v) { return constant(v, DType::kFloat64); };
 
   UOp sum = at_times(psi, given(std::span(c).first(n_times), {all[0]})), last = psi;
@@ -117,6 +125,7 @@ ChebyshevSum chebyshev_exponential(const BoundedOperator& h, const UOp& psi, std
     const UOp next = phase ? add(turned_back(scaled_h), before) : sub(neg(scaled_h), before);
     loop.next = {now, next, add(total, at_times(next, loop.row_params[0]))};
     const UOp scan = make_scan(loop);
+    out.loop = scan;
     last = get(scan, 1);
     sum = get(scan, 2);
   }

@@ -29,8 +29,10 @@ enum class Exponential {
 
 struct ChebyshevSum {
   UOp value;
+  UOp loop;               // the SCAN; null for one term
   std::size_t terms = 0;  // K; the operator is applied K - 1 times
-  double last = 0;        // the last coefficient: what is left out is about as large, of psi's norm
+  double last = 0;        // the last coefficient
+  double left_out = 0;    // the sum of those that follow is at most this: of psi's norm
 };
 
 // Coefficients below `tol` are left out. The value stands behind a CHECK, that neither the last T_k(Hn) psi nor the result is

@@ -225,13 +225,16 @@ Tensor Schroedinger::normalised(const Tensor& psi, Where where) const {
 namespace {
 
 // What explain() has to say of a loop.
-void tell(const Tensor& of, Records records, std::string why_loop) {
-  const UOp node = uop(of);
-  if (node->op != Op::GET || node->src(0)->op != Op::SCAN) return;
-  Labels labels = labels_of(node->src(0));
+void tell(const UOp& loop, Records records, std::string why_loop) {
+  if (!loop || loop->op != Op::SCAN) return;
+  Labels labels = labels_of(loop.get());
   labels.told = std::move(records);
   labels.why_loop = std::move(why_loop);
-  set_labels(node->src(0), std::move(labels));
+  set_labels(loop.get(), std::move(labels));
+}
+UOp loop_of(const Tensor& end) {
+  const UOp node = uop(end);
+  return node->op == Op::GET ? UOp::share(node->src(0)) : UOp();
 }
 
 Tensor times(double first, double step, std::int64_t count) {
@@ -324,7 +327,7 @@ Wave Schroedinger::by_steps(const Tensor& psi, const WaveOptions& o, double dt, 
   const Records records{{Finding::kFound, what}};
   if (!o.save_every) {
     const Tensor end = scan(step, psi, steps, loop, where);
-    tell(end, records, "");
+    tell(loop_of(end), records, "");
     return {end, Tensor(dt * static_cast<double>(steps))};
   }
   const auto [end, rows] = scan(
@@ -333,7 +336,7 @@ Wave Schroedinger::by_steps(const Tensor& psi, const WaveOptions& o, double dt, 
         return std::pair{next, next};
       },
       psi, steps / every, {}, where);
-  tell(end, records, "");
+  tell(loop_of(end), records, "");
   return {cat({psi.unsqueeze(0), rows}, 0), times(0.0, dt * static_cast<double>(every), steps / every + 1)};
 }
 
@@ -353,13 +356,29 @@ Wave Schroedinger::by_series(const Tensor& psi, const WaveOptions& o, double tim
     return uop((ifftn(t_of_k * fftn(w, axes), axes) + v_of_x * w).astype(psi.dtype()));
   };
   const Exponential kind = o.imaginary ? Exponential::kDecay : Exponential::kPhase;
-  std::size_t terms = 0;
-  double last = 0.0;
   const auto series = [&](const Tensor& z, std::span<const double> times_of) {
     try {
       const ChebyshevSum made = chebyshev_exponential(h, uop(z), times_of, kind, o.tol);
-      terms = std::max(terms, made.terms);
-      last = std::max(last, made.last);
+      const double longest_time = std::fabs(times_of.back());
+      tell(made.loop,
+           {{Finding::kFound,
+             fmt::format("H = T(k) + V(x), Hermitian; its spectrum is within [{:.6g}, {:.6g}]{}", low, high,
+                         o.spectrum ? ", as given" : ", by the largest k^2 and the values of V")},
+            {Finding::kChose,
+             fmt::format(
+                 "a Chebyshev series of {} terms for R t = {:.6g}{}{}: one pair of transforms a term",
+                 made.terms, h.radius * longest_time, o.imaginary ? ", imaginary time" : "",
+                 times_of.size() > 1 ? fmt::format(", {} times by one recurrence", times_of.size()) : ""),
+             "",
+             {{"terms", static_cast<std::int64_t>(made.terms)}, {"radius_time", h.radius * longest_time}}},
+            {Finding::kError,
+             fmt::format(
+                 "psi <= {:.1e} of |psi| by the terms left out; the last term and the norm are checked after "
+                 "the run",
+                 made.left_out),
+             "",
+             {{"last_coefficient", made.last}}}},
+           "it is the recurrence of a Chebyshev series");
       const Tensor sum = tensor(made.value);
       if (!o.imaginary) return sum;
       const Tensor left = total(density(sum)), of_start = total(density(z)).unsqueeze(0);

@@ -43,6 +43,9 @@ if long_loops solar_system_projection; then
 fi
 check comet 'relative energy error at most [0-9.]+e-(09|1[0-9]), allowed'
 check comet 'TimeWarp by the logarithmic Hamiltonian'
+check tunnelling 'difference [0-9.]+e-(09|1[0-9])'
+check tunnelling 'a Chebyshev series of [0-9]+ terms for R t'
+check ground_state 'published  1.0603620904841[78], difference (0.0e\+00|[0-9.]+e-1[2-9])'
 check ensemble 'largest difference from cos\(N theta\) is [0-9.]+e-1[4-9]'
 check throw_the_ball 'it misses the hand by [0-9.]+e-0[89] m' 20000
 check throw_the_ball 'backward, each step undone, [0-9.]+ kB of states whatever the steps' 20000

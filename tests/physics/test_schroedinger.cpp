@@ -142,8 +142,6 @@ TEST_CASE("schroedinger: splittings have their orders, in two dimensions too") {
        {std::tuple{tp::Integrator::LeapfrogKDK, 2.0, 20}, std::tuple{tp::Integrator::LeapfrogDKD, 2.0, 20},
         std::tuple{tp::Integrator::Yoshida4, 4.0, 20}, std::tuple{tp::Integrator::BlanesMoan4, 4.0, 40}}) {
     CAPTURE(static_cast<int>(kind));
-    if (std::getenv("V"))
-      MESSAGE(error(kind, steps), " ", error(kind, 2 * steps), " ", error(kind, 4 * steps));
     const double measured = std::log2(error(kind, steps) / error(kind, 2 * steps));
     CHECK(measured > order - 0.1);
     CHECK(measured < order + 0.4);
