@@ -307,7 +307,7 @@ TEST_CASE(
 TEST_CASE("store: a folder that others can write to, or of somebody else, is refused") {
   const TemporaryFolder folder;
   KernelStore::Refusal refusal;
-  for (const mode_t mode : {0770, 0702, 0777}) {
+  for (const mode_t mode : {0770U, 0702U, 0777U}) {
     REQUIRE(chmod(folder.path().c_str(), mode) == 0);
     CHECK_FALSE(KernelStore::open(folder.path(), {}, refusal));
     CHECK(refusal.unsafe);
