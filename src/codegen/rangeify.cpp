@@ -232,6 +232,19 @@ void Rangeify::expand_cat(Frame& f) {
   const std::vector<UOp> idx = tuples_[static_cast<std::size_t>(f.task.index)];
   const auto axis = static_cast<std::size_t>(n->arg(0));
   std::int64_t offset = 0;
+  // Pairs, as complex numbers are: both are made, at the one place that each has, and nothing has to be gated. What they share
+  // is the same for both, so that no lane loads it for itself.
+  const bool pairs =
+      n->n_src == 2 && axis + 1 == n->n_dim && n->src(0)->shape()[axis] == 1 && n->src(1)->shape()[axis] == 1;
+  if (pairs && !is_const(idx[axis].get())) {
+    std::vector<UOp> from = idx;
+    from[axis] = math_.number(0);
+    for (const std::size_t i : {0, 1}) {
+      f.sources.push_back(child(f, i, std::vector<UOp>(from), UOp()));
+      f.extra.push_back(math_.less(idx[axis], static_cast<std::int64_t>(i) + 1));
+    }
+    return;
+  }
   // Parts that cannot be reached are left out; extra holds the condition "before the end of part i".
   for (std::size_t i = 0; i < n->n_src; ++i) {
     const std::int64_t extent = n->src(i)->shape()[axis];

@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include "derive/complex.hpp"
 #include "runtime/device.hpp"
 #include "uop/build.hpp"
 #include "uop/graph.hpp"
@@ -152,4 +153,14 @@ TEST_CASE("only what is larger than the caches passes them by, in whole vectors"
   CHECK(text(5'000'000).find("align 64, !nontemporal") != std::string::npos);
   CHECK(text(5'000'001).find("!nontemporal") == std::string::npos);
   CHECK(text(1'000'000).find("!nontemporal") == std::string::npos);
+}
+
+TEST_CASE("a product of complex numbers is made once for both of its parts") {
+  const UOp product = mul(tensor(0, {64}, DType::kComplex128), tensor(1, {64}, DType::kComplex128));
+  const std::string text = text_of(lower_complex_program(lambda({product}, 2)));
+  CAPTURE(text);
+  CHECK(count(text, "load double") == 4);
+  CHECK(count(text, "fmul double") == 4);
+  CHECK(count(text, "gather") == 0);
+  CHECK(count(text, "store <2 x double>") == 1);
 }
