@@ -25,27 +25,10 @@ struct Attempt {
   std::set<const Node*> reduces_split;  // the same for reductions
 };
 
-// Is the last axis put together of single places, as the two parts of a complex number are?
-bool is_put_together(const Node* lambda) {
-  const auto shape = lambda->src(0)->shape();
-  if (shape.size() < 2 || shape.back() < 2 || shape.back() > kFewTerms) return false;
-  const std::vector<Node*> order = toposort(std::span<Node* const>(lambda->src()));
-  return std::any_of(order.begin(), order.end(), [&](const Node* n) {
-    return n->op == Op::CAT && same_shape(n, lambda->src(0)) &&
-           static_cast<std::int64_t>(n->n_src) == shape.back() &&
-           n->arg(0) + 1 == static_cast<std::int64_t>(shape.size());
-  });
-}
-
-// Short axes of long sums, as the components of a force: each place has a sum of its own, in the same loops. And a short last
-// axis whose places have a formula each: they share what they have in common, and nobody asks which place it is.
+// Short axes of long sums, as the components of a force: each place has a sum of its own, in the same loops.
 std::vector<bool> axes_written_out(const Node* lambda) {
   const auto shape = lambda->src(0)->shape();
   std::vector<bool> out(shape.size(), false);
-  if (is_put_together(lambda)) {
-    out.back() = lambda->src(0)->size() > shape.back();
-    return out;
-  }
   for (const Node* n : lambda->src())
     if (n->op != Op::REDUCE || n->size() == 0 || n->src(0)->size() / n->size() < kWrittenOut) return out;
   std::int64_t places = 1, others = 1;

@@ -74,20 +74,6 @@ attributes #0 = { nounwind alignstack=64 "prefer-vector-width"="512" }
 )");
 }
 
-TEST_CASE(
-    "parts that are put together along a short last axis have a formula each, and nobody asks which it is") {
-  // (a + i b)(c + i d) of pairs.
-  const Dims shape{64, 2};
-  const auto part = [&](std::int64_t i, std::int64_t c) { return index_axis(tensor(i, shape), 1, c); };
-  const UOp re = sub(mul(part(0, 0), part(1, 0)), mul(part(0, 1), part(1, 1)));
-  const UOp im = add(mul(part(0, 0), part(1, 1)), mul(part(0, 1), part(1, 0)));
-  const std::string text = text_of(lambda({stack(std::vector<UOp>{re, im}, 1)}, 2));
-  CAPTURE(text);
-  CHECK(count(text, "= fmul <8 x double>") == 4);
-  CHECK(count(text, "select") == 0);
-  CHECK(count(text, "icmp slt <") == 0);
-}
-
 TEST_CASE("views become index arithmetic, neighbouring axes one loop") {
   const UOp x = tensor(0, {12, 16});
   CHECK(count(text_of(lambda({mul(x, x)}, 1)), "phi") == 1);
