@@ -76,16 +76,24 @@ ChebyshevSum chebyshev_exponential(const BoundedOperator& h, const UOp& psi, std
   std::vector<double> c(terms * n_times, 0.0);  // [terms, times]
   for (std::size_t j = 0; j < n_times; ++j)
     for (std::size_t k = 0; k < series[j].size(); ++k) c[k * n_times + j] = series[j][k];
-  // A row of them, by each member of a leading axis of times.
-  const Dims all = [&] {
-    Dims d{static_cast<std::int64_t>(n_times)};
-    d.insert(d.end(), psi->shape().begin(), psi->shape().end());
-    return d;
-  }();
+  // Several times are a leading axis, of all they make; one has none, so that it shares its kernel with what it adds up.
+  const bool several = n_times > 1;
+  Dims of_times, all(psi->shape().begin(), psi->shape().end());
+  if (several) {
+    of_times.push_back(static_cast<std::int64_t>(n_times));
+    all.insert(all.begin(), of_times[0]);
+  }
+  // x times a number for each time.
   const auto at_times = [&](const UOp& x, const UOp& row) {
     Dims column(all.size(), 1);
-    column[0] = all[0];
-    return mul(broadcast_to(x, all), broadcast_to(cast(reshape(row, column), x->dtype), all));
+    if (several) column[0] = of_times[0];
+    const UOp numbers = several ? reshape(row, column) : row;
+    return mul(broadcast_to(x, all), broadcast_to(cast(numbers, x->dtype), all));
+  };
+  const auto rows_of = [&](std::int64_t count) {
+    Dims shape{count};
+    shape.insert(shape.end(), of_times.begin(), of_times.end());
+    return shape;
   };
   ChebyshevSum out;
   out.terms = terms;
@@ -100,7 +108,7 @@ ChebyshevSum chebyshev_exponential(const BoundedOperator& h, const UOp& psi, std
   }
   const auto number = [&](double v) { return constant(v, DType::kFloat64); };
 
-  UOp sum = at_times(psi, given(std::span(c).first(n_times), {all[0]})), last = psi;
+  UOp sum = at_times(psi, given(std::span(c).first(n_times), of_times)), last = psi;
   if (terms > 1) {
     ScanParts loop;
     loop.steps = constant_int(static_cast<std::int64_t>(terms) - 1);
@@ -111,7 +119,7 @@ ChebyshevSum chebyshev_exponential(const BoundedOperator& h, const UOp& psi, std
     const auto steps = static_cast<std::int64_t>(terms) - 1;
     std::vector<double> factor(terms - 1, 2.0);
     factor[0] = 1;
-    loop.xs = {given(std::span(c).subspan(n_times), {steps, all[0]}), given(factor, {steps})};
+    loop.xs = {given(std::span(c).subspan(n_times), rows_of(steps)), given(factor, {steps})};
     for (const UOp& x : loop.xs) loop.row_params.push_back(symbol_of_row(x.get()));
     const UOp before = loop.carry_params[0], now = loop.carry_params[1], total = loop.carry_params[2];
     const UOp applied = h.apply(now);
@@ -135,7 +143,7 @@ ChebyshevSum chebyshev_exponential(const BoundedOperator& h, const UOp& psi, std
       1e-12 + 100 * tol +
       (real_dtype(psi->dtype) == DType::kFloat32 ? 1e-5 : 4e-15) * static_cast<double>(terms);
   const UOp of_start = squared_norm(psi, h.batch_axes), of_last = squared_norm(last, h.batch_axes);
-  const UOp of_sum = squared_norm(sum, h.batch_axes + 1);
+  const UOp of_sum = squared_norm(sum, h.batch_axes + (several ? 1 : 0));
   // a <= factor b, for all members and times.
   const auto at_most = [&](const UOp& a, const UOp& b, double factor) {
     const UOp limit = broadcast_to(times(b, number(factor)),
@@ -153,9 +161,11 @@ ChebyshevSum chebyshev_exponential(const BoundedOperator& h, const UOp& psi, std
       sines.push_back(std::sin(h.centre * t));
     }
     value =
-        add(at_times(value, given(cosines, {all[0]})), at_times(turned_back(value), given(sines, {all[0]})));
+        add(at_times(value, given(cosines, of_times)), at_times(turned_back(value), given(sines, of_times)));
   }
-  out.value = value;
+  Dims whole(psi->shape().begin(), psi->shape().end());
+  whole.insert(whole.begin(), static_cast<std::int64_t>(n_times));
+  out.value = reshape(value, whole);
   return out;
 }
 
