@@ -13,6 +13,36 @@ set(TINYPHYS_SANITIZE "" CACHE STRING "Sanitizers, as -fsanitize= takes them: ad
 set(TINYPHYS_STAGES "" CACHE STRING "Only these stage folders of src/ (empty: all that have sources)")
 set(TINYPHYS_TEST_FILTER "" CACHE STRING "Only test files whose path matches this regular expression")
 
+# Half of what it takes to compile one of our files is parsing them. The sanitizers and clang do without: there a file that does
+# not include what it uses is found.
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND TINYPHYS_SANITIZE STREQUAL "")
+  set(pch_default ON)
+else()
+  set(pch_default OFF)
+endif()
+option(TINYPHYS_PCH "Parse the headers of the standard library, fmt, doctest and the API once" ${pch_default})
+
+# shared_headers(TARGET KIND HEADERS...): the first target of a kind parses them, the others of the same flags reuse that.
+function(shared_headers target kind)
+  if(NOT TINYPHYS_PCH)
+    return()
+  endif()
+  get_property(owner GLOBAL PROPERTY TINYPHYS_PCH_OF_${kind})
+  if(owner)
+    target_precompile_headers(${target} REUSE_FROM ${owner})
+  else()
+    target_precompile_headers(${target} PRIVATE ${ARGN})
+    set_property(GLOBAL PROPERTY TINYPHYS_PCH_OF_${kind} ${target})
+  endif()
+  # Files with flags of their own parse them again.
+  set_target_properties(${target} PROPERTIES PCH_WARN_INVALID OFF)
+  target_compile_options(${target} PRIVATE -fpch-preprocess)
+endfunction()
+set(std_headers
+    <algorithm> <array> <atomic> <chrono> <cmath> <complex> <cstdint> <functional> <limits> <map> <memory> <mutex>
+    <numeric> <optional> <random> <span> <string> <string_view> <tuple> <unordered_map> <utility> <variant> <vector>
+    <fmt/format.h>)
+
 if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Debug or Release" FORCE)
 endif()
@@ -30,7 +60,8 @@ endif()
 if(NOT CMAKE_CXX_COMPILER_LAUNCHER)
   find_program(TINYPHYS_CCACHE ccache)
   if(TINYPHYS_CCACHE)
-    set(CMAKE_CXX_COMPILER_LAUNCHER ${TINYPHYS_CCACHE})
+    # It takes precompiled headers only where it may trust that nothing defines macros before them.
+    set(CMAKE_CXX_COMPILER_LAUNCHER env CCACHE_SLOPPINESS=pch_defines,time_macros ${TINYPHYS_CCACHE})
   endif()
 endif()
 

@@ -5,6 +5,9 @@ function(add_program name folder)
   target_link_libraries(${name} PRIVATE tinyphys::tinyphys)
   target_compile_definitions(${name} PRIVATE TINYPHYS_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/${folder})
+  if(folder MATCHES "examples|snippets")
+    shared_headers(${name} programs ${std_headers} <tinyphys/tinyphys.hpp>)
+  endif()
 endfunction()
 
 # add_test_program(NAME SUMMARY SOURCES...): registered in CTest. The program leaves its counts of test cases in
@@ -39,7 +42,7 @@ function(use_test_cache)
 endfunction()
 
 # Every rule of every list, for every op, is instantiated there: minutes of optimisation for a test of seconds.
-set_source_files_properties(tests/unit/test_rules.cpp PROPERTIES COMPILE_OPTIONS "-O0")
+set_source_files_properties(tests/unit/test_rules.cpp PROPERTIES COMPILE_OPTIONS "-O0" SKIP_PRECOMPILE_HEADERS ON)
 
 if(TINYPHYS_TESTS)
   enable_testing()
@@ -56,6 +59,7 @@ if(TINYPHYS_TESTS)
     endif()
     if(sources)
       add_test_program(tests_${group} ${group} ${sources})
+      shared_headers(tests_${group} tests ${std_headers} <doctest/doctest.h>)
     endif()
   endforeach()
   # The same tests on a device whose memory the host cannot reach.
@@ -64,13 +68,19 @@ if(TINYPHYS_TESTS)
       add_test(NAME tests_${group}_island
                COMMAND tests_${group} --summary=${CMAKE_BINARY_DIR}/test_summary/${group}_island.txt)
       set_tests_properties(tests_${group}_island PROPERTIES ENVIRONMENT TINYPHYS_DEVICE=island)
+      if(NOT group STREQUAL backend)
+        set_tests_properties(tests_${group}_island PROPERTIES LABELS long)
+      endif()
     endif()
   endforeach()
   # And on an OpenCL device, where there is one: those of kernels.
   if(TINYPHYS_OPENCL AND TARGET tests_backend)
     add_test(NAME tests_backend_opencl
              COMMAND tests_backend --summary=${CMAKE_BINARY_DIR}/test_summary/backend_opencl.txt)
-    set_tests_properties(tests_backend_opencl PROPERTIES ENVIRONMENT TINYPHYS_DEVICE=cl SKIP_RETURN_CODE 77)
+    set_tests_properties(tests_backend_opencl PROPERTIES ENVIRONMENT TINYPHYS_DEVICE=cl SKIP_RETURN_CODE 77 LABELS long)
+    add_test(NAME tests_opencl COMMAND tests_backend --source-file=*test_opencl*
+                                       --summary=${CMAKE_BINARY_DIR}/test_summary/opencl.txt)
+    set_tests_properties(tests_opencl PROPERTIES ENVIRONMENT TINYPHYS_DEVICE=cl SKIP_RETURN_CODE 77)
   endif()
   file(GLOB sources CONFIGURE_DEPENDS tests/fuzz_*.cpp)
   list(FILTER sources INCLUDE REGEX "${TINYPHYS_TEST_FILTER}")
@@ -126,7 +136,7 @@ if(TINYPHYS_TESTS AND NOT TINYPHYS_TEST_FILTER)
   add_test(NAME outside_project
            COMMAND ${CMAKE_SOURCE_DIR}/tests/outside_project/run ${CMAKE_BINARY_DIR}
                    -DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER} -DCMAKE_CXX_FLAGS=${outside_flags}
-                   -DCMAKE_CXX_COMPILER_LAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER})
+                   -DCMAKE_CXX_COMPILER_LAUNCHER=${TINYPHYS_CCACHE})
 endif()
 if(TINYPHYS_TESTS)
   use_test_cache()

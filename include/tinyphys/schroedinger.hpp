@@ -97,7 +97,8 @@ class Schroedinger {
   // the spectrum that was given does not hold H's.
   Wave evolve(const Tensor& psi, const WaveOptions& options, Where where = Where::current()) const;
 
-  // <psi|H|psi> / <psi|psi>, float64, a scalar or one for each member of the batch.
+  // <psi|H|psi> / <psi|psi>, float64, a scalar or one for each member of the batch. This and what else divides by the norm throws
+  // when it is computed and psi is 0 or not finite.
   Tensor energy(const Tensor& psi, Where where = Where::current()) const;
   // sqrt(sum |psi|^2 cell).
   Tensor norm(const Tensor& psi, Where where = Where::current()) const;

@@ -191,6 +191,13 @@ namespace {
 
 Tensor density(const Tensor& psi) { return square(real(psi)) + square(imag(psi)); }
 
+// value, or tp::Error when it is computed and one of the norms, or their squares, that it is divided by is none.
+Tensor divided_by(const Tensor& value, const Tensor& norms) {
+  const Tensor usable = ((norms > 0.0) & (norms < std::numeric_limits<double>::infinity())).all();
+  return tensor(make(Op::CHECK, {uop(value), uop(usable)},
+                     {static_cast<std::int64_t>(CheckKind::kDecayResolved), std::int64_t{1}}));
+}
+
 }  // namespace
 
 Tensor Schroedinger::apply(const Tensor& psi, Where where) const {
@@ -201,7 +208,8 @@ Tensor Schroedinger::apply(const Tensor& psi, Where where) const {
 
 Tensor Schroedinger::energy(const Tensor& psi, Where where) const {
   const Tensor z = checked(psi, "energy", where);
-  return total(real(conj(z) * apply(z, where))) / total(density(z));
+  const Tensor squares = total(density(z));
+  return divided_by(total(real(conj(z) * apply(z, where))) / squares, squares);
 }
 
 Tensor Schroedinger::norm(const Tensor& psi, Where where) const {
@@ -212,12 +220,13 @@ Tensor Schroedinger::expectation(const Tensor& psi, const Arg& f, Where where) c
   const Tensor rho = density(checked(psi, "expectation", where));
   const Tensor weight = as_tensor(f);
   if (is_complex(weight.dtype())) fail("expectation", "f is complex, it must be real", f.where());
-  return total(weight * rho) / total(rho);
+  const Tensor squares = total(rho);
+  return divided_by(total(weight * rho) / squares, squares);
 }
 
 Tensor Schroedinger::normalised(const Tensor& psi, Where where) const {
-  const Tensor z = checked(psi, "normalised", where);
-  return z / over_grid(norm(z, where));
+  const Tensor z = checked(psi, "normalised", where), of_z = norm(z, where);
+  return divided_by(z / over_grid(of_z), of_z);
 }
 
 // --- evolve -----------------------------------------------------------------------------------------------
@@ -315,18 +324,19 @@ Wave Schroedinger::by_steps(const Tensor& psi, const WaveOptions& o, double dt, 
       const Tensor& factor = factors.at({s.part, s.coefficient});
       w = s.part == Part::kKick ? factor * w : ifftn(factor * fftn(w, axes), axes);
     }
-    return o.imaginary ? normalised(w, where) : w;
+    return o.imaginary ? w / over_grid(norm(w, where)) : w;
   };
+  const Tensor start = o.imaginary ? divided_by(psi, norm(psi, where)) : psi;
   ScanOptions loop;
   loop.method = o.method;
-  const std::string what = fmt::format(
-      "split-step Fourier of H = T(k) + V(x) by {}, order {}{}: {} transforms there and back a step",
-      row.name, row.order, o.imaginary ? ", in imaginary time" : "",
-      std::count_if(row.substeps.begin(), row.substeps.end(),
-                    [](const Substep& s) { return s.part == Part::kDrift; }));
+  const std::string what =
+      fmt::format("split-step Fourier of H = T(k) + V(x) by {}, order {}{}: {} pairs of transforms a step",
+                  row.name, row.order, o.imaginary ? ", in imaginary time" : "",
+                  std::count_if(row.substeps.begin(), row.substeps.end(),
+                                [](const Substep& s) { return s.part == Part::kDrift; }));
   const Records records{{Finding::kFound, what}};
   if (!o.save_every) {
-    const Tensor end = scan(step, psi, steps, loop, where);
+    const Tensor end = scan(step, start, steps, loop, where);
     tell(loop_of(end), records, "");
     return {end, Tensor(dt * static_cast<double>(steps))};
   }
@@ -335,9 +345,9 @@ Wave Schroedinger::by_steps(const Tensor& psi, const WaveOptions& o, double dt, 
         const Tensor next = scan(step, z, every, loop, where);
         return std::pair{next, next};
       },
-      psi, steps / every, {}, where);
+      start, steps / every, {}, where);
   tell(loop_of(end), records, "");
-  return {cat({psi.unsqueeze(0), rows}, 0), times(0.0, dt * static_cast<double>(every), steps / every + 1)};
+  return {cat({start.unsqueeze(0), rows}, 0), times(0.0, dt * static_cast<double>(every), steps / every + 1)};
 }
 
 Wave Schroedinger::by_series(const Tensor& psi, const WaveOptions& o, double time, std::int64_t pieces,

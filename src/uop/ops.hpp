@@ -168,10 +168,10 @@ enum class CheckKind : std::int64_t {
   kWarpEnded,          // bool: true; the time that was asked for is reached
   kStaysInRange,  // int64: 0, or i n_carry + c where carry c has left its range by step i, from 1; further arg: n_carry
   kStartRecovered,  // bool: true
-  kDecayResolved,   // bool: true; imaginary time left enough of a wave
-  kSeriesHolds,     // bool: true; a Chebyshev series kept within its bounds
-  kStartMissed,     // float64, for explain(): how far a start was missed, relative; any number passes
-  kAdjointGrew      // float64, for explain(): by what factor a cotangent grew; any number passes
+  kDecayResolved,  // bool: true; imaginary time left enough of a wave. With a further arg: a wave is neither 0 nor infinite
+  kSeriesHolds,  // bool: true; a Chebyshev series kept within its bounds
+  kStartMissed,  // float64, for explain(): how far a start was missed, relative; any number passes
+  kAdjointGrew   // float64, for explain(): by what factor a cotangent grew; any number passes
 };
 enum class WarpFailure : std::int64_t { kPotential, kKinetic, kStep };
 

@@ -225,6 +225,15 @@ TEST_CASE("schroedinger: what is no Schroedinger equation is refused") {
                        Contains("TimeWarp"), tp::Error);
   CHECK_THROWS_WITH_AS(h.evolve(psi, {.dt = -0.1, .steps = 1, .imaginary = true}), Contains("forwards"),
                        tp::Error);
+  const tp::Tensor nothing = tp::Tensor::zeros({64});
+  CHECK_THROWS_WITH_AS(h.energy(nothing).item<double>(), Contains("psi is 0 everywhere"), tp::Error);
+  CHECK_THROWS_WITH_AS(h.expectation(psi / 0.0, x).item<double>(), Contains("not finite"), tp::Error);
+  CHECK_THROWS_WITH_AS(h.normalised(nothing).realize(), Contains("psi is 0 everywhere"), tp::Error);
+  CHECK_THROWS_WITH_AS(h.evolve(nothing, {.dt = 0.1, .steps = 3, .imaginary = true}).psi.realize(),
+                       Contains("psi is 0 everywhere"), tp::Error);
+  CHECK_THROWS_WITH_AS(
+      h.evolve(nothing, {.t_end = 1.0, .method = tp::Method::Spectral, .imaginary = true}).psi.realize(),
+      Contains("psi is 0"), tp::Error);
   // No steps change nothing.
   CHECK(tp::allclose(h.evolve(psi, {.dt = 0.1, .steps = 0}).psi, psi));
   CHECK(tp::allclose(h.evolve(psi, {.t_end = 0.0, .method = tp::Method::Spectral}).psi, psi));
