@@ -556,10 +556,10 @@ void ReadyPlan::run_check(std::size_t i) {
             "the start that the steps taken back arrive at is not the recorded one, bit for bit: there is "
             "no gradient to be trusted (take Reversible::Checkpoints, and tell us)",
             file, line);
+      case CheckKind::kHasNorm:
+        throw Error("Schroedinger", "psi is 0 everywhere or not finite: it has no norm to divide by", file,
+                    line);
       case CheckKind::kDecayResolved:
-        if (step.code->n_arg > 1)
-          throw Error("Schroedinger", "psi is 0 everywhere or not finite: it has no norm to divide by", file,
-                      line);
         throw Error(
             "evolve",
             "imaginary time takes nearly all of psi away within one series: its energies are far above the "

@@ -5,6 +5,7 @@
 #include <cinttypes>
 #include <cstdio>
 
+#include "render/library_name.hpp"
 #include "support/philox.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/uop.hpp"
@@ -14,28 +15,6 @@ namespace {
 
 std::string vector_of(const std::string& t, int lanes) {
   return lanes == 1 ? t : "<" + std::to_string(lanes) + " x " + t + ">";
-}
-
-const char* library_name(Op op) {
-  switch (op) {
-    case Op::EXP: return "exp";
-    case Op::EXPM1: return "expm1";
-    case Op::LOG: return "log";
-    case Op::LOG1P: return "log1p";
-    case Op::SIN: return "sin";
-    case Op::COS: return "cos";
-    case Op::TAN: return "tan";
-    case Op::ASIN: return "asin";
-    case Op::ACOS: return "acos";
-    case Op::ATAN: return "atan";
-    case Op::SINH: return "sinh";
-    case Op::COSH: return "cosh";
-    case Op::TANH: return "tanh";
-    case Op::ERF: return "erf";
-    case Op::POW: return "pow";
-    case Op::ATAN2: return "atan2";
-    default: return nullptr;
-  }
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <map>
 #include <set>
 
+#include "render/library_name.hpp"
 #include "support/philox.hpp"
 #include "tinyphys/error.hpp"
 #include "uop/uop.hpp"
@@ -64,30 +65,15 @@ std::string literal(DType d, std::int64_t bits) {
   }
 }
 
-const char* library_name(Op op) {
+// Some that are instructions elsewhere are functions here.
+const char* built_in(Op op) {
   switch (op) {
-    case Op::EXP: return "exp";
-    case Op::EXPM1: return "expm1";
-    case Op::LOG: return "log";
-    case Op::LOG1P: return "log1p";
-    case Op::SIN: return "sin";
-    case Op::COS: return "cos";
-    case Op::TAN: return "tan";
-    case Op::ASIN: return "asin";
-    case Op::ACOS: return "acos";
-    case Op::ATAN: return "atan";
-    case Op::SINH: return "sinh";
-    case Op::COSH: return "cosh";
-    case Op::TANH: return "tanh";
-    case Op::ERF: return "erf";
-    case Op::POW: return "pow";
-    case Op::ATAN2: return "atan2";
     case Op::ABS: return "fabs";
     case Op::SQRT: return "sqrt";
     case Op::FLOOR: return "floor";
     case Op::CEIL: return "ceil";
     case Op::FMA: return "fma";
-    default: return nullptr;
+    default: return library_name(op);
   }
 }
 
@@ -475,7 +461,7 @@ class Renderer {
       case Op::PHILOX: return prelude_.philox(i.imm, w) + "(" + x[0] + ", " + x[1] + ")";
       default: break;
     }
-    if (const char* f = library_name(i.op); f && real) {
+    if (const char* f = built_in(i.op); f && real) {
       std::string v = std::string(f) + "(";
       for (std::size_t k = 0; k < x.size(); ++k) v += (k ? ", " : "") + x[k];
       return v + ")";

@@ -44,28 +44,6 @@ DType operand_dtype(Rule rule, std::initializer_list<const Arg*> args, Call call
   return d;
 }
 
-bool takes_complex(Op op) {
-  switch (op) {
-    case Op::NEG:
-    case Op::SQRT:
-    case Op::EXP:
-    case Op::LOG:
-    case Op::SIN:
-    case Op::COS:
-    case Op::TAN:
-    case Op::SINH:
-    case Op::COSH:
-    case Op::TANH:
-    case Op::ADD:
-    case Op::SUB:
-    case Op::MUL:
-    case Op::DIV:
-    case Op::EQ:
-    case Op::NE: return true;
-    default: return false;
-  }
-}
-
 UOp operand(const Arg& a, DType d, Call call) { return cast(uop(a, d, call), d); }
 
 Tensor unary(Call call, Op op, const Arg& x, Rule rule) {

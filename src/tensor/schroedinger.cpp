@@ -33,15 +33,13 @@ constexpr double kLongestSeries = 1e5, kShortSeries = 200.0;
 constexpr double kLongestDecay = 256.0, kMostDecayed = 1e-4;
 // The spectrum is taken to be this much wider: what rounding adds to H.
 constexpr double kMargin = 1e-9;
-constexpr double kLargest = 1e12;
+constexpr double kLargest = 1e12;  // R t of what lies between two outputs
 
 std::string point_text(std::span<const std::int64_t> shape, std::int64_t at) {
   std::vector<std::int64_t> index(shape.size());
   for (std::size_t a = shape.size(); a-- > 0; at /= shape[a]) index[a] = at % shape[a];
   return shape_text(index);
 }
-
-bool by_numbers(const Tensor& t) { return t.dtype() != DType::kBool; }
 
 // exp(-i x) or, in imaginary time, exp(-x) of a real x.
 Tensor propagator_of(const Tensor& x, bool imaginary) {
@@ -175,7 +173,8 @@ Tensor Schroedinger::checked(const Tensor& psi, std::string_view call, const Whe
     fail(call,
          "psi is " + describe(v.get()) + ", its last axes must be those of the grid, " + shape_text(points),
          where);
-  if (!by_numbers(psi)) fail(call, "psi is " + describe(v.get()) + ", it must be of numbers", where);
+  if (psi.dtype() == DType::kBool)
+    fail(call, "psi is " + describe(v.get()) + ", it must be of numbers", where);
   return is_complex(psi.dtype()) ? psi : psi.astype(DType::kComplex128, where);
 }
 
@@ -194,8 +193,7 @@ Tensor density(const Tensor& psi) { return square(real(psi)) + square(imag(psi))
 // value, or tp::Error when it is computed and one of the norms, or their squares, that it is divided by is none.
 Tensor divided_by(const Tensor& value, const Tensor& norms) {
   const Tensor usable = ((norms > 0.0) & (norms < std::numeric_limits<double>::infinity())).all();
-  return tensor(make(Op::CHECK, {uop(value), uop(usable)},
-                     {static_cast<std::int64_t>(CheckKind::kDecayResolved), std::int64_t{1}}));
+  return tensor(make(Op::CHECK, {uop(value), uop(usable)}, {static_cast<std::int64_t>(CheckKind::kHasNorm)}));
 }
 
 }  // namespace
@@ -365,11 +363,26 @@ Wave Schroedinger::by_series(const Tensor& psi, const WaveOptions& o, double tim
     const Tensor w = tensor(z);
     return uop((ifftn(t_of_k * fftn(w, axes), axes) + v_of_x * w).astype(psi.dtype()));
   };
+  const double x = h.radius * std::fabs(time);  // of one piece
+  if (!(x <= kLargest))
+    fail("evolve",
+         fmt::format("R t is {} between two outputs, R half the width of the spectrum: at most {:g} is taken",
+                     number_text(x), kLargest),
+         where);
+  const double longest = o.imaginary ? kLongestDecay : kLongestSeries;
+  const auto parts = static_cast<std::int64_t>(std::max(1.0, std::ceil(x / longest)));
+  const std::int64_t together =
+      parts > 1 || pieces == 0 || o.imaginary
+          ? 1
+          : std::clamp<std::int64_t>(static_cast<std::int64_t>(kShortSeries / std::max(x, 1e-6)), 1, pieces);
+  const bool many = parts > 1 || pieces > together;  // series, one after the other
   const Exponential kind = o.imaginary ? Exponential::kDecay : Exponential::kPhase;
   const auto series = [&](const Tensor& z, std::span<const double> times_of) {
     try {
       const ChebyshevSum made = chebyshev_exponential(h, uop(z), times_of, kind, o.tol);
       const double longest_time = std::fabs(times_of.back());
+      // Of the psi that is given back: in imaginary time at least kMostDecayed of what the series began with.
+      const double left_out = o.imaginary ? made.left_out / kMostDecayed : made.left_out;
       tell(made.loop,
            {{Finding::kFound,
              fmt::format("H = T(k) + V(x), Hermitian; its spectrum is within [{:.6g}, {:.6g}]{}", low, high,
@@ -382,12 +395,12 @@ Wave Schroedinger::by_series(const Tensor& psi, const WaveOptions& o, double tim
              "",
              {{"terms", static_cast<std::int64_t>(made.terms)}, {"radius_time", h.radius * longest_time}}},
             {Finding::kError,
-             fmt::format(
-                 "psi <= {:.1e} of |psi| by the terms left out; the last term and the norm are checked after "
-                 "the run",
-                 made.left_out),
+             fmt::format("psi <= {:.1e} of |psi| by the terms left out{}; the last term and the norm are "
+                         "checked after the "
+                         "run",
+                         left_out, many ? ", in each series" : ""),
              "",
-             {{"last_coefficient", made.last}}}},
+             {{"last_coefficient", made.last}, {"left_out", left_out}}}},
            "it is the recurrence of a Chebyshev series");
       const Tensor sum = tensor(made.value);
       if (!o.imaginary) return sum;
@@ -401,18 +414,6 @@ Wave Schroedinger::by_series(const Tensor& psi, const WaveOptions& o, double tim
     }
   };
 
-  const double x = h.radius * std::fabs(time);  // of one piece
-  if (!(x <= kLargest))
-    fail("evolve",
-         fmt::format("R t is {} between two outputs, R half the width of the spectrum: at most {:g} is taken",
-                     number_text(x), kLargest),
-         where);
-  const double longest = o.imaginary ? kLongestDecay : kLongestSeries;
-  const auto parts = static_cast<std::int64_t>(std::max(1.0, std::ceil(x / longest)));
-  const std::int64_t together =
-      parts > 1 || pieces == 0 || o.imaginary
-          ? 1
-          : std::clamp<std::int64_t>(static_cast<std::int64_t>(kShortSeries / std::max(x, 1e-6)), 1, pieces);
   // The states after 1, ..., count pieces, along a leading axis.
   const auto group = [&](const Tensor& z, std::int64_t count) {
     if (parts > 1) {

@@ -138,6 +138,28 @@ constexpr bool is_elementwise(Op op) {
 constexpr bool is_loop(Op op) {
   return op == Op::SCAN || op == Op::EVOLVE || op == Op::SCAN_VJP || op == Op::EVOLVE_VJP;
 }
+// Elementwise operations that mean something for complex numbers.
+constexpr bool takes_complex(Op op) {
+  switch (op) {
+    case Op::NEG:
+    case Op::SQRT:
+    case Op::EXP:
+    case Op::LOG:
+    case Op::SIN:
+    case Op::COS:
+    case Op::TAN:
+    case Op::SINH:
+    case Op::COSH:
+    case Op::TANH:
+    case Op::ADD:
+    case Op::SUB:
+    case Op::MUL:
+    case Op::DIV:
+    case Op::EQ:
+    case Op::NE: return true;
+    default: return false;
+  }
+}
 constexpr bool is_movement(Op op) { return traits(op).cls == OpClass::kMovement; }
 
 enum class Reduction : std::int64_t { kSum, kProd, kMax, kMin };
@@ -168,10 +190,11 @@ enum class CheckKind : std::int64_t {
   kWarpEnded,          // bool: true; the time that was asked for is reached
   kStaysInRange,  // int64: 0, or i n_carry + c where carry c has left its range by step i, from 1; further arg: n_carry
   kStartRecovered,  // bool: true
-  kDecayResolved,  // bool: true; imaginary time left enough of a wave. With a further arg: a wave is neither 0 nor infinite
-  kSeriesHolds,  // bool: true; a Chebyshev series kept within its bounds
-  kStartMissed,  // float64, for explain(): how far a start was missed, relative; any number passes
-  kAdjointGrew   // float64, for explain(): by what factor a cotangent grew; any number passes
+  kHasNorm,         // bool: true; a wave is neither 0 everywhere nor infinite somewhere
+  kDecayResolved,   // bool: true; imaginary time left enough of a wave
+  kSeriesHolds,     // bool: true; a Chebyshev series kept within its bounds
+  kStartMissed,     // float64, for explain(): how far a start was missed, relative; any number passes
+  kAdjointGrew      // float64, for explain(): by what factor a cotangent grew; any number passes
 };
 enum class WarpFailure : std::int64_t { kPotential, kKinetic, kStep };
 

@@ -78,30 +78,15 @@ bool needs_number(Op op) {
 
 // Of a node that is complex, or has a complex source.
 bool takes_complex(const Node* n) {
+  if (takes_complex(n->op)) return true;
   switch (n->op) {
     case Op::BUFFER:
     case Op::SYM:
     case Op::PARAM:
-    case Op::NEG:
-    case Op::SQRT:
-    case Op::EXP:
-    case Op::LOG:
-    case Op::SIN:
-    case Op::COS:
-    case Op::TAN:
-    case Op::SINH:
-    case Op::COSH:
-    case Op::TANH:
     case Op::POWI:
     case Op::POW:
     case Op::CONJ:
     case Op::COPY:
-    case Op::ADD:
-    case Op::SUB:
-    case Op::MUL:
-    case Op::DIV:
-    case Op::EQ:
-    case Op::NE:
     case Op::WHERE:
     case Op::CUMSUM:
     case Op::MATMUL:
