@@ -144,9 +144,9 @@ void triad(double a, const double* x, const double* y, double* z, long n, int th
     for (; i + kL <= end; i += kL) {
       const Vector<double> v = a * load(x + i) + load(y + i);
 #ifdef __AVX512F__
-      __builtin_ia32_movntpd512(z + i, v);
+      _mm512_stream_pd(z + i, reinterpret_cast<const __m512d&>(v));
 #else
-      __builtin_ia32_movntpd256(z + i, v);
+      _mm256_stream_pd(z + i, reinterpret_cast<const __m256d&>(v));
 #endif
     }
 #endif
