@@ -6,6 +6,7 @@
 #include <limits>
 #include <map>
 #include <mutex>
+#include <numeric>
 #include <string>
 
 #include <fmt/format.h>
@@ -105,45 +106,49 @@ UOp number_of_pass(const std::vector<const Node*>& numbers, ScanParts& parts) {
   return parts.row_params.back();
 }
 
-// Who refers to the operations of a trace, beside the user's handles: other operations, and `values` that the caller holds.
+// Who refers to the operations of a trace, beside the user's handles: other operations, and `values` that the caller holds. Of
+// those from a place on.
 class Above {
  public:
-  Above(const Trace& trace, const TraceIndex& index, std::span<const UOp> values)
-      : trace_(trace), references_(index.references(0, trace.size())), users_(index.users()) {
+  Above(const Trace& trace, std::size_t from, std::span<const UOp> values)
+      : trace_(trace), from_(from), values_(trace.size() - from, 0) {
+    const TraceIndex index(trace, from);
+    users_ = index.users();
     for (const UOp& v : values)
-      if (const auto at = index.at(v.get()); at != TraceIndex::kNone) ++references_[at];
+      if (const auto at = index.at(v.get()); at != TraceIndex::kNone) ++values_[at - from];
   }
 
   // The operation and all that reaches it, with those references.
   std::vector<Accounted> operator()(std::size_t operation) const {
     std::vector<Accounted> out;
-    std::vector<std::uint32_t> todo{static_cast<std::uint32_t>(operation)};
+    std::vector<std::uint32_t> todo{static_cast<std::uint32_t>(operation - from_)};
     NodeMap<char> seen;
     while (!todo.empty()) {
       const std::uint32_t i = todo.back();
       todo.pop_back();
-      Node* x = trace_[i].node.get();
+      Node* x = trace_[from_ + i].node.get();
       if (!seen.insert(x, 1)) continue;
-      out.push_back({x, references_[i] + 1});
+      const std::uint32_t first = users_.first[i], last = users_.first[i + 1];
+      out.push_back({x, last - first + values_[i] + 1});
       // A node that has become a copy meanwhile refers to others than it did.
-      for (std::uint32_t k = users_.first[i]; k < users_.first[i + 1]; ++k)
+      for (std::uint32_t k = first; k < last; ++k)
         if (const auto src = trace_[users_.read_by[k]].node->src(); std::ranges::find(src, x) != src.end())
-          todo.push_back(users_.read_by[k]);
+          todo.push_back(static_cast<std::uint32_t>(users_.read_by[k] - from_));
     }
     return out;
   }
 
  private:
   const Trace& trace_;
-  std::vector<std::uint32_t> references_;
+  std::size_t from_;
+  std::vector<std::uint32_t> values_;  // references of the caller's
   TraceIndex::Users users_;
 };
 
 // One repetition on its way to a SCAN.
 class Fold {
  public:
-  Fold(const Trace& trace, const TraceIndex& index, const Repetition& r)
-      : trace_(trace), index_(index), r_(r), passes_(r.passes - kLeftAlone) {}
+  Fold(const Trace& trace, const Repetition& r) : trace_(trace), r_(r), passes_(r.passes - kLeftAlone) {}
 
   // The SCAN, and which of its outputs each value that is needed is. False: nothing is needed, or too much; or nothing goes from
   // one pass to the next, unless passes `may_be_apart`.
@@ -184,7 +189,8 @@ class Fold {
 
   // Afterwards what is needed is an output of the SCAN: computed now, or left for later where that SCAN is all there is to
   // compute, so that it takes up the passes to come: what is left joins `rest`.
-  void settle(const Above& above, Trace& rest) {
+  void settle(std::span<const UOp> values, Trace& rest) {
+    const Above above(trace_, first_needed(), values);
     label(scan_);
     whole_ = merged();
     if (may_wait()) {
@@ -246,13 +252,26 @@ class Fold {
   };
 
   void find_needed() {
-    const std::vector<std::uint32_t> within = index_.references(r_.first, r_.at(passes_, 0));
+    // How often an operation is read within the passes that are folded: by its own pass, and by those after it.
+    std::vector<std::vector<std::uint32_t>> readers(r_.length);  // by how many passes later
+    for (const auto& of_user : r_.sources)
+      for (const PassSource& from : of_user) {
+        if (from.kind != PassSource::kLocal && from.kind != PassSource::kEarlier) continue;
+        auto& of = readers[from.place];
+        if (of.size() <= from.lag) of.resize(from.lag + 1, 0);
+        ++of[from.lag];
+      }
     for (std::size_t place = 0; place < r_.length; ++place) {
+      const auto within = [&](std::size_t pass) {
+        const std::size_t lags = std::min(readers[place].size(), passes_ - pass);
+        return std::accumulate(readers[place].begin(),
+                               readers[place].begin() + static_cast<std::ptrdiff_t>(lags), 0u);
+      };
       Needed n{place, {}, {}};
       for (std::size_t pass = 0; pass < passes_; ++pass) {
         const Node* node = trace_[r_.at(pass, place)].node.get();
         const bool held = node->refs.handles() > 0;
-        if (!held && node->refs.load() == within[r_.at(pass, place)] + 1) continue;
+        if (!held && node->refs.load() == within(pass) + 1) continue;
         const auto lag = static_cast<std::uint32_t>(passes_ - pass);
         if (lag == 1 || slots_.contains({place, lag}))
           n.last.push_back(lag);
@@ -261,6 +280,15 @@ class Fold {
       }
       if (!n.last.empty() || !n.rows.empty()) needed_.push_back(std::move(n));
     }
+  }
+
+  std::size_t first_needed() const {
+    std::size_t pass = passes_;
+    for (const Needed& n : needed_) {
+      if (!n.rows.empty()) pass = std::min(pass, n.rows.front());
+      for (const std::uint32_t lag : n.last) pass = std::min<std::size_t>(pass, passes_ - lag);
+    }
+    return r_.at(pass, 0);
   }
 
   // The carry that holds the value of `place` of `lag` passes before, read by source s of `user`.
@@ -375,7 +403,6 @@ class Fold {
   }
 
   const Trace& trace_;
-  const TraceIndex& index_;
   const Repetition& r_;
   std::size_t passes_;
   ScanParts parts_;
@@ -390,15 +417,15 @@ class Fold {
 };
 
 // Whether the first of these passes takes up what one before left.
-bool goes_on(const Trace& trace, const TraceIndex& index, const Repetition& r) {
+bool goes_on(const Trace& trace, const Repetition& r) {
   for (std::size_t place = 0; place < r.length; ++place)
     for (std::size_t s = 0; s < r.sources[place].size(); ++s) {
       const PassSource& from = r.sources[place][s];
       if (from.kind != PassSource::kEarlier) continue;
       const Node* before = trace[r.at(0, place)].node->src(s);
-      if (const auto at = index.at(before);
-          at != TraceIndex::kNone && trace[at].location == trace[r.at(0, from.place)].location)
-        return true;
+      for (std::size_t at = 0; at < r.first; ++at)
+        if (trace[at].node.get() == before && trace[at].location == trace[r.at(0, from.place)].location)
+          return true;
     }
   return false;
 }
@@ -416,8 +443,9 @@ void take_values(Trace& trace, std::span<const UOp> values) {
   const auto has_value = [](const PendingTrace::Operation& o) {
     return is_copy(o.node.get()) && storage(o.node->src(0));
   };
-  if (std::ranges::none_of(trace, has_value)) return;
-  const Above above(trace, TraceIndex(trace), values);
+  const auto first = std::ranges::find_if(trace, has_value);
+  if (first == trace.end()) return;
+  const Above above(trace, static_cast<std::size_t>(first - trace.begin()), values);
   std::vector<UOp> dropped;
   const ComputeLock lock;
   let_go();
@@ -433,7 +461,8 @@ void take_values(Trace& trace, std::span<const UOp> values) {
 // The loop that this thread folded last: passes are counted from its beginning, by the numbers of their operations.
 struct LoopSeen {
   std::string lines;
-  std::size_t length = 0;      // operations of a pass in the trace
+  std::size_t length = 0;      // operations of a pass in the trace, as they are found
+  Repetition passes_seen;      // as they were folded: how the trace is likely to go on
   std::uint64_t per_pass = 0;  // and how many were recorded
   std::uint64_t begin = 0,
                 next = 0;  // the first operation of pass `passes` + 1; the first that is not folded
@@ -449,6 +478,7 @@ struct LoopSeen {
     if (!goes_on || lines != new_lines || per_pass != per || first < next) {
       *this = {.lines = new_lines,
                .length = r.length,
+               .passes_seen = {},
                .per_pass = per,
                .begin = first,
                .next = first,
@@ -488,22 +518,31 @@ bool fold_trace(std::size_t enough, std::size_t odd, bool full, std::span<const 
       rest.insert(rest.end(), trace.begin() + static_cast<std::ptrdiff_t>(done),
                   trace.begin() + static_cast<std::ptrdiff_t>(to));
     };
-    TraceIndex index(trace);
-    for (Repetition& r : find_repetitions(trace, index, loop_seen.length)) {
+    // In front is what was left for later, and what is older than the loop.
+    const auto next = std::ranges::find_if(trace, [](const auto& o) { return o.number >= loop_seen.next; });
+    Repetition more =
+        more_passes(trace, loop_seen.passes_seen, static_cast<std::size_t>(next - trace.begin()));
+    const bool known = more.passes > 0;
+    std::vector<Repetition> repetitions;
+    if (known)
+      repetitions.push_back(std::move(more));
+    else
+      repetitions = find_repetitions(trace, TraceIndex(trace), loop_seen.length);
+    for (Repetition& r : repetitions) {
       ended = r.differs;
       const Repetition found = r;
-      cut_at_fewest(trace, r);
+      if (!known) cut_at_fewest(trace, r);
       if (r.passes <= kLeftAlone + 1) {
         if (r.length == loop_seen.length && found.first == 0) loop_seen.ends(trace, found);
         continue;
       }
-      if (done > 0) index = TraceIndex(trace);  // operations have become copies
-      Fold fold(trace, index, r);
+      Fold fold(trace, r);
       if (!fold.build(full)) continue;
       pass_over(r.first);
-      loop_seen.follow(trace, found, fold.lines(), goes_on(trace, index, found), fold);
+      loop_seen.follow(trace, found, fold.lines(), goes_on(trace, found), fold);
       loop_seen.ends(trace, found);
-      fold.settle(Above(trace, index, values), rest);
+      loop_seen.passes_seen = r;
+      fold.settle(values, rest);
       folded = true;
       done = r.at(fold.passes(), 0);
       loop_seen.next = trace[done].number;

@@ -35,6 +35,42 @@ bool same_kind(const Node* a, const Node* b) {
          same_words(a->arg(), b->arg());
 }
 
+constexpr std::size_t kSame = ~std::size_t{0}, kOther = kSame - 1;
+// Which source of the operation is not as in the other passes; kOther: it is another operation altogether.
+std::size_t difference(const Trace& trace, const Repetition& r, std::size_t pass, std::size_t place) {
+  const auto node = [&](std::size_t p, std::size_t at) { return trace[r.at(p, at)].node.get(); };
+  const Node *n = node(pass, place), *first = node(0, place);
+  if (trace[r.at(pass, place)].location != trace[r.at(0, place)].location || !same_kind(n, first))
+    return kOther;
+  for (std::size_t s = 0; s < n->n_src; ++s) {
+    const PassSource& from = r.sources[place][s];
+    const Node* source = n->src(s);
+    switch (from.kind) {
+      case PassSource::kLocal:
+        if (source != node(pass, from.place)) return s;
+        break;
+      case PassSource::kEarlier:
+        if (pass >= from.lag) {
+          if (source != node(pass - from.lag, from.place)) return s;
+        } else if (const Node* model = node(0, from.place);
+                   source->dtype != model->dtype || !same_shape(source, model)) {
+          return s;
+        } else {
+          for (std::size_t i = r.first; i < r.at(pass, place); ++i)
+            if (trace[i].node.get() == source) return s;  // not from before
+        }
+        break;
+      case PassSource::kFixed:
+        if (source != first->src(s)) return s;
+        break;
+      case PassSource::kNumber:
+        if (source->op != Op::CONST || source->dtype != first->src(s)->dtype) return s;
+        break;
+    }
+  }
+  return kSame;
+}
+
 class Finder {
  public:
   Finder(const Trace& trace, const TraceIndex& index, std::size_t going_on)
@@ -122,7 +158,7 @@ class Finder {
     if (!carries) return {};
     for (std::size_t pass = 0; pass < passes; ++pass)
       for (std::size_t place = 0; place < length; ++place)
-        if (const std::size_t s = difference(r, pass, place); s != kSame) {
+        if (const std::size_t s = difference(trace_, r, pass, place); s != kSame) {
           r.passes = pass;
           r.differs_at = r.at(pass, place);
           r.differs = operation_text(trace_[r.differs_at]) +
@@ -164,40 +200,6 @@ class Finder {
     return is_float(n->dtype) ? fmt::format("{}", const_double(n)) : fmt::format("{}", const_int(n));
   }
 
-  static constexpr std::size_t kSame = ~std::size_t{0}, kOther = kSame - 1;
-  // Which source of the operation is not as in the other passes; kOther: it is another operation altogether.
-  std::size_t difference(const Repetition& r, std::size_t pass, std::size_t place) const {
-    const Node* n = trace_[r.at(pass, place)].node.get();
-    const Node* first = trace_[r.at(0, place)].node.get();
-    if (!same_kind(n, first)) return kOther;
-    for (std::size_t s = 0; s < n->n_src; ++s) {
-      const PassSource& from = r.sources[place][s];
-      const Node* source = n->src(s);
-      switch (from.kind) {
-        case PassSource::kLocal:
-          if (source != trace_[r.at(pass, from.place)].node.get()) return s;
-          break;
-        case PassSource::kEarlier:
-          if (pass >= from.lag) {
-            if (source != trace_[r.at(pass - from.lag, from.place)].node.get()) return s;
-          } else if (const Node* model = trace_[r.at(0, from.place)].node.get();
-                     source->dtype != model->dtype || !same_shape(source, model)) {
-            return s;
-          } else if (const auto at = index_.at(source); at != TraceIndex::kNone && at >= r.first) {
-            return s;  // not from before
-          }
-          break;
-        case PassSource::kFixed:
-          if (source != first->src(s)) return s;
-          break;
-        case PassSource::kNumber:
-          if (source->op != Op::CONST || source->dtype != first->src(s)->dtype) return s;
-          break;
-      }
-    }
-    return kSame;
-  }
-
   const Trace& trace_;
   const TraceIndex& index_;
   std::size_t going_on_;
@@ -209,35 +211,46 @@ class Finder {
 
 }  // namespace
 
-TraceIndex::TraceIndex(const Trace& trace) {
-  for (std::size_t i = 0; i < trace.size(); ++i)
+TraceIndex::TraceIndex(const Trace& trace, std::size_t from) : from_(from) {
+  for (std::size_t i = from; i < trace.size(); ++i)
     at_.insert(trace[i].node.get(), static_cast<std::uint32_t>(i));
-  first_.reserve(trace.size() + 1);
-  sources_.reserve(2 * trace.size());
-  for (const auto& o : trace) {
+  first_.reserve(trace.size() - from + 1);
+  sources_.reserve(2 * (trace.size() - from));
+  for (std::size_t i = from; i < trace.size(); ++i) {
     first_.push_back(static_cast<std::uint32_t>(sources_.size()));
-    for (const Node* s : o.node->src()) sources_.push_back(at(s));
+    for (const Node* s : trace[i].node->src()) sources_.push_back(at(s));
   }
   first_.push_back(static_cast<std::uint32_t>(sources_.size()));
 }
 
-std::vector<std::uint32_t> TraceIndex::references(std::size_t from, std::size_t to) const {
-  std::vector<std::uint32_t> count(first_.size() - 1, 0);
-  for (std::size_t i = first_[from]; i < first_[to]; ++i)
-    if (sources_[i] != kNone) ++count[sources_[i]];
-  return count;
+TraceIndex::Users TraceIndex::users() const {
+  const std::size_t size = first_.size() - 1;
+  std::vector<std::uint32_t> next(size, 0);
+  for (const std::uint32_t s : sources_)
+    if (s != kNone) ++next[s - from_];
+  Users u{{0}, {}};
+  for (std::uint32_t& n : next) {
+    u.first.push_back(u.first.back() + n);
+    n = u.first[u.first.size() - 2];
+  }
+  u.read_by.resize(u.first.back());
+  for (std::size_t i = from_; i < from_ + size; ++i)
+    for (const std::uint32_t s : sources(i))
+      if (s != kNone) u.read_by[next[s - from_]++] = static_cast<std::uint32_t>(i);
+  return u;
 }
 
-TraceIndex::Users TraceIndex::users() const {
-  const std::vector<std::uint32_t> count = references(0, first_.size() - 1);
-  Users u{{0}, {}};
-  for (const std::uint32_t c : count) u.first.push_back(u.first.back() + c);
-  u.read_by.resize(u.first.back());
-  std::vector<std::uint32_t> next(u.first.begin(), u.first.end() - 1);
-  for (std::size_t i = 0; i < count.size(); ++i)
-    for (const std::uint32_t s : sources(i))
-      if (s != kNone) u.read_by[next[s]++] = static_cast<std::uint32_t>(i);
-  return u;
+Repetition more_passes(const Trace& trace, const Repetition& before, std::size_t first) {
+  Repetition r{first, before.length, 0, {}, 0, {}};
+  if (r.length == 0 || first + 2 * r.length > trace.size()) return r;
+  const std::size_t passes = (trace.size() - first) / r.length;
+  r.sources = before.sources;
+  for (std::size_t i = first; i < trace.size(); ++i) {
+    const std::size_t pass = (i - first) / r.length, place = (i - first) % r.length;
+    if ((trace[i].node->flags & Node::kCrosses) || difference(trace, r, pass, place) != kSame) return r;
+  }
+  r.passes = passes;
+  return r;
 }
 
 void cut_at_fewest(const Trace& trace, Repetition& r) {

@@ -13,30 +13,30 @@ namespace tinyphys {
 
 using Trace = std::vector<PendingTrace::Operation>;
 
-// Which operations of a trace read which, as of when it was made.
+// Which operations of a trace read which, as of when it was made; of those from a place on.
 class TraceIndex {
  public:
   static constexpr std::uint32_t kNone = ~std::uint32_t{0};
 
-  explicit TraceIndex(const Trace& trace);
+  explicit TraceIndex(const Trace& trace, std::size_t from = 0);
   // Its place in the trace, or kNone.
   std::uint32_t at(const Node* n) const {
     const std::uint32_t* i = at_.find(n);
     return i ? *i : kNone;
   }
-  // The places of the sources of operation i; kNone for those from outside.
+  // The places of the sources of operation i; kNone for those that are not among these operations.
   std::span<const std::uint32_t> sources(std::size_t i) const {
-    return {sources_.data() + first_[i], sources_.data() + first_[i + 1]};
+    return {sources_.data() + first_[i - from_], sources_.data() + first_[i - from_ + 1]};
   }
-  // How often each operation is read by operations from, from + 1, ..., to - 1.
-  std::vector<std::uint32_t> references(std::size_t from, std::size_t to) const;
-  // For each operation those that read it: read_by[first[i]] up to read_by[first[i + 1]].
+  // For each operation those that read it: read_by[first[i]] up to read_by[first[i + 1]], where 0 is the first of these.
   struct Users {
     std::vector<std::uint32_t> first, read_by;
   };
   Users users() const;
+  std::size_t from() const { return from_; }
 
  private:
+  std::size_t from_;
   NodeMap<std::uint32_t> at_;
   std::vector<std::uint32_t> first_, sources_;
 };
@@ -73,6 +73,10 @@ void cut_at_fewest(const Trace& trace, Repetition& r);
 // their args, dtypes and lines are the same in all passes, and so is where their sources come from.
 // `going_on`: operations of a pass of the loop that the trace is likely to begin with; two passes of it are enough.
 std::vector<Repetition> find_repetitions(const Trace& trace, const TraceIndex& index, std::size_t going_on);
+
+// The passes of a loop that was found before, where nothing else follows from operation `first` to the end of the trace; else
+// none. For a loop that goes on, much less work than to find it.
+Repetition more_passes(const Trace& trace, const Repetition& before, std::size_t first);
 
 // "MUL float64[3] at main.cpp:22".
 std::string operation_text(const PendingTrace::Operation& o);

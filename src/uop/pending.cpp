@@ -13,6 +13,13 @@ PendingTrace::Full on_full = nullptr;
 
 }  // namespace
 
+constinit thread_local PendingTrace* PendingTrace::trace = nullptr;
+
+PendingTrace& PendingTrace::make() {
+  thread_local PendingTrace own;
+  return *(trace = &own);
+}
+
 void PendingTrace::set(Full full) { on_full = full; }
 
 void PendingTrace::full(std::size_t limit, std::span<const UOp> values) noexcept {

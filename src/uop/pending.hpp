@@ -62,13 +62,13 @@ class PendingTrace {
     std::uint32_t hash, location;
     std::uint64_t number;
   };
-  static PendingTrace& here() {
-    thread_local PendingTrace trace;
-    return trace;
-  }
+  static PendingTrace& here() { return trace ? *trace : make(); }
+  static PendingTrace& make();
   void full(std::size_t limit = 0, std::span<const UOp> values = {}) noexcept;
 
   static constexpr std::size_t kFirstLook = 64, kWorthALook = 64;
+  // Of the thread. A pointer, so that no operation asks whether it has been made.
+  static constinit thread_local PendingTrace* trace;
   std::vector<Noted> nodes_;
   std::size_t limit_ = kFirstLook, looked_ = 0;  // looked_: how many the last look left
   std::uint64_t noted_ = 0;

@@ -158,13 +158,21 @@ struct Shard {
 };
 
 // Leaked on purpose: handles held by static objects are dropped after any destructor order we could choose.
+std::array<Shard, kShards>& make_shards();
+constinit std::atomic<std::array<Shard, kShards>*> made_shards{nullptr};
 std::array<Shard, kShards>& shards() {
+  auto* s = made_shards.load(std::memory_order_acquire);
+  return s ? *s : make_shards();
+}
+[[gnu::noinline]] std::array<Shard, kShards>& make_shards() {
   static auto* s = new std::array<Shard, kShards>;
+  made_shards.store(s, std::memory_order_release);
   return *s;
 }
 Shard& shard_of(std::uint32_t hash) { return shards()[hash & (kShards - 1)]; }
 
-std::uint32_t hash_of(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
+template <std::size_t N, std::size_t A>
+std::uint32_t hash_of(Op op, std::span<Node* const, N> src, std::span<const std::int64_t, A> arg) {
   std::uint64_t h = hash_mix(static_cast<std::uint64_t>(op) + 1, src.size() * 31 + arg.size());
   for (Node* s : src) h = hash_mix(h, reinterpret_cast<std::uintptr_t>(s));
   for (std::int64_t a : arg) h = hash_mix(h, static_cast<std::uint64_t>(a));
@@ -339,11 +347,35 @@ std::uint8_t flags_of_copy(const Node* source, std::int64_t device) {
                                    (crosses ? Node::kCrosses | Node::kHasBuffer : 0));
 }
 
-// `taken`: the references to the sources, which a new node takes over; or null.
-UOp intern(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg, UOp* taken) {
+// What a new node is of, beside its op, sources and args.
+struct Result {
+  DType dtype;
+  std::span<const std::int64_t> shape;
+  std::uint8_t flags;
+};
+
+// What a node takes over of the flags of a source.
+constexpr std::uint8_t kFree = Node::kHasSym | Node::kHasBuffer | Node::kHasParam | Node::kCrosses;
+
+std::uint8_t flags_of(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg, DType dtype) {
+  std::uint8_t flags = op == Op::COPY ? flags_of_copy(src[0], arg[0]) : device_flags(op, src);
+  if (op == Op::SYM) flags = Node::kHasSym;
+  if (op == Op::BUFFER) flags = Node::kHasBuffer;
+  if (op == Op::PARAM) flags = Node::kHasParam;
+  if (is_complex(dtype)) flags |= Node::kHasComplex;
+  // A LAMBDA is closed: nothing of its body is free outside.
+  const std::uint8_t inherited = op == Op::LAMBDA ? Node::kHasComplex : kFree | Node::kHasComplex;
+  for (Node* s : src) flags |= s->flags & inherited;
+  return flags;
+}
+
+// The node, or a new one with the dtype, shape and flags that `result` gives. `taken`: the references to the sources, which a
+// new node takes over; or null. The extents N and A are known where most nodes are made.
+template <std::size_t N, std::size_t A, class F>
+UOp intern(Op op, std::span<Node* const, N> src, std::span<const std::int64_t, A> arg, UOp* taken,
+           F&& result) {
   const std::uint32_t h = hash_of(op, src, arg);
   Shard& shard = shard_of(h);
-  thread_local Derived derived;
   std::lock_guard lock(shard.mutex);
   for (std::size_t i = shard.home(h); shard.entries[i].node; i = shard.after(i))
     if (Node* n = shard.entries[i].node;
@@ -351,35 +383,25 @@ UOp intern(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg,
       note_location(n);
       return UOp::adopt(n);
     }
-  derive(op, src, arg, derived);  // makes no node, so it may run under the lock; throws for a malformed one
+  const Result r = result();  // makes no node, so it may run under the lock; throws for a malformed one
   constexpr std::size_t kMax = std::numeric_limits<std::uint16_t>::max();
-  if (arg.size() > kMax || derived.shape.size() > kMax)
+  if (arg.size() > kMax || r.shape.size() > kMax)
     throw Error("uop", std::string(name(op)) + " with more than " + std::to_string(kMax) + " args or axes",
                 "", 0);
-  const std::size_t bytes =
-      std::max(Node::kMinBytes,
-               sizeof(Node) + (src.size() + std::max<std::size_t>(arg.size(), 1) + derived.shape.size()) *
-                                  sizeof(std::int64_t));  // room for become_copy
+  const std::size_t bytes = std::max(
+      Node::kMinBytes, sizeof(Node) + (src.size() + std::max<std::size_t>(arg.size(), 1) + r.shape.size()) *
+                                          sizeof(std::int64_t));  // room for become_copy
   std::uint8_t size_class = 0;
   void* memory = shard.allocate(bytes, size_class);
-  std::uint8_t flags = op == Op::COPY ? flags_of_copy(src[0], arg[0]) : device_flags(op, src);
-  if (op == Op::SYM) flags = Node::kHasSym;
-  if (op == Op::BUFFER) flags = Node::kHasBuffer;
-  if (op == Op::PARAM) flags = Node::kHasParam;
-  if (is_complex(derived.dtype)) flags |= Node::kHasComplex;
-  constexpr std::uint8_t kFree = Node::kHasSym | Node::kHasBuffer | Node::kHasParam | Node::kCrosses;
-  // A LAMBDA is closed: nothing of its body is free outside.
-  const std::uint8_t inherited = op == Op::LAMBDA ? Node::kHasComplex : kFree | Node::kHasComplex;
-  for (Node* s : src) flags |= s->flags & inherited;
   Node* n = new (memory) Node{{},
                               op,
-                              derived.dtype,
-                              flags,
+                              r.dtype,
+                              r.flags,
                               size_class,
                               static_cast<std::uint32_t>(src.size()),
                               static_cast<std::uint16_t>(arg.size()),
-                              static_cast<std::uint16_t>(derived.shape.size()),
-                              {own_location(op, flags)},
+                              static_cast<std::uint16_t>(r.shape.size()),
+                              {own_location(op, r.flags)},
                               h,
                               {0},
                               {nullptr}};
@@ -393,10 +415,10 @@ UOp intern(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg,
     std::memcpy(tail++, &s, sizeof(Node*));
   }
   for (std::int64_t a : arg) *tail++ = a;
-  for (std::int64_t d : derived.shape) *tail++ = d;
+  for (std::int64_t d : r.shape) *tail++ = d;
   shard.insert(n);
   constexpr std::uint8_t kOpen = Node::kHasSym | Node::kHasParam;
-  if (!(flags & kOpen) && !src.empty() && op != Op::LAMBDA && !ComputeLock::held_here())
+  if (!(r.flags & kOpen) && !src.empty() && op != Op::LAMBDA && !ComputeLock::held_here())
     PendingTrace::note(n, current_location);
   return UOp::adopt(n);
 }
@@ -404,12 +426,23 @@ UOp intern(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg,
 }  // namespace
 
 UOp make(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg) {
-  return intern(op, src, arg, nullptr);
+  return intern(op, src, arg, nullptr, [&]() -> Result {
+    thread_local Derived derived;
+    derive(op, src, arg, derived);
+    return {derived.dtype, derived.shape, flags_of(op, src, arg, derived.dtype)};
+  });
 }
-UOp make_of(Op op, std::span<UOp> src) {
-  std::array<Node*, 3> nodes{};
-  for (std::size_t i = 0; i < src.size(); ++i) nodes.at(i) = src[i].get();
-  return intern(op, std::span<Node* const>(nodes.data(), src.size()), {}, src.data());
+UOp make_of(Op op, std::span<UOp, 2> src) {
+  const std::array<Node*, 2> nodes{src[0].get(), src[1].get()};
+  const auto [a, b] = nodes;
+  return intern(op, std::span<Node* const, 2>(nodes), std::span<const std::int64_t, 0>(), src.data(),
+                [&]() -> Result {
+                  const DType d = traits(op).cls == OpClass::kCompare ? DType::kBool : a->dtype;
+                  // One device, or one of them on none: both their bits are those of the result.
+                  if (a->device() != b->device() && a->device() != 0 && b->device() != 0)
+                    (void)device_flags(op, nodes);
+                  return {d, a->shape(), static_cast<std::uint8_t>(a->flags | b->flags)};
+                });
 }
 
 // Sources whose count falls to 0 join an explicit stack: chains of 10^6 nodes are normal here.

@@ -185,8 +185,8 @@ class UOp {
 // checks user input before, with better words.
 UOp make(Op op, std::span<Node* const> src, std::span<const std::int64_t> arg = {});
 UOp make(Op op, std::span<const UOp> src, std::span<const std::int64_t> arg = {});
-// The same of sources that may be taken over: their references become those of a new node.
-UOp make_of(Op op, std::span<UOp> src);
+// An elementwise operation on two values of one dtype and shape, whose references become those of a new node.
+UOp make_of(Op op, std::span<UOp, 2> src);
 UOp make(Op op, std::initializer_list<UOp> src, std::span<const std::int64_t> arg);
 UOp make(Op op, std::initializer_list<UOp> src, std::initializer_list<std::int64_t> arg = {});
 // The same node over other sources.
