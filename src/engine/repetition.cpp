@@ -40,7 +40,8 @@ constexpr std::size_t kSame = ~std::size_t{0}, kOther = kSame - 1;
 std::size_t difference(const Trace& trace, const Repetition& r, std::size_t pass, std::size_t place) {
   const auto node = [&](std::size_t p, std::size_t at) { return trace[r.at(p, at)].node.get(); };
   const Node *n = node(pass, place), *first = node(0, place);
-  if (trace[r.at(pass, place)].location != trace[r.at(0, place)].location || !same_kind(n, first))
+  if (n->n_src != r.sources[place].size() ||
+      trace[r.at(pass, place)].location != trace[r.at(0, place)].location || !same_kind(n, first))
     return kOther;
   for (std::size_t s = 0; s < n->n_src; ++s) {
     const PassSource& from = r.sources[place][s];

@@ -458,6 +458,22 @@ TEST_CASE(
   CHECK(tp::PendingTrace::take_alive().size() < 100);
 }
 
+TEST_CASE("a loop after a loop of as many operations, which read more values each") {
+  const Tensor one = Tensor::full({3}, 1.0).clone();
+  const auto run = [&] {
+    Tensor x = Tensor::from({0.25, 0.5, 0.75}).clone();
+    const Tensor c = (x > 0.4).realize();
+    for (int i = 0; i < 6000; ++i) x = sqrt(x) + one;
+    x.realize();  // the next loop is all that the trace holds
+    for (int i = 0; i < 6000; ++i) x = where(c, sqrt(x), one);
+    for (int i = 0; i < 6000; ++i) x = where(c, one, sqrt(x));
+    return x.to_vector<double>();
+  };
+  const std::vector<double> folded = run();
+  const tp::env::ScopedOverride off("TINYPHYS_FOLD", "0");
+  CHECK(run() == folded);
+}
+
 TEST_CASE("random loops: folded or not, the same bits") {
   const auto seed = static_cast<std::uint64_t>(tp::env::fuzz_seed(11));
   CAPTURE(seed);
