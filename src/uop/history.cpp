@@ -147,7 +147,7 @@ class History {
   void free_if_unused(std::uint32_t s) {
     Place& p = places_[s];
     if (p.keeper || p.constant || p.users) return;
-    p.node->history.store(0, std::memory_order_relaxed);
+    p.node->history.store(0, std::memory_order_release);
     p.node = nullptr;
     free_places_.push_back(s);
   }

@@ -451,7 +451,8 @@ void destroy_node(Node* first) {
   while (!dead.empty()) {
     Node* n = dead.back();
     dead.pop_back();
-    if (n->history.load(std::memory_order_relaxed)) history_erase(n);
+    // Acquire: the history may have forgotten it a moment ago on another thread, and its memory is used again.
+    if (n->history.load(std::memory_order_acquire)) history_erase(n);
     for (Node* s : n->src()) {
       const std::uint32_t watched = s->history.load(std::memory_order_relaxed);
       if (s->refs.drop())
