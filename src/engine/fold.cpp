@@ -461,7 +461,6 @@ void take_values(Trace& trace, std::span<const UOp> values) {
 // The loop that this thread folded last: passes are counted from its beginning, by the numbers of their operations.
 struct LoopSeen {
   std::string lines;
-  std::size_t length = 0;      // operations of a pass in the trace, as they are found
   Repetition passes_seen;      // as they were folded: how the trace is likely to go on
   std::uint64_t per_pass = 0;  // and how many were recorded
   std::uint64_t begin = 0,
@@ -477,7 +476,6 @@ struct LoopSeen {
     const std::uint64_t per = trace[r.at(1, 0)].number - first;
     if (!goes_on || lines != new_lines || per_pass != per || first < next) {
       *this = {.lines = new_lines,
-               .length = r.length,
                .passes_seen = {},
                .per_pass = per,
                .begin = first,
@@ -501,7 +499,7 @@ struct LoopSeen {
 };
 thread_local LoopSeen loop_seen;
 std::size_t go_on() {
-  return kFewPasses * loop_seen.length > kGoOn ? std::numeric_limits<std::size_t>::max() : kGoOn;
+  return kFewPasses * loop_seen.passes_seen.length > kGoOn ? std::numeric_limits<std::size_t>::max() : kGoOn;
 }
 
 // `enough`: fewer are left alone. `odd`: what does not repeat is computed, where it is more than that. `full`: there are as many as
@@ -527,13 +525,13 @@ bool fold_trace(std::size_t enough, std::size_t odd, bool full, std::span<const 
     if (known)
       repetitions.push_back(std::move(more));
     else
-      repetitions = find_repetitions(trace, TraceIndex(trace), loop_seen.length);
+      repetitions = find_repetitions(trace, TraceIndex(trace), loop_seen.passes_seen.length);
     for (Repetition& r : repetitions) {
       ended = r.differs;
       const Repetition found = r;
       if (!known) cut_at_fewest(trace, r);
       if (r.passes <= kLeftAlone + 1) {
-        if (r.length == loop_seen.length && found.first == 0) loop_seen.ends(trace, found);
+        if (r.length == loop_seen.passes_seen.length && found.first == 0) loop_seen.ends(trace, found);
         continue;
       }
       Fold fold(trace, r);
@@ -541,11 +539,11 @@ bool fold_trace(std::size_t enough, std::size_t odd, bool full, std::span<const 
       pass_over(r.first);
       loop_seen.follow(trace, found, fold.lines(), goes_on(trace, found), fold);
       loop_seen.ends(trace, found);
-      loop_seen.passes_seen = r;
       fold.settle(values, rest);
       folded = true;
       done = r.at(fold.passes(), 0);
       loop_seen.next = trace[done].number;
+      loop_seen.passes_seen = std::move(r);
       if (debug_enabled(2, "graph"))
         debug_print(2, "graph",
                     fmt::format("folded {} passes of {} into a scan", fold.passes(), fold.lines()));

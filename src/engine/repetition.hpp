@@ -33,7 +33,6 @@ class TraceIndex {
     std::vector<std::uint32_t> first, read_by;
   };
   Users users() const;
-  std::size_t from() const { return from_; }
 
  private:
   std::size_t from_;
