@@ -103,7 +103,8 @@ struct EvolveOptions {
   // OpenMM's MTSIntegrator): the smallest is 1, each is a multiple of the next smaller one, and terms with one number are
   // one level. A level of n steps is kicked by dH/dq of its terms, at the ends of each dt / n; the drift, by dH/dp of all of
   // H, is that of the innermost level. A term of q is in one level; one of p alone is in the innermost or in none. No term
-  // may join q and p.
+  // may join q and p. Where the terms of the innermost level are quadratic its steps may be taken as one map, the same but for
+  // rounding; explain() says so.
   Levels levels = {};
   Impulse impulse = Impulse::Auto;  // of Method::Split
   // The relative error of q and p that is allowed; without it that of the scope (tolerance.hpp). Nothing uses it yet.

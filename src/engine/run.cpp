@@ -581,6 +581,13 @@ void ReadyPlan::run_check(std::size_t i) {
             "the series grew beyond what an operator within the bounds can make of it: the spectrum of the "
             "operator is not within centre +- radius, or it is not Hermitian, or psi is not finite",
             file, line);
+      case CheckKind::kProjectionRests:
+        throw Error(
+            "evolve",
+            "conserve: the iterations of a symmetric projection do not come to rest: the step is too long "
+            "for this H, the gradients of two invariants nearly agree, or the state is not finite; take a "
+            "smaller dt, or leave one of them away",
+            file, line);
       case CheckKind::kStartMissed:
       case CheckKind::kAdjointGrew: break;  // pass
       case CheckKind::kStepFinite: {

@@ -11,6 +11,7 @@
 #include "derive/fixed_point.hpp"
 #include "derive/gradient.hpp"
 #include "derive/lower_evolve.hpp"
+#include "derive/lower_split.hpp"
 #include "derive/project.hpp"
 #include "derive/time_warp.hpp"
 #include "tensor/conserve.hpp"
@@ -226,7 +227,7 @@ struct Kept {
   std::vector<front::KeptValue> values;  // over r.q and r.p; none: no projection
   std::vector<UOp> targets;
   UOp masses;
-  bool once = false;
+  bool once = false, symmetric = false;
   Records told;
 };
 
@@ -262,7 +263,7 @@ UOp evolve_node(Request& r, const std::vector<UOp>& energies, std::vector<std::s
   } else if (has_engine()) {
     r.record.verdict = engine().check_evolve(evolve, where);
     if (r.record.verdict != 0) evolve = labelled();
-    if (!r.record.levels.empty()) {
+    if (!r.record.levels.empty() || r.record.method == Method::Auto) {
       labels.found = engine().found_of(evolve);
       evolve = labelled();
     }
@@ -289,27 +290,43 @@ Motion projected(const ForceLoop& steps, const Request& r, Kept kept, std::size_
   for (const front::KeptValue& v : kept.values) on.values.push_back(v.value);
   ForceLoop loop = steps;
   loop.record.method = Method::Loop;
-  loop.after = [&](const UOp& q, const UOp& p) {
-    const Projected z = project(on, q, p);
-    return ForceLoop::Ended{z.q, z.p, z.iterations};
+  loop.n_counts = kept.symmetric ? 2 : 1;
+  loop.instead = [&](const UOp& q, const UOp& p, const StepOf& step) {
+    if (kept.symmetric) {
+      const SymmetricallyProjected z = project_around(on, q, p, step);
+      return ForceLoop::Ended{z.q, z.p, {z.iterations, z.restless}};
+    }
+    const auto [to_q, to_p] = step(q, p);
+    const Projected z = project(on, to_q, to_p);
+    return ForceLoop::Ended{z.q, z.p, {z.iterations}};
   };
   const std::vector<UOp> last = loop_of_steps(loop);
   const UOp scan = last[2].src(0);
   Labels labels = labels_of(scan.get());
   const std::string what = front::listed(kept.values);
-  labels.names = {std::string(row.name) + " projected on " + what};
+  labels.names = {std::string(row.name) + (kept.symmetric ? " symmetrically" : "") + " projected on " + what};
   labels.told = std::move(kept.told);
   labels.told.push_back(
-      {Finding::kFound, kept.once
-                            ? "projection (class method): after each step one Newton iteration on " + what
-                            : "projection (class method): after each step at most 5 Newton iterations on " +
-                                  what + ", to their rounding, 2 eps times the sum of their |terms|"});
-  labels.told.push_back({Finding::kWarns, "a projected step is neither symplectic nor reversible"});
+      {Finding::kFound,
+       kept.symmetric
+           ? "symmetric projection (class method): off " + what +
+                 " before each step and back on to the start's after it, by the same multipliers, in at "
+                 "most 50 iterations"
+       : kept.once ? "projection (class method): after each step one Newton iteration on " + what
+                   : "projection (class method): after each step at most 5 Newton iterations on " + what +
+                         ", to their rounding, 2 eps times the sum of their |terms|"});
+  labels.told.push_back(
+      {Finding::kWarns, kept.symmetric ? "a projected step is not symplectic; steps of -dt take it back"
+                                       : "a projected step is neither symplectic nor reversible"});
   labels.why_loop = "each step is projected, which is not linear";
   set_labels(scan.get(), labels);
   Motion m{scan, last[0], last[1]};
-  for (UOp* v : {&m.q, &m.p})
+  for (UOp* v : {&m.q, &m.p}) {
     *v = make(Op::CHECK, {*v, last[2]}, {static_cast<std::int64_t>(CheckKind::kProjected)});
+    if (kept.symmetric)
+      *v = make(Op::CHECK, {*v, compare(Op::EQ, last[3], constant_int(0))},
+                {static_cast<std::int64_t>(CheckKind::kProjectionRests)});
+  }
   return m;
 }
 
@@ -498,10 +515,12 @@ State System::evolve_holding(const State& s, const EvolveOptions& options, const
   if (!options.save_at.empty()) fail(kCall, "save_at is for Method::TimeWarp; take save_every", where);
   if (options.g) fail(kCall, "g is for Method::TimeWarp", where);
   if (options.method == Method::Split) {
-    if (options.integrator != Integrator::LeapfrogKDK)
+    if (!is_split_step(row_of(options.integrator)))
       fail(kCall,
-           "Method::Split is a step of its own, it takes no Integrator::" +
-               std::string(name(options.integrator)),
+           "Method::Split is a step of its own, composed as an integrator that begins and ends with a kick "
+           "is (" +
+               integrator_names(is_split_step, "or") +
+               "): it takes no Integrator::" + std::string(name(options.integrator)),
            where);
     if (options.levels.given()) fail(kCall, "Method::Split has no levels: leave one of both away", where);
     if (force_) fail(kCall, "Method::Split needs an energy, the system is a force", where);
@@ -599,6 +618,16 @@ State System::evolve_holding(const State& s, const EvolveOptions& options, const
     if (!members.empty()) check_independent(values, {r.q, r.p}, members.size(), kCall, where, "an invariant");
     kept.masses = front::checked_metric(options.conserve, r.q, where);
     kept.once = options.conserve.is_once();
+    kept.symmetric = options.conserve.is_symmetric();
+    if (kept.symmetric && kept.once)
+      fail(kCall, "conserve: once() and symmetric() do not go together: leave one of both away", where);
+    if (kept.symmetric && row.has(Part::kSolve))
+      fail(kCall,
+           "conserve: the symmetric projection takes the step in each of its iterations, and a step of " +
+               std::string(row.name) + " is iterated itself; " +
+               integrator_names([](const IntegratorRow& i) { return i.has_loop() && !i.has(Part::kSolve); }) +
+               " are not",
+           where);
     if (held) {
       for (const Tensor& g : *held) kept.targets.push_back(uop(g));
     } else {

@@ -195,7 +195,8 @@ enum class CheckKind : std::int64_t {
   kDecayResolved,   // bool: true; imaginary time left enough of a wave
   kSeriesHolds,     // bool: true; a Chebyshev series kept within its bounds
   kStartMissed,     // float64, for explain(): how far a start was missed, relative; any number passes
-  kAdjointGrew      // float64, for explain(): by what factor a cotangent grew; any number passes
+  kAdjointGrew,     // float64, for explain(): by what factor a cotangent grew; any number passes
+  kProjectionRests  // bool: true; the iterations of a symmetric projection came to rest
 };
 enum class WarpFailure : std::int64_t { kPotential, kKinetic, kStep, kMidpoint };
 
