@@ -87,6 +87,18 @@ if(TINYPHYS_TESTS)
     cmake_path(GET source STEM name)
     add_test_program(${name} ${name} ${source})
   endforeach()
+
+  # Random graphs by every evaluator, in two halves side by side. That it finds a bug is seen by one that is planted.
+  file(GLOB sources CONFIGURE_DEPENDS tests/fuzz/*.cpp)
+  if(NOT TINYPHYS_TEST_FILTER)
+    add_program(fuzz tests ${sources})
+    target_include_directories(fuzz PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+    foreach(half 1 2)
+      math(EXPR seed "${half} * 1000 - 999")
+      add_test(NAME fuzz_${half} COMMAND fuzz --graphs 1000 --seed ${seed} --unfused 40 --opencl 500)
+    endforeach()
+    add_test(NAME fuzz_finds COMMAND ${CMAKE_SOURCE_DIR}/tests/fuzz/finds $<TARGET_FILE:fuzz>)
+  endif()
 endif()
 
 file(GLOB sources CONFIGURE_DEPENDS examples/*.cpp)

@@ -11,29 +11,11 @@ using testing::RandomGraph;
 
 namespace {
 
-// A graph that grows by ops over what is there: shared nodes, movement of all kinds, few dtypes and shapes at once
-// so that operands meet.
 std::vector<UOp> random_graph(RandomGraph& random) {
   const Dims shape = random.shape();
-  std::vector<UOp> pool;
-  const DType main_dtype = random.dtype();
-  auto source = [&](DType d, const Dims& s) {
-    std::vector<UOp> fit;
-    for (const UOp& u : pool)
-      if (u->dtype == d && shape_of(u.get()) == s) fit.push_back(u);
-    return fit.empty() || random.one_in(6) ? random.any(d, s) : random.pick(fit);
-  };
-  for (std::int64_t size = 5 + random.below(40); static_cast<std::int64_t>(pool.size()) < size;) {
-    const auto op = static_cast<Op>(random.below(kOpCount));
-    if (!is_elementwise(op) && !is_movement(op) && op != Op::REDUCE) continue;
-    // Cheap exact ops three times out of four: there is more algebra in them.
-    const OpClass cls = traits(op).cls;
-    if (cls == OpClass::kUnary && op > Op::SQRT && op < Op::FLOOR && !random.one_in(4)) continue;
-    const DType d = random.one_in(4) ? random.dtype() : main_dtype;
-    if (UOp u = random.node(op, d, random.one_in(5) ? random.shape() : shape, source))
-      pool.push_back(std::move(u));
-  }
-  return pool;  // every node is a root
+  const std::int64_t size = 5 + random.below(40);
+  return random.grow(size, shape,
+                     [](Op op) { return is_elementwise(op) || is_movement(op) || op == Op::REDUCE; });
 }
 
 }  // namespace

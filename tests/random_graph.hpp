@@ -125,11 +125,15 @@ class RandomGraph {
       default: return leaf(d, s);
     }
   }
+  using Source = std::function<UOp(DType, const Dims&)>;
+
   // A complex value, `depth` operations deep, over complex leaves and real ones.
-  UOp complex(DType d, const Dims& s, int depth) {
-    if (depth == 0) return leaf(d, s);
-    const Source source = [this, depth](DType of, const Dims& shape) {
-      return is_complex(of) ? complex(of, shape, depth - 1) : leaf(of, shape);
+  UOp complex(DType d, const Dims& s, int depth) { return complex(d, s, depth, leaf_source()); }
+  // The same over what `bottom` gives.
+  UOp complex(DType d, const Dims& s, int depth, const Source& bottom) {
+    if (depth == 0) return bottom(d, s);
+    const Source source = [this, depth, &bottom](DType of, const Dims& shape) {
+      return is_complex(of) ? complex(of, shape, depth - 1, bottom) : bottom(of, shape);
     };
     const auto below_it = [&](DType of, const Dims& shape) { return source(of, shape); };
     static const std::vector<Op> ops{
@@ -139,7 +143,6 @@ class RandomGraph {
         Op::RESHAPE, Op::PERMUTE, Op::EXPAND, Op::SLICE,  Op::PAD,     Op::ROLL,       Op::CAT,
         Op::REDUCE,  Op::CUMSUM,  Op::MATMUL, Op::GATHER, Op::AS_REAL, Op::AS_COMPLEX, Op::SCATTER_ADD};
     const Op op = pick(ops);
-    const auto rank = static_cast<std::int64_t>(s.size());
     switch (op) {
       case Op::CAST: {  // of a real number, or to the other width and back
         const DType other = d == DType::kComplex64 ? DType::kComplex128 : DType::kComplex64;
@@ -149,28 +152,7 @@ class RandomGraph {
       case Op::AS_COMPLEX: {
         Dims parts = s;
         parts.push_back(2);
-        return make(op, {leaf(real_dtype(d), parts)});
-      }
-      case Op::CUMSUM:
-        if (rank == 0) return below_it(d, s);
-        return make(op, {below_it(d, s)}, {below(rank)});
-      case Op::MATMUL: {
-        if (rank < 2) return below_it(d, s);
-        Dims left = s, right = s;
-        left[s.size() - 1] = right[s.size() - 2] = 1 + below(3);
-        return make(op, {below_it(d, left), below_it(d, right)});
-      }
-      case Op::GATHER:
-      case Op::SCATTER_ADD: {
-        if (rank == 0) return below_it(d, s);
-        const std::int64_t axis = below(rank), count = s[static_cast<std::size_t>(axis)];
-        Dims from = s;
-        const Dims length{op == Op::GATHER ? count : 2};
-        from[static_cast<std::size_t>(axis)] = op == Op::GATHER ? 1 : 2;
-        const UOp index = numbers(constant_int(0), length);
-        if (op == Op::GATHER) return make(op, {below_it(d, from), index}, {axis});
-        if (count == 0) return below_it(d, s);
-        return make(op, {below_it(d, s), index, below_it(d, from)}, {axis});
+        return make(op, {below_it(real_dtype(d), parts)});
       }
       case Op::CONJ: return make(op, {below_it(d, s)});
       default: break;
@@ -181,7 +163,6 @@ class RandomGraph {
 
   UOp expanded(DType d, const Dims& s) { return node(Op::EXPAND, d, s, leaf_source()); }
 
-  using Source = std::function<UOp(DType, const Dims&)>;
   Source leaf_source() {
     return [this](DType d, const Dims& s) { return leaf(d, s); };
   }
@@ -213,8 +194,49 @@ class RandomGraph {
         return make(op, {source(op == Op::WHERE ? DType::kBool : d, s), source(d, s), source(d, s)});
       case OpClass::kMovement: return movement(op, d, s, source);
       case OpClass::kReduce: return reduction(d, s, source);
+      case OpClass::kWhole: return whole(op, d, s, source);
       default: return {};
     }
+  }
+
+  // What stands in `pool` with this dtype and shape, else something new.
+  UOp from(const std::vector<UOp>& pool, DType d, const Dims& s) {
+    std::vector<UOp> fit;
+    for (const UOp& u : pool)
+      if (u->dtype == d && shape_of(u.get()) == s) fit.push_back(u);
+    if (!fit.empty() && !one_in(6)) return pick(fit);
+    return is_complex(d) ? leaf(d, s) : any(d, s);
+  }
+  // A graph that grows by `size` ops over what is there: shared nodes, movement of all kinds, few dtypes and shapes at
+  // once so that operands meet. Every node is a root. Ops are those that `accept` lets through.
+  std::vector<UOp> grow(std::int64_t size, const Dims& shape, const std::function<bool(Op)>& accept,
+                        std::vector<UOp> pool = {}) {
+    const DType main_dtype = dtype();
+    const Source source = [&](DType d, const Dims& s) { return from(pool, d, s); };
+    while (static_cast<std::int64_t>(pool.size()) < size) {
+      const auto op = static_cast<Op>(below(kOpCount));
+      if (!accept(op)) continue;
+      // Cheap exact ops three times out of four: there is more algebra in them.
+      const OpClass cls = traits(op).cls;
+      if (cls == OpClass::kUnary && op > Op::SQRT && op < Op::FLOOR && !one_in(4)) continue;
+      const DType d = one_in(4) ? dtype() : main_dtype;
+      if (UOp u = node(op, d, one_in(5) ? this->shape() : shape, source)) pool.push_back(std::move(u));
+    }
+    return pool;
+  }
+
+  // An expression of elementwise ops, movement and reductions over what `bottom` gives.
+  UOp deep(DType d, const Dims& s, int depth, const Source& bottom) {
+    if (is_complex(d)) return complex(d, s, std::min(depth, 2), bottom);
+    const Source source = [&](DType of, const Dims& shape) {
+      return is_complex(of) || one_in(3) ? bottom(of, shape) : deep(of, shape, depth - 1, bottom);
+    };
+    while (depth > 0) {
+      const auto op = static_cast<Op>(below(kOpCount));
+      if (!is_elementwise(op) && !is_movement(op) && op != Op::REDUCE) continue;
+      if (const UOp u = node(op, d, s, source)) return u;
+    }
+    return bottom(d, s);
   }
 
  private:
@@ -226,7 +248,8 @@ class RandomGraph {
     if (op == Op::NOT || op == Op::AND || op == Op::OR || traits(op).cls == OpClass::kCompare)
       return d == DType::kBool;
     if (op == Op::PHILOX) return d == DType::kInt64;
-    if (op == Op::WHERE || is_movement(op) || op == Op::REDUCE) return true;
+    if (op == Op::WHERE || is_movement(op) || op == Op::REDUCE || traits(op).cls == OpClass::kWhole)
+      return true;
     switch (op) {
       case Op::NEG:
       case Op::ABS:
@@ -313,6 +336,66 @@ class RandomGraph {
         }
         arg = {static_cast<std::int64_t>(axis)};
         return make(op, std::span<const UOp>(parts), arg);
+      }
+      default: return {};
+    }
+  }
+
+  // Positions along an axis of n, from either end.
+  UOp positions(std::int64_t n, std::int64_t count) {
+    StorageRef data = StorageRef::allocate(static_cast<std::size_t>(count) * sizeof(std::int64_t));
+    const HostWrite write(*data);
+    for (std::int64_t i = 0; i < count; ++i) write.as<std::int64_t>()[i] = below(2 * n) - n;
+    return buffer(DType::kInt64, Dims{count}, std::move(data));
+  }
+
+  UOp whole(Op op, DType d, const Dims& s, const Source& source) {
+    const auto rank = static_cast<std::int64_t>(s.size());
+    if (rank == 0 || d == DType::kBool) return {};
+    const auto axis = static_cast<std::size_t>(below(rank));
+    const auto arg = static_cast<std::int64_t>(axis);
+    const std::int64_t count = s[axis];
+    switch (op) {
+      case Op::CUMSUM: return make(op, {source(d, s)}, {arg});
+      case Op::MATMUL: {
+        if (rank < 2) return {};
+        Dims left = s, right = s;
+        left[s.size() - 1] = right[s.size() - 2] = one_in(8) ? below(20) : 1 + below(3);
+        return make(op, {source(d, left), source(d, right)});
+      }
+      case Op::GATHER: {
+        Dims from = s;
+        from[axis] = 1 + below(4);
+        const UOp x = source(d, from);
+        return make(op, {x, positions(from[axis], count)}, {arg});
+      }
+      case Op::SCATTER_ADD: {
+        if (count == 0) return {};
+        Dims part = s;
+        part[axis] = below(5);
+        const UOp base = source(d, s);
+        return make(op, {base, positions(count, part[axis]), source(d, part)}, {arg});
+      }
+      case Op::FFT: {
+        if (!is_float(d) || rank < 2 || s.back() != 2) return {};
+        Dims sign_axes{one_in(2) ? kForwardFft : kInverseFft};
+        for (std::int64_t a = 0; a + 1 < rank; ++a)
+          if (s[static_cast<std::size_t>(a)] > 0 && (one_in(2) || (a + 2 == rank && sign_axes.size() == 1)))
+            sign_axes.push_back(a);
+        return sign_axes.size() > 1 ? make(op, {source(d, s)}, sign_axes) : UOp();
+      }
+      case Op::RFFT: {
+        if (!is_float(d) || rank < 2 || s.back() != 2 || arg + 1 == rank || count == 0) return {};
+        Dims from(s.begin(), s.end() - 1);
+        from[axis] = std::max<std::int64_t>(2 * (count - 1) + below(2), 1);
+        return from[axis] / 2 + 1 == count ? make(op, {source(d, from)}, {kForwardFft, arg}) : UOp();
+      }
+      case Op::IRFFT: {
+        if (!is_float(d) || count == 0) return {};
+        Dims half = s;
+        half[axis] = count / 2 + 1;
+        half.push_back(2);
+        return make(op, {source(d, half)}, {count, arg});
       }
       default: return {};
     }

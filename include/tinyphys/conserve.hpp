@@ -73,6 +73,18 @@ class Conserve {
     c.once_ = true;
     return c;
   }
+  // The symmetric projection (Hairer, Lubich and Wanner, Geometric Numerical Integration, V.4.1): the state is moved off the
+  // invariants before the step Phi and back on to them after it, by the same multipliers x,
+  //
+  //   z' = Phi(z + M^-1 G(z)^T x) + M^-1 G(z')^T x,   g(z') = g0,
+  //
+  // so that steps of -dt take it back, up to rounding. An iteration for z' and x takes the step anew; one that does not come to
+  // rest within 50 is an error. For integrators of kicks and drifts; not with once().
+  Conserve symmetric() const {
+    Conserve c = *this;
+    c.symmetric_ = true;
+    return c;
+  }
   // M: moves are the smallest in the norm sum m |dq|^2 + |dp|^2 / m; without it m = 1. A positive number, or a float64
   // tensor that broadcasts to q.
   Conserve metric(const Arg& masses) const {
@@ -84,11 +96,12 @@ class Conserve {
   bool asked() const { return asked_; }
   const std::vector<Invariant>& invariants() const { return invariants_; }
   bool is_once() const { return once_; }
+  bool is_symmetric() const { return symmetric_; }
   const Arg* masses() const { return metric_.empty() ? nullptr : &metric_[0]; }
 
  private:
   std::vector<Invariant> invariants_;
-  bool asked_ = false, once_ = false;
+  bool asked_ = false, once_ = false, symmetric_ = false;
   std::vector<Arg> metric_;  // one or none
 };
 

@@ -35,7 +35,8 @@ enum class Integrator : std::int64_t {
 //            and Tremaine 1999), whose drift-kick-drift follows two bodies on their orbit up to the phase. With
 //            EvolveOptions::g: the time-transformed leapfrog (Mikkola and Aarseth 2002). Order 2; not for an ensemble, a
 //            force, an H of the time, save_every or conserve. A step at which U, g or T - E0 is not above 0 is an error.
-//   Split    take another step: the terms of H of degree <= 2 by their exact flow, the others as kicks between
+//   Split    take another step: the terms of H of degree <= 2 by their exact flow, the others as kicks between. Of order 2 with
+//            LeapfrogKDK; Yoshida4, 6, 8 and BlanesMoan4 compose it to their order
 //   Spectral one Chebyshev series of H for all of the time: of a wave (schroedinger.hpp), not of a System
 enum class Method : std::int64_t { Default, Loop, Auto, TimeWarp, Split, Spectral };
 
@@ -44,6 +45,8 @@ enum class Method : std::int64_t { Default, Loop, Auto, TimeWarp, Split, Spectra
 //   Mollified  p -= h A^T grad V(A q) with A = sinc(h Omega) (Garcia-Archilla, Sanz-Serna and Skeel 1998): order 2, with an
 //              error that no large Omega makes larger
 //   Auto       Mollified where h Omega may exceed 1, else Plain
+// In a composition h is the part of dt that each composed step takes. BlanesMoan4 composes the flows and kicks themselves, and
+// is Plain.
 enum class Impulse : std::int64_t { Auto, Plain, Mollified };
 
 }  // namespace tinyphys

@@ -5,10 +5,11 @@
 
 namespace tinyphys {
 
-//   Auto         a tape of all states where it fits (TINYPHYS_TAPE, 1 GiB), else checkpoints: some states are kept, and the
-//                steps between two of them are taken anew (Griewank and Walther 2000; docs/gradients.md). Both give the same
-//                bits. With Method::Auto a step that can be inverted goes as Float does where a tape does not fit.
-//   Tape         the tape, whatever its size
+//   Auto         a tape of all states where that is small (TINYPHYS_TAPE, 16 MiB), else checkpoints: some states are kept, and
+//                the steps between two of them are taken anew (Griewank and Walther 2000; docs/gradients.md). Both give the
+//                same bits. Memory is below a bound that does not depend on the number of steps. With Method::Auto a step that
+//                can be inverted goes as Float does where a tape does not fit.
+//   Tape         the tape, whatever its size: memory grows with the steps
 //   Checkpoints  checkpoints, also where a tape would fit
 //   Float        where a step is a sequence of shears, x += f(the others) for one part of the state after the other, which
 //                the compiler finds: no state is kept, each step is undone by x -= f. The states differ from those of the

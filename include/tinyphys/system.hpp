@@ -4,6 +4,7 @@
 //   State s = sys.evolve({q0, p0}, {.dt = 1e-3, .steps = 1'000'000'000});
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
@@ -66,6 +67,32 @@ class Levels {
   bool given_ = false;
 };
 
+// How much time passes in a step of Method::TimeWarp, for each unit of ds: g(q) or g(q, p), a float64 scalar, or one for each
+// member of an ensemble.
+class WarpFactor {
+ public:
+  WarpFactor() = default;  // none
+  template <class F>
+  requires(!std::same_as<std::remove_cvref_t<F>, WarpFactor> &&
+           (std::is_invocable_r_v<Tensor, const F&, const Tensor&> ||
+            std::is_invocable_r_v<Tensor, const F&, const Tensor&, const Tensor&>)) WarpFactor(F f) {
+    if constexpr (std::is_invocable_r_v<Tensor, const F&, const Tensor&>) {
+      std::function<Tensor(const Tensor&)> g(std::move(f));
+      if (g) f_ = [g = std::move(g)](const Tensor& q, const Tensor&) { return g(q); };
+    } else {
+      f_ = std::move(f);
+      takes_p_ = true;
+    }
+  }
+  explicit operator bool() const { return static_cast<bool>(f_); }
+  bool takes_p() const { return takes_p_; }
+  Tensor operator()(const Tensor& q, const Tensor& p) const { return f_(q, p); }
+
+ private:
+  std::function<Tensor(const Tensor& q, const Tensor& p)> f_;
+  bool takes_p_ = false;
+};
+
 struct EvolveOptions {
   // A finite number, or a float64 scalar tensor (then derivatives by it exist). May be negative.
   Arg dt = std::numeric_limits<double>::quiet_NaN();
@@ -76,7 +103,8 @@ struct EvolveOptions {
   // OpenMM's MTSIntegrator): the smallest is 1, each is a multiple of the next smaller one, and terms with one number are
   // one level. A level of n steps is kicked by dH/dq of its terms, at the ends of each dt / n; the drift, by dH/dp of all of
   // H, is that of the innermost level. A term of q is in one level; one of p alone is in the innermost or in none. No term
-  // may join q and p.
+  // may join q and p. Where the terms of the innermost level are quadratic its steps may be taken as one map, the same but for
+  // rounding; explain() says so.
   Levels levels = {};
   Impulse impulse = Impulse::Auto;  // of Method::Split
   // The relative error of q and p that is allowed; without it that of the scope (tolerance.hpp). Nothing uses it yet.
@@ -93,8 +121,12 @@ struct EvolveOptions {
   // Method::TimeWarp: the evolution ends at this time, a number or a float64 scalar, reached to 1e-13 relative; `steps` is then
   // the most steps that may be taken. Without it so many steps are taken, and the time is where they lead.
   std::optional<Arg> t_end = {};
-  // Method::TimeWarp: the time that passes in a step of ds is g(q) ds, g > 0 a float64 scalar. Without it g is 1 / U.
-  std::function<Tensor(const Tensor& q)> g = {};
+  // Method::TimeWarp: the states at these times, which do not descend and begin at the time of the state or later, each reached
+  // as t_end is and in its place: q and p have a leading axis, and t is a vector, as with save_every. The motion goes on from
+  // its own steps, not from where it was looked at. `steps` is the most that may be taken in all.
+  std::vector<double> save_at = {};
+  // Method::TimeWarp: the time that passes in a step of ds is g ds, with g(q) or g(q, p) above 0. Without it g is 1 / U.
+  WarpFactor g = {};
   // How a gradient gets at the states on the way; Exact changes the motion by rounding, and needs a range.
   Reversible reversible = Reversible::Auto;
   StateRange range = {};  // for Reversible::Exact

@@ -4,8 +4,11 @@
 #include <cmath>
 #include <string>
 
+#include <fmt/format.h>
+
 #include "tinyphys/error.hpp"
 #include "uop/graph.hpp"
+#include "uop/storage.hpp"
 
 namespace tinyphys {
 namespace {
@@ -102,6 +105,30 @@ std::string fixed_refusal(const ScanParts& step) {
     if (!(r > 1e-250 && r < 1e250))
       return part + " needs a range, the largest absolute value that it may take" +
              (r == 0 ? std::string() : "; it is given as " + std::to_string(r));
+  }
+  return {};
+}
+
+std::string start_refusal(const ScanParts& step) {
+  const std::vector<char> fixed = in_fixed_point(step, find_shears(step, false));
+  for (std::size_t i = 0; i < fixed.size(); ++i) {
+    if (!fixed[i]) continue;
+    const Node* start = step.carry[i].get();
+    const double range = step.range[i];
+    const auto outside = [&](double x) { return !(std::fabs(x) <= range); };
+    const auto refusal = [&](double x, std::int64_t element) {
+      return fmt::format("part {} of the state starts at {} (element {}), outside its range [-{}, {}]", i, x,
+                         element, range, range);
+    };
+    const Node* repeated = start;
+    while (repeated->op == Op::EXPAND || repeated->op == Op::RESHAPE) repeated = repeated->src(0);
+    if (is_const(repeated) && start->size() > 0 && outside(const_double(repeated)))
+      return refusal(const_double(repeated), 0);
+    const Storage* known = storage(start);
+    if (!known) continue;
+    const HostRead values(*known);
+    for (std::int64_t k = 0; k < start->size(); ++k)
+      if (const double x = values.as<double>()[k]; outside(x)) return refusal(x, k);
   }
   return {};
 }

@@ -55,5 +55,8 @@ double fixed_unit(double range);
 
 // Why a scan cannot be in fixed point; empty where it can.
 std::string fixed_refusal(const ScanParts& step);
+// Which value of its start is outside its range, as far as values are known now; empty where none is. What is not known is looked
+// at when the loop runs. The scan can be in fixed point.
+std::string start_refusal(const ScanParts& step);
 
 }  // namespace tinyphys

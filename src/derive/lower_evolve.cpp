@@ -1,6 +1,7 @@
 #include "derive/lower_evolve.hpp"
 
 #include <cmath>
+#include <optional>
 
 #include "derive/gradient.hpp"
 #include "derive/lower_split.hpp"
@@ -47,7 +48,7 @@ class Step {
     s.carry = {q0, p0};
     if (!levels_.empty()) return run_levels(s);
     // What a step ends with moves q: the force of its last kick is not that of the next.
-    const bool carried = row_.first_same_as_last() && !loop_.after,
+    const bool carried = row_.first_same_as_last() && !loop_.instead,
                solves = row_.has(Part::kSolve) && q0->size() > 0;
     if (carried) {
       force_ = symbol_like(q0.get());
@@ -59,27 +60,35 @@ class Step {
       s.carry_params.push_back(worst_);
       s.carry.push_back(constant(0.0));
     }
-    UOp count;
-    if (loop_.after) {
-      count = symbol(DType::kInt64, {});
-      s.carry_params.push_back(count);
+    std::vector<UOp> counts;
+    for (std::size_t i = 0; i < loop_.n_counts; ++i) {
+      counts.push_back(symbol(DType::kInt64, {}));
+      s.carry_params.push_back(counts.back());
       s.carry.push_back(constant_int(0));
     }
     if (s.reversible == Reversible::Exact) {
       s.range = {loop_.record.range_q, loop_.record.range_p};
       s.range.resize(s.carry.size());
     }
-    for (std::size_t i = 0; i < row_.substeps.size(); ++i) substep(i);
-    if (loop_.after) {
-      const ForceLoop::Ended ended = loop_.after(q_, p_);
+    const auto step = [&](const UOp& q, const UOp& p) {
+      q_ = q;
+      p_ = p;
+      drifted_ = 0;
+      for (std::size_t i = 0; i < row_.substeps.size(); ++i) substep(i);
+      return std::pair{q_, p_};
+    };
+    if (loop_.instead) {
+      const ForceLoop::Ended ended = loop_.instead(q_, p_, step);
       q_ = ended.q;
       p_ = ended.p;
-      count = add(count, ended.count);
+      for (std::size_t i = 0; i < counts.size(); ++i) counts[i] = add(counts[i], ended.counts[i]);
+    } else {
+      step(q_, p_);
     }
     s.next = {q_, p_};
     if (carried) s.next.push_back(force_);
     if (solves) s.next.push_back(worst_);
-    if (count) s.next.push_back(count);
+    s.next.insert(s.next.end(), counts.begin(), counts.end());
 
     const UOp scan = make_scan(s);
     std::vector<UOp> last{get(scan, 0), get(scan, 1)};
@@ -88,7 +97,8 @@ class Step {
       for (UOp& v : last)
         v = make(Op::CHECK, {v, converged}, {static_cast<std::int64_t>(CheckKind::kMidpointConverged)});
     }
-    if (count) last.push_back(get(scan, static_cast<std::int64_t>(s.next.size()) - 1));
+    for (std::size_t i = s.next.size() - counts.size(); i < s.next.size(); ++i)
+      last.push_back(get(scan, static_cast<std::int64_t>(i)));
     return last;
   }
 
@@ -107,8 +117,11 @@ class Step {
 
   std::vector<UOp> run_levels(ScanParts s) {
     s.index = UOp();  // named terms do not depend on the time
+    std::optional<FlowMap> fastest;
+    if (loop_.fastest) fastest = loop_.fastest->captured_by(s);
+    fastest_ = fastest ? &*fastest : nullptr;
     const std::vector<UOp> first = forces_at(s.carry[0], s.carry[1], {});
-    for (std::size_t l = 0; l < levels_.size(); ++l) {
+    for (std::size_t l = 0; l + (fastest ? 1 : 0) < levels_.size(); ++l) {
       s.carry_params.push_back(symbol_like(q_.get()));
       s.carry.push_back(first[l]);
     }
@@ -125,7 +138,11 @@ class Step {
     };
     const UOp half = mul(h, constant(0.5));
     z.p = sub(z.p, times(half, z.forces[0]));
-    if (l + 1 == levels_.size()) {
+    if (fastest_ && l + 2 == levels_.size()) {
+      const std::vector<UOp> turned = fastest_->turn(z.q, z.p);
+      z.q = turned[0];
+      z.p = turned[1];
+    } else if (l + 1 == levels_.size()) {
       z.q = add(z.q, times(h, forces_at(z.q, z.p, {})[levels_.size()]));
     } else {
       ScanParts inner;
@@ -221,6 +238,7 @@ class Step {
   bool timed_;
   UOp index_;
   UOp q_, p_, force_, worst_;
+  const FlowMap* fastest_ = nullptr;
   double drifted_ = 0;
 };
 

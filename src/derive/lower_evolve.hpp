@@ -3,8 +3,10 @@
 
 #include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
+#include "derive/flow_map.hpp"
 #include "uop/scan_layout.hpp"
 #include "uop/uop.hpp"
 
@@ -23,12 +25,17 @@ struct ForceLoop {
   UOp forces;  // LAMBDA: params [q, p, captured...], outputs [dH/dq, dH/dp], of an energy or not; as of force_lambda
   UOp dt, steps, q, p;
   std::vector<UOp> captured;  // where the record says `timed`, the first is the time at the start
-  // What each step ends with, of the q and p that the integrator gives; `count`: an int64 scalar to be added to a carry that
-  // starts at 0 and is the last output of the loop. May be empty.
+  // What takes the place of a step: from q and p, with the step itself at hand. `counts`: int64 scalars, each added to a carry
+  // that starts at 0; they are the last outputs of the loop. May be empty; not with an integrator that solves.
   struct Ended {
-    UOp q, p, count;
+    UOp q, p;
+    std::vector<UOp> counts;
   };
-  std::function<Ended(const UOp& q, const UOp& p)> after = {};
+  using StepOf = std::function<std::pair<UOp, UOp>(const UOp& q, const UOp& p)>;
+  std::function<Ended(const UOp& q, const UOp& p, const StepOf& step)> instead = {};
+  std::size_t n_counts = 0;
+  // With two levels or more: the steps of the fastest one within one of the level before it, as a map. Null: they are steps.
+  const FlowMap* fastest = nullptr;
 };
 
 // The q and p after all steps: GETs of one SCAN. Substeps in order (support/integrators.hpp):
@@ -36,8 +43,8 @@ struct ForceLoop {
 //   solve  z' = z + c h J grad H((z + z')/2) by fixed-point iteration, checked for convergence
 // Where a step begins and ends with a kick, the force is carried from step to step. With levels, what a kick-drift-kick step
 // does between its kicks are the steps of the next level, a SCAN within. In a timed H the time of a kick is
-// that of the drifts done, the time of a solve its middle. An integrator that is a flow has no loop: it throws. With `after`
-// there is a third output, its count.
+// that of the drifts done, the time of a solve its middle. An integrator that is a flow has no loop: it throws. The counts
+// of `instead` follow q and p.
 std::vector<UOp> loop_of_steps(const ForceLoop& loop);
 std::vector<UOp> lower_evolve(const Node* evolve);
 

@@ -13,6 +13,9 @@ constexpr double kFloor = 0x1p-52;
 // The square of the sine of the angle between a gradient and the span of those before it, below which they say the same.
 constexpr double kDependent = 1e-12;
 constexpr double kTiny = 1e-290;
+// Of the symmetric projection: iterations at most; a move, relative to the state, that is rounding; one that counts as rest.
+constexpr std::int64_t kMostAround = 50;
+constexpr double kRest = 0x1p-53, kRested = 1e-13, kHuge = 1e300;
 
 // The members' values of an inner product.
 UOp inner(const UOp& a, const UOp& b, std::size_t n_batch) {
@@ -43,6 +46,58 @@ class Projection {
 
   Projected run() { return of_.once ? once() : until_floor(); }
 
+  // z' and x of z' = Phi(z + M^-1 G(z)^T x) + M^-1 G(z')^T x, g(z') = g0 (HLW V.4.1), by a Newton's method whose derivative of Phi
+  // is 1: with r and s what the two equations are off by,
+  //   dx = (G M^-1 G^T)^-1 (G r - s) / 2,   dz' = 2 M^-1 G^T dx - r,   G at z'.
+  // It rests where a move is rounding, or no smaller than the one before.
+  SymmetricallyProjected around(const StepOf& step) const {
+    const std::size_t k = of_.values.size(), nb = of_.n_batch;
+    const Slopes start = slopes_at(q_, p_);
+    const auto [q1, p1] = step(q_, p_);
+    const UOp member = misses(q_, p_)[0];  // of the shape of the members
+    ScanParts s;
+    s.steps = constant_int(kMostAround);
+    s.carry = {q1, p1, q1, p1, full_like(member, kHuge), constant_int(0)};
+    s.carry.push_back(compare(Op::LT, zeros_like(member), ones_like(member)));  // all go on
+    for (std::size_t i = 0; i < k; ++i) s.carry.push_back(zeros_like(member));
+    for (const UOp& c : s.carry) s.carry_params.push_back(symbol_like(c.get()));
+    const UOp &q = s.carry_params[0], &p = s.carry_params[1];
+    const UOp &stepped_q = s.carry_params[2], &stepped_p = s.carry_params[3];
+    const UOp &last = s.carry_params[4], &count = s.carry_params[5], &active = s.carry_params[6];
+    const std::vector<UOp> x(s.carry_params.begin() + 7, s.carry_params.end());
+
+    const Slopes here = slopes_at(q, p);
+    const auto [back_q, back_p] = along(here, x);
+    const UOp rq = sub(sub(q, stepped_q), back_q), rp = sub(sub(p, stepped_p), back_p);
+    std::vector<UOp> off = misses(q, p);
+    for (std::size_t i = 0; i < k; ++i)
+      off[i] = scaled(sub(add(inner(here.g[2 * i], rq, nb), inner(here.g[2 * i + 1], rp, nb)), off[i]), 0.5);
+    const std::vector<UOp> dx = multipliers(here, off);
+    const auto [half_q, half_p] = along(here, dx);
+    const UOp dq = sub(scaled(half_q, 2), rq), dp = sub(scaled(half_p, 2), rp);
+    const UOp move = add(inner(dq, dq, nb), inner(dp, dp, nb)), size = add(inner(q, q, nb), inner(p, p, nb));
+    const UOp take = make(Op::AND, {active, compare(Op::LT, move, last)});
+    const UOp goes_on = make(Op::AND, {take, compare(Op::LT, scaled(size, kRest * kRest), move)});
+    std::vector<UOp> next_x;
+    for (std::size_t i = 0; i < k; ++i) next_x.push_back(where(take, add(x[i], dx[i]), x[i]));
+    const auto [off_q, off_p] = along(start, next_x);
+    const auto [again_q, again_p] = step(add(q_, off_q), add(p_, off_p));
+    s.next = {where(for_all(take, q), add(q, dq), q),
+              where(for_all(take, p), add(p, dp), p),
+              again_q,
+              again_p,
+              where(take, move, last),
+              add(count, sum_all(cast(active, DType::kInt64))),
+              goes_on};
+    s.next.insert(s.next.end(), next_x.begin(), next_x.end());
+    s.until = compare(Op::EQ, sum_all(cast(goes_on, DType::kInt64)), constant_int(0));
+    const UOp scan = make_scan(s);
+    const UOp end_q = get(scan, 0), end_p = get(scan, 1);
+    const UOp end_size = add(inner(end_q, end_q, nb), inner(end_p, end_p, nb));
+    const UOp rests = compare(Op::LE, get(scan, 4), scaled(end_size, kRested * kRested));
+    return {end_q, end_p, get(scan, 5), sum_all(cast(unary(Op::NOT, rests), DType::kInt64))};
+  }
+
  private:
   // Graphs over the symbols at a state.
   std::vector<UOp> at(const std::vector<UOp>& graphs, const UOp& q, const UOp& p) const {
@@ -54,22 +109,40 @@ class Projection {
     return r;
   }
 
-  // The state after one Newton iteration.
-  std::pair<UOp, UOp> moved(const UOp& q, const UOp& p, const std::vector<UOp>& miss) const {
-    const std::size_t k = miss.size(), nb = of_.n_batch;
-    const std::vector<UOp> g = at(gradients_, q, p);
-    std::vector<UOp> along_q, along_p;  // M^-1 G^T
-    for (std::size_t i = 0; i < k; ++i) {
-      along_q.push_back(masses_ ? div(g[2 * i], masses_) : g[2 * i]);
-      along_p.push_back(masses_ ? mul(g[2 * i + 1], masses_) : g[2 * i + 1]);
+  // The gradients of the invariants at a state, and M^-1 G^T.
+  struct Slopes {
+    std::vector<UOp> g;  // [dg/dq, dg/dp] of each
+    std::vector<UOp> along_q, along_p;
+  };
+  Slopes slopes_at(const UOp& q, const UOp& p) const {
+    Slopes s{.g = at(gradients_, q, p), .along_q = {}, .along_p = {}};
+    for (std::size_t i = 0; 2 * i < s.g.size(); ++i) {
+      s.along_q.push_back(masses_ ? div(s.g[2 * i], masses_) : s.g[2 * i]);
+      s.along_p.push_back(masses_ ? mul(s.g[2 * i + 1], masses_) : s.g[2 * i + 1]);
     }
+    return s;
+  }
+  // M^-1 G^T x
+  static std::pair<UOp, UOp> along(const Slopes& s, const std::vector<UOp>& x) {
+    UOp dq, dp;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const UOp q_part = mul(for_all(x[i], s.along_q[i]), s.along_q[i]),
+                p_part = mul(for_all(x[i], s.along_p[i]), s.along_p[i]);
+      dq = dq ? add(dq, q_part) : q_part;
+      dp = dp ? add(dp, p_part) : p_part;
+    }
+    return {dq, dp};
+  }
+
+  // x with G M^-1 G^T x = miss.
+  std::vector<UOp> multipliers(const Slopes& s, const std::vector<UOp>& miss) const {
+    const std::size_t k = miss.size(), nb = of_.n_batch;
     const auto gram = [&](std::size_t i, std::size_t j) {
-      return add(inner(g[2 * i], along_q[j], nb), inner(g[2 * i + 1], along_p[j], nb));
+      return add(inner(s.g[2 * i], s.along_q[j], nb), inner(s.g[2 * i + 1], s.along_p[j], nb));
     };
     if (k == 1) {
       const UOp norm = gram(0, 0), some = positive(norm);
-      const UOp lambda = where(some, div(miss[0], where(some, norm, ones_like(norm))), zeros_like(norm));
-      return {sub(q, mul(for_all(lambda, q), along_q[0])), sub(p, mul(for_all(lambda, p), along_p[0]))};
+      return {where(some, div(miss[0], where(some, norm, ones_like(norm))), zeros_like(norm))};
     }
     // Rows and columns scaled to a diagonal of 1, and factored as L D L^T without pivoting: a pivot that is nothing but rounding
     // is a gradient that those before it span, and its invariant is left alone. A condition chooses what is divided by, too, so
@@ -102,13 +175,14 @@ class Projection {
       x[j] = mul(x[j], inverse[j]);
       for (std::size_t i = j + 1; i < k; ++i) x[j] = sub(x[j], mul(l[i][j], x[i]));
     }
-    UOp dq, dp;
-    for (std::size_t i = 0; i < k; ++i) {
-      const UOp lambda = mul(x[i], scale[i]);
-      const UOp q_part = mul(for_all(lambda, q), along_q[i]), p_part = mul(for_all(lambda, p), along_p[i]);
-      dq = dq ? add(dq, q_part) : q_part;
-      dp = dp ? add(dp, p_part) : p_part;
-    }
+    for (std::size_t i = 0; i < k; ++i) x[i] = mul(x[i], scale[i]);
+    return x;
+  }
+
+  // The state after one Newton iteration.
+  std::pair<UOp, UOp> moved(const UOp& q, const UOp& p, const std::vector<UOp>& miss) const {
+    const Slopes s = slopes_at(q, p);
+    const auto [dq, dp] = along(s, multipliers(s, miss));
     return {sub(q, dq), sub(p, dp)};
   }
 
@@ -185,6 +259,11 @@ class Projection {
 
 Projected project(const Invariants& invariants, const UOp& q, const UOp& p) {
   return Projection(invariants, q, p).run();
+}
+
+SymmetricallyProjected project_around(const Invariants& invariants, const UOp& q, const UOp& p,
+                                      const StepOf& step) {
+  return Projection(invariants, q, p).around(step);
 }
 
 UOp sum_of_magnitudes(const UOp& value, const std::vector<UOp>& leaves) {

@@ -9,6 +9,8 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
+#include <utility>
 #include <vector>
 
 #include "uop/uop.hpp"
@@ -30,6 +32,18 @@ struct Projected {
   UOp iterations;  // int64 scalar, of all members together
 };
 Projected project(const Invariants& invariants, const UOp& q, const UOp& p);
+
+// The step of an integrator from a state.
+using StepOf = std::function<std::pair<UOp, UOp>(const UOp& q, const UOp& p)>;
+
+struct SymmetricallyProjected {
+  UOp q, p;
+  UOp iterations;  // int64 scalar, of all members together
+  UOp restless;    // int64 scalar: members whose iterations did not come to rest
+};
+// The step from q and p, off the manifold before it and back on to it by the same multipliers (the symmetric projection of V.4.1).
+SymmetricallyProjected project_around(const Invariants& invariants, const UOp& q, const UOp& p,
+                                      const StepOf& step);
 
 // The sum of the |terms| of a value, as it is written: through sums, reductions of sums, negation, movement, and products and
 // quotients by what does not depend on the leaves. What the rounding of the value is proportional to.

@@ -324,17 +324,18 @@ class Gradient {
     const std::int64_t count = s.steps / length, left = s.steps % length;
     if (level == 0) return over_tape(s, state, adjoint);
     if (count == 0 || (count == 1 && left == 0)) return over_checkpoints(s, base, level - 1, state, adjoint);
-    // The state at the beginning of each block, and after the last.
+    // The state at the beginning of each block, and after the last where something is left over: else no step of that one.
+    const std::int64_t taken = left > 0 ? count : count - 1;
     const Segment even = s.part(0, count * length);
     ScanParts p;
     p.method = Method::Loop;
     p.index = symbol(DType::kInt64, {});
-    p.steps = constant_int(count);
+    p.steps = constant_int(taken);
     p.carry = state;
     for (const UOp& c : state) p.carry_params.push_back(symbol_like(c.get()));
     Segment block{length, s.number(mul(p.index, constant_int(length))), {}, {}};
-    for (const UOp& x : even.xs) {
-      const UOp rows = in_blocks(x, count, length);
+    for (const UOp& x : s.xs) {
+      const UOp rows = in_blocks(x, taken, length);
       block.xs.push_back(symbol_of_row(rows.get()));
       add_rows(p, block.xs.back(), rows, false);
     }
@@ -342,12 +343,18 @@ class Gradient {
     p.outs = p.carry_params;
     const UOp scan = make_scan(p);
     std::vector<UOp> after = outputs(scan, 0, state.size());
+    std::vector<UOp> starts = outputs(scan, state.size(), state.size());
+    for (std::size_t i = 0; left == 0 && i < starts.size(); ++i) {
+      Dims row = shape_of(after[i].get());
+      row.insert(row.begin(), 1);
+      starts[i] = cat(std::vector<UOp>{starts[i], reshape(after[i], row)}, 0);
+    }
     Back later{adjoint, {}};
     if (left > 0) later = over_checkpoints(s.part(count * length, s.steps), base, level - 1, after, adjoint);
     Back all =
-        over_blocks(even, {count, length, later.adjoint, outputs(scan, state.size(), state.size())},
-                    [&](const Segment& b, const std::vector<UOp>& carry, const std::vector<UOp>& starts) {
-                      return over_checkpoints(b, base, level - 1, starts, carry);
+        over_blocks(even, {count, length, later.adjoint, starts},
+                    [&](const Segment& b, const std::vector<UOp>& carry, const std::vector<UOp>& start) {
+                      return over_checkpoints(b, base, level - 1, start, carry);
                     });
     if (left > 0) put_before(all, later);
     return all;

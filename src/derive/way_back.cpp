@@ -12,6 +12,10 @@ namespace {
 
 constexpr std::int64_t kBlockSteps = 128;
 constexpr double kBlockBytes = 0x1p24;
+// Checkpoints keep so many states, whatever the steps, or as many as lie in so few bytes that nobody sees them ...
+constexpr double kMostStates = 1000, kSmallBytes = 0x1p20;
+// ... and this many even where they are larger than TINYPHYS_TAPE: fewer would save little and cost many passes.
+constexpr double kLeastStates = 64;
 
 // The least c with c^levels >= steps.
 std::int64_t root_above(std::int64_t steps, int levels) {
@@ -26,16 +30,24 @@ std::int64_t root_above(std::int64_t steps, int levels) {
   return c;
 }
 
-// A base near the least one that leaves few pieces over: each is a program of its own.
-std::int64_t even_base(std::int64_t steps, int levels) {
+// States that are kept at a time: where blocks begin on each level, and the tape of an innermost one.
+std::int64_t kept_states(std::int64_t steps, int levels, std::int64_t base) {
+  std::int64_t blocks = steps;
+  for (int i = 1; i < levels; ++i) blocks /= base;
+  return blocks + (levels - 1) * base;
+}
+
+// A base near the least one that leaves few pieces over, each is a program of its own, and keeps at most so many states; 0
+// where there is none.
+std::int64_t even_base(std::int64_t steps, int levels, double most) {
   const std::int64_t least = root_above(steps, levels);
-  std::int64_t best = least;
+  std::int64_t best = 0;
   int fewest = levels + 1;
   for (std::int64_t c = least; c <= least + least / 4; ++c) {
     int left_over = 0;
     std::int64_t rest = steps;
     for (int i = 1; i < levels; ++i, rest /= c) left_over += rest % c != 0;
-    if (left_over >= fewest) continue;
+    if (left_over >= fewest || static_cast<double>(kept_states(steps, levels, c)) > most) continue;
     fewest = left_over;
     best = c;
   }
@@ -48,11 +60,19 @@ double bytes_of_states(const ScanParts& step) {
   return bytes;
 }
 
+// How many states checkpoints may keep: each set has a copy.
+double most_checkpoints(double state_bytes) {
+  const double small = kSmallBytes / (2 * std::max(state_bytes, 1.0)),
+               fit = env::tape_bytes() / (2 * std::max(state_bytes, 1.0));
+  return std::max(std::min(std::max(kMostStates, small), fit), kLeastStates);
+}
+
 WayBack with_sizes(const ScanParts& step) {
   WayBack w;
   w.steps = const_int(step.steps.get());
   w.state_bytes = bytes_of_states(step);
-  w.bytes = 2 * w.state_bytes * static_cast<double>(w.steps);
+  w.kept = w.steps;
+  w.bytes = 2 * w.state_bytes * static_cast<double>(w.kept);
   return w;
 }
 
@@ -62,10 +82,15 @@ WayBack checkpoints_of(const ScanParts& step) {
   WayBack w = with_sizes(step);
   if (w.steps <= 2) return w;
   w.kind = WayBack::Kind::kCheckpoints;
+  const double most = most_checkpoints(w.state_bytes);
   for (w.levels = 2;; ++w.levels) {
-    w.base = even_base(w.steps, w.levels);
-    w.bytes = 2 * w.state_bytes * static_cast<double>(w.base) * w.levels;
-    if (w.bytes <= env::tape_bytes() || root_above(w.steps, w.levels) <= 2) return w;
+    w.base = even_base(w.steps, w.levels, most);
+    const bool last = root_above(w.steps, w.levels) <= 2;
+    if (w.base == 0 && last) w.base = 2;
+    if (w.base == 0) continue;
+    w.kept = kept_states(w.steps, w.levels, w.base);
+    w.bytes = 2 * w.state_bytes * static_cast<double>(w.kept);
+    return w;
   }
 }
 

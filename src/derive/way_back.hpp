@@ -23,6 +23,7 @@ struct WayBack {
   std::int64_t steps = 0;
   std::int64_t base = 0;   // kCheckpoints
   int levels = 1;          // kCheckpoints; the innermost is a tape
+  std::int64_t kept = 0;   // states kept at a time, each with a copy; of a tape and checkpoints
   std::int64_t block = 1;  // kUndo, kFixedPoint: steps that are undone before their adjoints are taken
   double state_bytes = 0;  // of one state
   double bytes = 0;  // of the states kept at a time: each set, and its copy in the order of the way back

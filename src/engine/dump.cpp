@@ -63,8 +63,19 @@ void dump_kernels(const Plan& plan, Device& device, const std::string& number, N
     const std::string stage = (s.kind == PlanOp::kKernel ? "kernel " : "host ") + number + std::to_string(i);
     Node* code = s.code.get();
     const std::span<Node* const> root(&code, 1);
-    const std::string source = s.kind == PlanOp::kKernel ? executable(device, s.code)->text() : "";
-    dump(stage, {{"txt", to_text(root)}, {"dot", to_dot(root)}, {"ll", source}});
+    Source source;
+    std::string ir, code_text;
+    if (s.kind == PlanOp::kKernel) {
+      source = source_of(device, s.code);
+      ir = device.optimized(source);
+      // What tells no IR has no machine code to tell, and may take long to compile.
+      if (!ir.empty()) code_text = device.disassemble(device.compile(source));
+    }
+    dump(stage, {{"txt", to_text(root)},
+                 {"dot", to_dot(root)},
+                 {device.name().starts_with("cl") ? "cl" : "ll", source.text},
+                 {"opt.ll", ir},
+                 {"asm", code_text}});
   }
 }
 

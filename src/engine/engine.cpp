@@ -16,6 +16,7 @@
 #include "engine/run.hpp"
 #include "passes/conserved.hpp"
 #include "passes/loop_lift.hpp"
+#include "passes/proposals.hpp"
 #include "passes/resonances.hpp"
 #include "passes/split.hpp"
 #include "runtime/device.hpp"
@@ -88,11 +89,15 @@ class Engine final : public EngineHook {
   Records found_of(const UOp& evolve) override {
     std::optional<ComputeLock> lock;  // no value is dropped meanwhile
     if (!ComputeLock::held_here()) lock.emplace();
-    return EvolveView(evolve.get()).record().flows.empty()
-               ? find_resonances(evolve.get(), labels_of(evolve.get()))
-               : find_split_resonances(evolve.get());
+    const EvolveRecord record = EvolveView(evolve.get()).record();
+    if (!record.flows.empty()) return find_split_resonances(evolve.get());
+    const Labels labels = labels_of(evolve.get());
+    return record.levels.empty() ? find_proposals(evolve.get(), labels)
+                                 : find_resonances(evolve.get(), labels);
   }
   UOp split_evolve(const UOp& evolve, const std::source_location& where) override {
+    std::optional<ComputeLock> lock;  // as for found_of
+    if (!ComputeLock::held_here()) lock.emplace();
     return tinyphys::split_evolve(evolve, where.file_name(), where.line());
   }
 

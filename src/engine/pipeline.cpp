@@ -11,6 +11,8 @@
 #include "derive/scan_tape.hpp"
 #include "passes/carry_over.hpp"
 #include "passes/check_bounds.hpp"
+#include "passes/fast_level.hpp"
+#include "passes/hoist_flows.hpp"
 #include "passes/loop_lift.hpp"
 #include "passes/scan_lift.hpp"
 #include "rewrite/rewrite.hpp"
@@ -103,6 +105,16 @@ UOp pass_derivatives(const UOp& program, const PipelineOptions& options) {
   return lower_derivatives(options.body ? program : check_steps(program), options);
 }
 
+// A flow that all passes through a loop's body share is made once, before the loop.
+UOp pass_hoist(const UOp& program, const PipelineOptions& options) {
+  return replace_gets(program, Op::SCAN, [&](Node* scan) {
+    return hoist_flows(scan, [&](const Node* n) -> std::vector<UOp> {
+      if (!EvolveView(n).record().flows.empty()) return lower_evolve(n);
+      return options.physics ? turn_fast_level(n) : std::vector<UOp>();
+    });
+  });
+}
+
 // An energy may itself hold scans and evolutions, whose derivatives appear when the outer evolution is lowered: again
 // until none is left, once a level of nesting.
 UOp pass_evolve(const UOp& program, const PipelineOptions& options) {
@@ -112,6 +124,8 @@ UOp pass_evolve(const UOp& program, const PipelineOptions& options) {
     p = replace_gets(lower_derivatives(p, options), Op::EVOLVE, [&](Node* n) -> std::vector<UOp> {
       if (options.physics || !EvolveView(n).row().has_loop())
         if (const UOp jump = lift_evolve(n)) return {get(jump, 0), get(jump, 1)};
+      if (options.physics)
+        if (std::vector<UOp> turned = turn_fast_level(n); !turned.empty()) return turned;
       return lower_evolve(n);
     });
   return p;
@@ -188,9 +202,10 @@ struct Pass {
 constexpr std::array kPasses{
     Pass{"complex", pass_complex},         Pass{"simplify", pass_simplify},
     Pass{"derivatives", pass_derivatives}, Pass{"lift scans", pass_scans},
-    Pass{"evolve", pass_evolve},           Pass{"fixed point", pass_fixed_point},
-    Pass{"bodies", pass_bodies},           Pass{"carry over", pass_carry_over},
-    Pass{"check bounds", pass_bounds},     Pass{"simplify again", pass_simplify},
+    Pass{"hoist flows", pass_hoist},       Pass{"evolve", pass_evolve},
+    Pass{"fixed point", pass_fixed_point}, Pass{"bodies", pass_bodies},
+    Pass{"carry over", pass_carry_over},   Pass{"check bounds", pass_bounds},
+    Pass{"simplify again", pass_simplify},
 };
 
 }  // namespace

@@ -483,8 +483,11 @@ void ReadyPlan::run_guard(std::size_t i, RunContext& context) {
 
 namespace {
 
-std::string warp_failure(WarpFailure what, std::int64_t at) {
-  const std::string step = " at step " + with_commas(at);
+// `members`: of an ensemble, else 0; then `at` is the step and the member.
+std::string warp_failure(WarpFailure what, std::int64_t at, std::int64_t members) {
+  const std::string step =
+      members > 0 ? " at step " + with_commas(at / members) + " of member " + with_commas(at % members)
+                  : " at step " + with_commas(at);
   switch (what) {
     case WarpFailure::kPotential:
       return "TimeWarp needs U > 0 all along (H = T - U), which does not hold" + step +
@@ -495,6 +498,9 @@ std::string warp_failure(WarpFailure what, std::int64_t at) {
     case WarpFailure::kStep:
       return "TimeWarp needs a g above 0 and finite all along, which does not hold" + step +
              "; take another g or a smaller dt";
+    case WarpFailure::kMidpoint:
+      return "TimeWarp by g(q, p) solves the implicit midpoint rule by sweeps, which do not converge" + step +
+             "; take a smaller dt";
   }
   return "?";
 }
@@ -541,7 +547,10 @@ void ReadyPlan::run_check(std::size_t i) {
         throw Error("evolve", "conserve: an element of the metric is not above 0, or not finite", file, line);
       case CheckKind::kProjected: break;
       case CheckKind::kWarpDefined:
-        throw Error("evolve", warp_failure(static_cast<WarpFailure>(step.code->arg(1)), scalar), file, line);
+        throw Error("evolve",
+                    warp_failure(static_cast<WarpFailure>(step.code->arg(1)), scalar,
+                                 step.code->n_arg > 2 ? step.code->arg(2) : 0),
+                    file, line);
       case CheckKind::kWarpForward:
         throw Error("evolve", "t_end is before the time of the state", file, line);
       case CheckKind::kWarpEnded:
@@ -571,6 +580,13 @@ void ReadyPlan::run_check(std::size_t i) {
             "chebyshev",
             "the series grew beyond what an operator within the bounds can make of it: the spectrum of the "
             "operator is not within centre +- radius, or it is not Hermitian, or psi is not finite",
+            file, line);
+      case CheckKind::kProjectionRests:
+        throw Error(
+            "evolve",
+            "conserve: the iterations of a symmetric projection do not come to rest: the step is too long "
+            "for this H, the gradients of two invariants nearly agree, or the state is not finite; take a "
+            "smaller dt, or leave one of them away",
             file, line);
       case CheckKind::kStartMissed:
       case CheckKind::kAdjointGrew: break;  // pass

@@ -8,6 +8,8 @@
 #include "derive/fixed_point.hpp"
 #include "derive/gradient_rules.hpp"
 #include "derive/lower_evolve.hpp"
+#include "passes/fast_level.hpp"
+#include "passes/proposals.hpp"
 #include "passes/resonances.hpp"
 #include "passes/scan_lift.hpp"
 #include "passes/split.hpp"
@@ -73,6 +75,14 @@ EvolveNotes::EvolveNotes(Node* node, std::shared_ptr<const Notes> run, std::stri
   if (labels_.found.empty() && !record_.flows.empty()) labels_.found = find_split_resonances(evolve.get());
   if (labels_.found.empty() && !record_.levels.empty())
     labels_.found = find_resonances(evolve.get(), labels_);
+  if (labels_.found.empty() && !back_ && record_.method == Method::Auto && record_.levels.empty())
+    labels_.found = find_proposals(evolve.get(), labels_);
+  // A gradient goes through the steps.
+  if (!back_ && record_.level_steps().size() > 1) {
+    FastLevel fast = find_fast_level(evolve.get());
+    if (fast.refused.empty() && !env::optimize()) fast.refused = "TINYPHYS_OPT=0";
+    report_fast_level(fast, record_, labels_, fast_);
+  }
   proof_ = prove_energy(evolve.get());
   if (!back_) conserved_ = prove_conserved(evolve.get());
   if (back_ && steps_ && e.row().has_loop() && reads_states()) {
@@ -89,18 +99,20 @@ bool EvolveNotes::reads_states() const {
 
 void EvolveNotes::report(Records& to) const {
   const IntegratorRow& row = row_of(record_.integrator);
+  std::string which(row.name);
+  if (record_.method == Method::Split)
+    which = record_.integrator == Integrator::LeapfrogKDK ? "Split" : "Split composed as " + which;
   std::string tolerance = record_.tolerance_text();
   if (!tolerance.empty()) tolerance += ",";
   Record evolve{Finding::kEvolve,
                 fmt::format("{}{}, {}, dt {},{} q and p {}", back_ ? "the gradient through " : "",
-                            steps_ ? with_commas(*steps_) + " steps" : "steps given as a tensor",
-                            record_.method == Method::Split ? "Split" : row.name,
+                            steps_ ? with_commas(*steps_) + " steps" : "steps given as a tensor", which,
                             dt_                    ? fmt::format("{}", *dt_)
                             : record_.dt_in_energy ? "a factor of H"
                                                    : "given as a tensor",
                             tolerance, state_),
                 where_};
-  evolve.numbers = {{"integrator", std::string(record_.method == Method::Split ? "Split" : row.name)}};
+  evolve.numbers = {{"integrator", which}};
   if (steps_) evolve.numbers.emplace_back("steps", *steps_);
   if (dt_) evolve.numbers.emplace_back("dt", *dt_);
   if (record_.tolerance != 0) evolve.numbers.emplace_back("tolerance", record_.tolerance);
@@ -123,9 +135,10 @@ void EvolveNotes::report(Records& to) const {
   if (std::ranges::find(record_.flows, 0) != record_.flows.end()) {
     to.push_back(
         {Finding::kChose,
-         fmt::format("the loop of split steps{}{} (class method: order 2, symplectic, symmetric; exact where "
-                     "the kicks are 0)",
-                     back_ ? ", backward" : "", way)});
+         fmt::format(
+             "the loop of split steps{}{} (class method: order {}, symplectic, symmetric; exact where "
+             "the kicks are 0)",
+             back_ ? ", backward" : "", way, row.order)});
     to.insert(to.end(), labels_.found.begin(), labels_.found.end());
     if (way_) report_way_back(*way_, run_.get(), to);
     return;
@@ -137,6 +150,7 @@ void EvolveNotes::report(Records& to) const {
   }
   if (!record_.levels.empty()) {
     report_levels(record_, labels_, to);
+    to.insert(to.end(), fast_.begin(), fast_.end());
     to.push_back({Finding::kChose,
                   fmt::format("the loop of RESPA steps{}{} (class method: order 2, symplectic, symmetric)",
                               back_ ? ", backward" : "", way)});
@@ -157,6 +171,8 @@ void EvolveNotes::report(Records& to) const {
                                 fixed_unit(record_.range_q), fixed_unit(record_.range_p)),
                     "",
                     {{"unit_q", fixed_unit(record_.range_q)}, {"unit_p", fixed_unit(record_.range_p)}}});
+    if (record_.method == Method::Auto && !back_)
+      to.insert(to.end(), labels_.found.begin(), labels_.found.end());
     if (way_) report_way_back(*way_, run_.get(), to);
   };
   if (exact) return loop("Reversible::Exact asks for another loop, in fixed point");

@@ -39,6 +39,7 @@ class EvolveNotes final : public Notes {
   std::vector<std::string> names_;  // of H's params
   UOp energy_;
   Records split_;  // of Method::Split
+  Records fast_;   // of levels
   std::shared_ptr<const EnergyProof> proof_;
   std::shared_ptr<const ConservationProof> conserved_;
 };

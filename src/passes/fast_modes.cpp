@@ -67,7 +67,8 @@ ParamValue KnownValues::by_param() const {
   return [this](std::int64_t i, const Node*) { return values_[static_cast<std::size_t>(i - 2)]; };
 }
 
-FastModes fast_modes(const Node* forces, const Node* other, std::int64_t n, const KnownValues& values) {
+FastModes fast_modes(const Node* forces, const Node* other, std::int64_t n, const KnownValues& values,
+                     bool bound_only) {
   FastModes out;
   const auto at = [](std::int64_t i) { return static_cast<std::size_t>(i); };
   if (!values.unknown().empty()) {
@@ -102,6 +103,7 @@ FastModes fast_modes(const Node* forces, const Node* other, std::int64_t n, cons
       for (std::int64_t k = 0; k < n; ++k) sum += std::fabs(s[at(i * n + k)]);
       out.row_sum = std::max(out.row_sum, sum * root[at(i)] * root[at(i)]);
     }
+    if (bound_only) return out;
     const auto weigh = [&](std::vector<double>& m) {
       for (std::int64_t i = 0; i < n; ++i)
         for (std::int64_t k = 0; k < n; ++k) m[at(i * n + k)] *= root[at(i)] * root[at(k)];

@@ -37,7 +37,9 @@ struct FastModes {
 
 constexpr std::int64_t kMostModes = 128;
 
-// `forces`: LAMBDA of [dV/dq, dT/dp], affine in the state; `other`: of [dW/dq] of another potential, or null.
-FastModes fast_modes(const Node* forces, const Node* other, std::int64_t n, const KnownValues& values);
+// `forces`: LAMBDA of [dV/dq, dT/dp], affine in the state; `other`: of [dW/dq] of another potential, or null. `bound_only`: the
+// row sum, and no modes.
+FastModes fast_modes(const Node* forces, const Node* other, std::int64_t n, const KnownValues& values,
+                     bool bound_only = false);
 
 }  // namespace tinyphys

@@ -35,8 +35,11 @@ std::string quoted(const Labels& labels, std::size_t i) {
   return i < labels.names.size() ? "\"" + labels.names[i] + "\"" : "term " + std::to_string(i + 1);
 }
 
-// "slow" and "bonds"
-std::string terms_text(const EvolveRecord& record, const Labels& labels, std::int64_t steps) {
+std::string times_text(std::int64_t n) { return n == 1 ? "once" : with_commas(n) + " times"; }
+
+}  // namespace
+
+std::string level_text(const EvolveRecord& record, const Labels& labels, std::int64_t steps) {
   std::vector<std::string> names;
   for (std::size_t i = 0; i < record.levels.size(); ++i)
     if (record.levels[i] == steps) names.push_back(quoted(labels, i));
@@ -45,10 +48,6 @@ std::string terms_text(const EvolveRecord& record, const Labels& labels, std::in
     text += (i == 0 ? "" : i + 1 == names.size() ? " and " : ", ") + names[i];
   return text;
 }
-
-std::string times_text(std::int64_t n) { return n == 1 ? "once" : with_commas(n) + " times"; }
-
-}  // namespace
 
 void check_levels(const Node* evolve, const char* file, unsigned line) {
   const EvolveView e(evolve);
@@ -82,7 +81,7 @@ void report_levels(const EvolveRecord& record, const Labels& labels, Records& to
   const std::vector<std::int64_t> steps = record.level_steps();
   std::string text = fmt::format("RESPA, {} level{}: kicks by ", steps.size(), steps.size() == 1 ? "" : "s");
   for (std::size_t l = 0; l < steps.size(); ++l)
-    text += fmt::format("{}{} {}", l == 0 ? "" : ", by ", terms_text(record, labels, steps[l]),
+    text += fmt::format("{}{} {}", l == 0 ? "" : ", by ", level_text(record, labels, steps[l]),
                         times_text(steps[l]));
   text += fmt::format(" in each dt; drifts {}", times_text(steps.empty() ? 1 : steps.back()));
   Record r{Finding::kFound, std::move(text)};
@@ -119,10 +118,10 @@ Records find_resonances(const Node* evolve, const Labels& labels) {
     quadratic.push_back(two);
   }
   for (std::size_t l = 0; l + 1 < steps.size(); ++l) {
-    const std::string fast = terms_text(record, labels, steps[l + 1]);
+    const std::string fast = level_text(record, labels, steps[l + 1]);
     std::string why = refused;
     for (std::size_t k = l + 1; k < steps.size() && why.empty(); ++k)
-      if (!quadratic[k]) why = terms_text(record, labels, steps[k]) + " is not of degree 2";
+      if (!quadratic[k]) why = level_text(record, labels, steps[k]) + " is not of degree 2";
     FastModes modes;
     if (why.empty()) {
       UOp sum = forces.src(l + 1);
@@ -176,7 +175,7 @@ Records find_resonances(const Node* evolve, const Labels& labels) {
         Finding::kSpectrum,
         fmt::format("{}: largest Omega {:.4g}, h Omega {:.4g} for the step {:.4g} of {} (half a "
                     "period is at {:.4g})",
-                    fast, largest, h * largest, h, terms_text(record, labels, steps[l]), std::numbers::pi)};
+                    fast, largest, h * largest, h, level_text(record, labels, steps[l]), std::numbers::pi)};
     spectrum.numbers = {{"largest_omega", largest}, {"h_omega", h * largest}};
     found.push_back(std::move(spectrum));
     if (beyond > 0)
@@ -190,7 +189,7 @@ Records find_resonances(const Node* evolve, const Labels& labels) {
           {Finding::kWarns,
            fmt::format("resonance: the step {:.4g} of {} meets {} of {}, at Omega {:.6g} half the trace of "
                        "a step is {:.6g}, beyond 1: the motion grows",
-                       h, terms_text(record, labels, steps[l]),
+                       h, level_text(record, labels, steps[l]),
                        unstable == 1 ? "a mode" : with_commas(unstable) + " modes", fast, grown, worst_trace),
            "",
            {{"resonant_modes", unstable}, {"half_trace", worst_trace}}});
@@ -199,7 +198,7 @@ Records find_resonances(const Node* evolve, const Labels& labels) {
           {Finding::kWarns,
            fmt::format("resonance: the step {:.4g} of {} is near a multiple of half a period of {} of {}, "
                        "Omega {:.6g}: h Omega is {:.2g} from k pi",
-                       h, terms_text(record, labels, steps[l]),
+                       h, level_text(record, labels, steps[l]),
                        near == 1 ? "a mode" : with_commas(near) + " modes", fast, worst_omega,
                        worst_distance),
            "",

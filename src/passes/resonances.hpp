@@ -17,6 +17,9 @@ void check_levels(const Node* evolve, const char* file, unsigned line);
 // What was asked for: the levels, and how often each is evaluated. `names` of the terms, `steps` where known.
 void report_levels(const EvolveRecord& record, const Labels& labels, Records& to);
 
+// The terms of the level of so many steps: "slow" and "bonds".
+std::string level_text(const EvolveRecord& record, const Labels& labels, std::int64_t steps);
+
 // For an EVOLVE with levels whose faster terms are quadratic, few and known: the step of each level against their
 // frequencies Omega. Near h Omega = k pi the kicks of the slower term meet the motion in step and pump it. With omega^2 of
 // the slower term along the mode (where that is quadratic, too) the step has half the trace

@@ -29,9 +29,12 @@ std::vector<StateGroup> state_groups(const Node* energy) {
   return g;
 }
 
-// Why the flow has no sinc(h Omega); empty where it has.
-std::string no_frequencies(const Node* evolve) {
+// Why the kicks have no sinc(h Omega); empty where they have.
+std::string no_mollifier(const Node* evolve) {
   const EvolveView e(evolve);
+  if (!SplitStep(e.row()).composed())
+    return std::string(e.row().name) +
+           " composes flows and kicks, not split steps with a length of their own";
   const UOp energy = energy_of_flow(evolve, true);
   if (!energy) return "no term of H is of degree <= 2";
   const Separability apart =
@@ -43,6 +46,26 @@ std::string no_frequencies(const Node* evolve) {
   if (prove_independent(alone.get(), e.q()->shape().size()).culprit)
     return "the masses of the flow are not proved to be one for each coordinate";
   return {};
+}
+
+// The longest part of the step that a kick has.
+double longest_part(const SplitStep& step) {
+  double most = 0;
+  for (const double c : step.kicks) most = std::max(most, std::fabs(c));
+  return most;
+}
+
+// A bound of h Omega of that part, where dt and what H captures are known and the coordinates few.
+std::optional<double> known_reach(const Node* evolve) {
+  const EvolveView e(evolve);
+  const UOp energy = energy_of_flow(evolve, true);
+  const std::optional<Value<double>> dt = e.record().dt_in_energy ? std::nullopt : known_value(e.dt());
+  if (!energy || !dt) return {};
+  const KnownValues values(e.captured());
+  const UOp forces = force_lambda(energy.get(), e.q(), e.p());
+  const FastModes modes = fast_modes(forces.get(), nullptr, e.q()->size(), values, true);
+  if (!modes.refused.empty()) return {};
+  return std::fabs(dt->real[0]) * longest_part(SplitStep(e.row())) * std::sqrt(modes.row_sum);
 }
 
 std::string names_text(const EvolveRecord& record, const Labels& labels, bool flow) {
@@ -110,13 +133,22 @@ UOp split_evolve(const UOp& evolve, const char* file, unsigned line) {
     return n;
   };
   UOp made = cut();
-  if (const std::string why = no_frequencies(made.get()); !why.empty() && record.impulse != Impulse::Plain) {
+  if (const std::string why = no_mollifier(made.get()); !why.empty() && record.impulse != Impulse::Plain) {
     const bool kicks = std::ranges::find(record.flows, 0) != record.flows.end();
     if (record.impulse == Impulse::Mollified && kicks)
-      fail("Impulse::Mollified needs the frequencies of the flow: " + why + "; use Impulse::Plain", nullptr);
+      fail((SplitStep(e.row()).composed() ? "Impulse::Mollified needs the frequencies of the flow: "
+                                          : "Impulse::Mollified needs split steps: ") +
+               why + "; use Impulse::Plain",
+           nullptr);
     record.impulse = Impulse::Plain;
     made = cut();
   }
+  // Where it is known which impulse Auto is, the steps need not be made for both.
+  if (record.impulse == Impulse::Auto && flow_kind(made.get()) != FlowKind::kJump)
+    if (const std::optional<double> reach = known_reach(made.get())) {
+      record.impulse = *reach > 1 ? Impulse::Mollified : Impulse::Plain;
+      made = cut();
+    }
   return made;
 }
 
@@ -142,7 +174,7 @@ Records report_split(const Node* evolve, const Labels& labels) {
     std::string impulse;
     switch (record.impulse) {
       case Impulse::Plain: {
-        const std::string why = no_frequencies(evolve);
+        const std::string why = no_mollifier(evolve);
         impulse = "plain impulse" + (why.empty() ? "" : ": " + why);
         break;
       }
@@ -172,34 +204,51 @@ Records find_split_resonances(const Node* evolve) {
   const FastModes modes = fast_modes(forces.get(), nullptr, e.q()->size(), values);
   if (!modes.refused.empty()) return none(modes.refused);
   const double h = std::fabs(dt->real[0]);
-  double largest = 0, worst = kNear, at = 0;
-  std::int64_t near = 0;
-  for (const double square : modes.omega_square) {
-    if (square <= 0) continue;
-    const double omega = std::sqrt(square), turns = std::round(h * omega / std::numbers::pi);
-    largest = std::max(largest, omega);
-    const double distance = std::fabs(h * omega - turns * std::numbers::pi);
-    if (turns < 1 || distance > kNear) continue;
-    ++near;
-    if (distance > worst) continue;
-    worst = distance;
-    at = omega;
-  }
-  const bool mollified = record.impulse == Impulse::Mollified ||
-                         (record.impulse == Impulse::Auto && h * std::sqrt(modes.row_sum) > 1);
+  // The step, and where it is composed the steps that it is composed of.
+  const SplitStep step(e.row());
+  std::vector<double> parts{1};
+  for (const double c : step.kicks)
+    if (step.kicks.size() > 1 && std::ranges::find(parts, std::fabs(c)) == parts.end())
+      parts.push_back(std::fabs(c));
+  double largest = 0;
+  for (const double square : modes.omega_square)
+    if (square > 0) largest = std::max(largest, std::sqrt(square));
+  const double reach = h * longest_part(step) * std::sqrt(modes.row_sum);
+  const bool mollified =
+      record.impulse == Impulse::Mollified || (record.impulse == Impulse::Auto && reach > 1);
   Records found{{Finding::kSpectrum,
                  fmt::format("largest h Omega of the flow {:.4g}: the impulse is {}", h * largest,
                              mollified ? "mollified" : "plain"),
                  "",
                  {{"h_omega", h * largest}, {"mollified", std::int64_t{mollified}}}}};
-  if (near > 0)
+  for (const double part : parts) {
+    double worst = kNear, at = 0;
+    std::int64_t near = 0;
+    for (const double square : modes.omega_square) {
+      if (square <= 0) continue;
+      const double omega = std::sqrt(square), angle = h * part * omega,
+                   turns = std::round(angle / std::numbers::pi),
+                   distance = std::fabs(angle - turns * std::numbers::pi);
+      if (turns < 1 || distance > kNear) continue;
+      ++near;
+      if (distance > worst) continue;
+      worst = distance;
+      at = omega;
+    }
+    if (near == 0) continue;
+    // A mollified kick leaves alone what its own step turns by k pi; of a composition that is the composed step.
+    const bool quiet = mollified && (step.kicks.size() == 1 || part != 1);
     found.push_back(
-        {mollified ? Finding::kSpectrum : Finding::kWarns,
-         fmt::format("resonance: {} of the flow near h Omega = k pi, Omega {:.6g} is {:.2g} off{}",
-                     near == 1 ? "a mode" : fmt::format("{} modes", near), at, worst,
-                     mollified ? ", where the mollified impulse does not kick it" : ": plain kicks pump it"),
+        {quiet ? Finding::kSpectrum : Finding::kWarns,
+         fmt::format("resonance: {} of the flow near {}h Omega = k pi, Omega {:.6g} is {:.2g} off{}",
+                     near == 1 ? "a mode" : fmt::format("{} modes", near),
+                     part == 1 ? "" : fmt::format("{:.4g} ", part), at, worst,
+                     quiet       ? ", where the mollified impulse does not kick it"
+                     : mollified ? ": the kicks of the composed steps may pump it"
+                                 : ": plain kicks pump it"),
          "",
          {{"near_modes", near}}});
+  }
   return found;
 }
 

@@ -17,8 +17,9 @@ std::string size_text(double bytes) {
 }
 
 std::string checkpoints_text(const WayBack& way) {
-  return fmt::format("over checkpoints, {} of states in {} levels of {}, each step taken {} times",
-                     size_text(way.bytes), way.levels, way.base, way.levels);
+  return fmt::format(
+      "over checkpoints, {} states kept at a time, {}, in {} levels of {}, each step taken {} times",
+      with_commas(way.kept), size_text(way.bytes), way.levels, way.base, way.levels);
 }
 
 }  // namespace

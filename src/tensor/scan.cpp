@@ -109,6 +109,8 @@ StepResult record_scan(const StepFunction& step, const std::vector<Tensor>& carr
              where);
     if (const std::string why = fixed_refusal(s); !why.empty())
       fail(kCall, "Reversible::Exact: " + why, where);
+    if (const std::string why = start_refusal(s); !why.empty())
+      fail(kCall, "Reversible::Exact: " + why, where);
   }
   StepResult result;
   if (n == 0) {

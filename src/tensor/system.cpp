@@ -9,7 +9,9 @@
 #include "derive/batch.hpp"
 #include "derive/complex.hpp"
 #include "derive/fixed_point.hpp"
+#include "derive/gradient.hpp"
 #include "derive/lower_evolve.hpp"
+#include "derive/lower_split.hpp"
 #include "derive/project.hpp"
 #include "derive/time_warp.hpp"
 #include "tensor/conserve.hpp"
@@ -68,10 +70,17 @@ std::pair<UOp, UOp> checked_state(const State& s, std::string_view call, const W
   return {q, p};
 }
 
-UOp checked_time(const Tensor& t, std::string_view call, const Where& where) {
+// `members`: of an ensemble whose members may have times of their own.
+UOp checked_time(const Tensor& t, std::string_view call, const Where& where,
+                 std::span<const std::int64_t> members = {}) {
   const UOp time = front::value(t, call, where);
-  if (time->dtype != DType::kFloat64 || !time->shape().empty())
-    fail(call, "the time of the state must be a float64 scalar, got " + describe(time.get()), where);
+  const bool of_members = !members.empty() && std::ranges::equal(time->shape(), members);
+  if (time->dtype != DType::kFloat64 || !(time->shape().empty() || of_members))
+    fail(call,
+         "the time of the state must be a float64 scalar" +
+             (members.empty() ? std::string() : " or one for each member, " + shape_text(members)) +
+             ", got " + describe(time.get()),
+         where);
   return time;
 }
 
@@ -218,7 +227,7 @@ struct Kept {
   std::vector<front::KeptValue> values;  // over r.q and r.p; none: no projection
   std::vector<UOp> targets;
   UOp masses;
-  bool once = false;
+  bool once = false, symmetric = false;
   Records told;
 };
 
@@ -254,7 +263,7 @@ UOp evolve_node(Request& r, const std::vector<UOp>& energies, std::vector<std::s
   } else if (has_engine()) {
     r.record.verdict = engine().check_evolve(evolve, where);
     if (r.record.verdict != 0) evolve = labelled();
-    if (!r.record.levels.empty()) {
+    if (!r.record.levels.empty() || r.record.method == Method::Auto) {
       labels.found = engine().found_of(evolve);
       evolve = labelled();
     }
@@ -281,27 +290,43 @@ Motion projected(const ForceLoop& steps, const Request& r, Kept kept, std::size_
   for (const front::KeptValue& v : kept.values) on.values.push_back(v.value);
   ForceLoop loop = steps;
   loop.record.method = Method::Loop;
-  loop.after = [&](const UOp& q, const UOp& p) {
-    const Projected z = project(on, q, p);
-    return ForceLoop::Ended{z.q, z.p, z.iterations};
+  loop.n_counts = kept.symmetric ? 2 : 1;
+  loop.instead = [&](const UOp& q, const UOp& p, const StepOf& step) {
+    if (kept.symmetric) {
+      const SymmetricallyProjected z = project_around(on, q, p, step);
+      return ForceLoop::Ended{z.q, z.p, {z.iterations, z.restless}};
+    }
+    const auto [to_q, to_p] = step(q, p);
+    const Projected z = project(on, to_q, to_p);
+    return ForceLoop::Ended{z.q, z.p, {z.iterations}};
   };
   const std::vector<UOp> last = loop_of_steps(loop);
   const UOp scan = last[2].src(0);
   Labels labels = labels_of(scan.get());
   const std::string what = front::listed(kept.values);
-  labels.names = {std::string(row.name) + " projected on " + what};
+  labels.names = {std::string(row.name) + (kept.symmetric ? " symmetrically" : "") + " projected on " + what};
   labels.told = std::move(kept.told);
   labels.told.push_back(
-      {Finding::kFound, kept.once
-                            ? "projection (class method): after each step one Newton iteration on " + what
-                            : "projection (class method): after each step at most 5 Newton iterations on " +
-                                  what + ", to their rounding, 2 eps times the sum of their |terms|"});
-  labels.told.push_back({Finding::kWarns, "a projected step is neither symplectic nor reversible"});
+      {Finding::kFound,
+       kept.symmetric
+           ? "symmetric projection (class method): off " + what +
+                 " before each step and back on to the start's after it, by the same multipliers, in at "
+                 "most 50 iterations"
+       : kept.once ? "projection (class method): after each step one Newton iteration on " + what
+                   : "projection (class method): after each step at most 5 Newton iterations on " + what +
+                         ", to their rounding, 2 eps times the sum of their |terms|"});
+  labels.told.push_back(
+      {Finding::kWarns, kept.symmetric ? "a projected step is not symplectic; steps of -dt take it back"
+                                       : "a projected step is neither symplectic nor reversible"});
   labels.why_loop = "each step is projected, which is not linear";
   set_labels(scan.get(), labels);
   Motion m{scan, last[0], last[1]};
-  for (UOp* v : {&m.q, &m.p})
+  for (UOp* v : {&m.q, &m.p}) {
     *v = make(Op::CHECK, {*v, last[2]}, {static_cast<std::int64_t>(CheckKind::kProjected)});
+    if (kept.symmetric)
+      *v = make(Op::CHECK, {*v, compare(Op::EQ, last[3], constant_int(0))},
+                {static_cast<std::int64_t>(CheckKind::kProjectionRests)});
+  }
   return m;
 }
 
@@ -328,7 +353,9 @@ void check_fixed_point(const UOp& steps, const Where& where) {
     const UOp q = lower_evolve(steps.get())[0];
     scan = q->op == Op::CHECK ? q.src(0).src(0) : q.src(0);
   }
-  const std::string why = fixed_refusal(open_scan(scan.get()));
+  const ScanParts loop = open_scan(scan.get());
+  std::string why = fixed_refusal(loop);
+  if (why.empty()) why = start_refusal(loop);
   if (!why.empty()) fail("evolve", "Reversible::Exact (q is part 0, p is part 1): " + why, where);
 }
 
@@ -450,7 +477,9 @@ State System::evolve_holding(const State& s, const EvolveOptions& options, const
                              Where where) const {
   constexpr std::string_view kCall = "evolve";
   const auto [q0, p0] = checked_state(s, kCall, where);
-  const UOp t0 = checked_time(s.t, kCall, where);
+  const UOp t0 = options.method == Method::TimeWarp
+                     ? checked_time(s.t, kCall, where, members_of(q0.get(), options_, kCall, where))
+                     : checked_time(s.t, kCall, where);
   const UOp dt = checked_dt(options.dt, kCall, where);
   if (options.steps == EvolveOptions{}.steps) fail(kCall, "steps must be given", where);
   if (options.steps < 0) fail(kCall, "steps is " + std::to_string(options.steps), where);
@@ -483,12 +512,15 @@ State System::evolve_holding(const State& s, const EvolveOptions& options, const
   if (options.method == Method::TimeWarp) return time_warp(s, options, where);
   if (options.t_end)
     fail(kCall, "t_end is for Method::TimeWarp; here steps times dt is the time that passes", where);
+  if (!options.save_at.empty()) fail(kCall, "save_at is for Method::TimeWarp; take save_every", where);
   if (options.g) fail(kCall, "g is for Method::TimeWarp", where);
   if (options.method == Method::Split) {
-    if (options.integrator != Integrator::LeapfrogKDK)
+    if (!is_split_step(row_of(options.integrator)))
       fail(kCall,
-           "Method::Split is a step of its own, it takes no Integrator::" +
-               std::string(name(options.integrator)),
+           "Method::Split is a step of its own, composed as an integrator that begins and ends with a kick "
+           "is (" +
+               integrator_names(is_split_step, "or") +
+               "): it takes no Integrator::" + std::string(name(options.integrator)),
            where);
     if (options.levels.given()) fail(kCall, "Method::Split has no levels: leave one of both away", where);
     if (force_) fail(kCall, "Method::Split needs an energy, the system is a force", where);
@@ -586,6 +618,16 @@ State System::evolve_holding(const State& s, const EvolveOptions& options, const
     if (!members.empty()) check_independent(values, {r.q, r.p}, members.size(), kCall, where, "an invariant");
     kept.masses = front::checked_metric(options.conserve, r.q, where);
     kept.once = options.conserve.is_once();
+    kept.symmetric = options.conserve.is_symmetric();
+    if (kept.symmetric && kept.once)
+      fail(kCall, "conserve: once() and symmetric() do not go together: leave one of both away", where);
+    if (kept.symmetric && row.has(Part::kSolve))
+      fail(kCall,
+           "conserve: the symmetric projection takes the step in each of its iterations, and a step of " +
+               std::string(row.name) + " is iterated itself; " +
+               integrator_names([](const IntegratorRow& i) { return i.has_loop() && !i.has(Part::kSolve); }) +
+               " are not",
+           where);
     if (held) {
       for (const Tensor& g : *held) kept.targets.push_back(uop(g));
     } else {
@@ -621,13 +663,17 @@ State System::time_warp(const State& s, const EvolveOptions& options, Where wher
   constexpr std::string_view kCall = "evolve";
   const auto refuse = [&](const std::string& why) { fail(kCall, "TimeWarp: " + why, where); };
   if (force_) refuse("the system is a force; the method needs an energy H = T(p) + V(q)");
-  if (options_.batch_axes > 0)
-    refuse("the members of an ensemble would be at different times; evolve each, or vmap");
-  if (options.integrator != Integrator::LeapfrogKDK && options.integrator != Integrator::LeapfrogDKD)
-    refuse("its step is a drift-kick-drift of its own, " + std::string(name(options.integrator)) +
-           " cannot be taken in its place");
-  if (options.save_every) refuse("save_every is not built for it; evolve to each t_end");
+  const bool midpoint = options.g && options.g.takes_p();
+  if (options.integrator != Integrator::LeapfrogKDK && options.integrator != Integrator::LeapfrogDKD &&
+      !(midpoint && options.integrator == Integrator::ImplicitMidpoint))
+    refuse("its step is a " + std::string(midpoint ? "midpoint rule" : "drift-kick-drift") + " of its own, " +
+           std::string(name(options.integrator)) + " cannot be taken in its place");
   if (options.conserve.asked()) refuse("conserve is not built for it");
+  if ((options.save_every ? 1 : 0) + (options.t_end ? 1 : 0) + (options.save_at.empty() ? 0 : 1) > 1)
+    refuse("of t_end, save_at and save_every one can be given");
+  if (options.save_every && (*options.save_every < 1 || options.steps % *options.save_every != 0))
+    refuse("save_every is " + std::to_string(*options.save_every) +
+           ", it must be at least 1 and divide the " + std::to_string(options.steps) + " steps");
 
   const UOp q0 = uop(s.q), p0 = uop(s.p), t0 = uop(s.t);
   Request r{.record = {},
@@ -638,37 +684,68 @@ State System::time_warp(const State& s, const EvolveOptions& options, Where wher
             .t0 = t0,
             .q = symbol_like(q0.get()),
             .p = symbol_like(p0.get()),
-            .t = symbol_like(t0.get())};
-  r.record.integrator = Integrator::LeapfrogDKD;
+            .t = symbol(DType::kFloat64, {})};
+  r.record.integrator = midpoint ? Integrator::ImplicitMidpoint : Integrator::LeapfrogDKD;
+  const auto members = members_of(r.q.get(), options_, kCall, where);
+  r.record.batch_axes = static_cast<std::int64_t>(members.size());
   std::vector<UOp> energies;
   for (const Tensor& h : terms_at(tensor(r.q), tensor(r.p), tensor(r.t)))
-    energies.push_back(checked_energy(h, {}, kCall, where));
+    energies.push_back(checked_energy(h, members, kCall, where));
   if (is_timed(r, energies)) refuse("H depends on the time, its energy is no constant to step by");
   if (is_const(r.dt.get()) && const_double(r.dt.get()) == 0) refuse("dt, the step of s, is 0");
-  const UOp evolve = evolve_node(r, energies, {}, where);
-  const EvolveView e(evolve.get());
-  std::vector<UOp> arguments{r.q, r.p};
-  for (Node* c : e.captured()) arguments.push_back(UOp::share(c));
-  const UOp split = engine().split_energy(evolve);
-  if (!split) refuse("a term of H has both q and p; write T(p) and V(q) as terms of their own");
   LocationScope scope(where);
-  const std::vector<UOp> parts = tinyphys::apply(split.get(), arguments);
+  const std::vector<UOp> state{r.q, r.p};
+  if (!members.empty()) check_independent(energies, state, members.size(), kCall, where);
 
   WarpLoop loop{.q = r.q,
                 .p = r.p,
-                .kinetic = parts[0],
-                .potential = parts[1],
+                .kinetic = {},
+                .potential = {},
+                .energy = {},
+                .held = {},
                 .rate = {},
                 .ds = r.dt,
                 .steps = r.steps,
                 .q0 = q0,
                 .p0 = p0,
                 .t0 = t0,
-                .t_end = {}};
+                .t_end = {},
+                .times = {},
+                .every = options.save_every ? std::int64_t{*options.save_every} : 0,
+                .n_batch = members.size(),
+                .reversible = options.reversible};
+  if (midpoint) {
+    loop.energy = energies[0];
+    for (std::size_t i = 1; i < energies.size(); ++i) loop.energy = add(loop.energy, energies[i]);
+  } else {
+    // T and V of each member: those of the members' weighted sum, by the weights, in which they are linear.
+    const UOp weights = symbol(DType::kFloat64, members);
+    std::vector<UOp> sums = energies;
+    if (!members.empty())
+      for (UOp& e : sums) e = total(mul(weights, e));
+    Request weighted = r;
+    weighted.record.batch_axes = 0;
+    const UOp evolve = evolve_node(weighted, sums, {}, where);
+    const EvolveView e(evolve.get());
+    std::vector<UOp> arguments = state;
+    for (Node* c : e.captured()) arguments.push_back(UOp::share(c));
+    const UOp split = engine().split_energy(evolve);
+    if (!split)
+      refuse("a term of H has both q and p; write T(p) and V(q) as terms of their own, or give a g(q, p)");
+    std::vector<UOp> parts = tinyphys::apply(split.get(), arguments);
+    if (!members.empty())
+      for (UOp& part : parts) part = gradient(part, std::vector<UOp>{weights})[0];
+    loop.kinetic = parts[0];
+    loop.potential = parts[1];
+  }
   if (options.g) {
-    loop.rate = front::value(options.g(tensor(r.q)), kCall, where);
-    if (loop.rate->dtype != DType::kFloat64 || !loop.rate->shape().empty())
-      refuse("g must return a float64 scalar; it returns " + describe(loop.rate.get()));
+    loop.rate = front::value(options.g(tensor(r.q), tensor(r.p)), kCall, where);
+    if (loop.rate->dtype != DType::kFloat64 || !std::ranges::equal(loop.rate->shape(), members))
+      refuse(members.empty() ? "g must return a float64 scalar; it returns " + describe(loop.rate.get())
+                             : "g must return a float64 for each member, " + shape_text(members) +
+                                   "; it returns " + describe(loop.rate.get()));
+    if (!members.empty())
+      check_independent(std::vector<UOp>{loop.rate}, state, members.size(), kCall, where, "g");
   }
   if (options.t_end) {
     const Arg& end = *options.t_end;
@@ -676,28 +753,61 @@ State System::time_warp(const State& s, const EvolveOptions& options, Where wher
     if (end.is_number() && !std::isfinite(end.as_double()))
       refuse("t_end is " + front::number_text(end.as_double()) + ", it must be finite");
     loop.t_end = end.is_number() ? constant(end.as_double()) : front::value(end.tensor(), kCall, where);
-    if (loop.t_end->dtype != DType::kFloat64 || !loop.t_end->shape().empty())
+    if (loop.t_end->dtype != DType::kFloat64 ||
+        !(loop.t_end->shape().empty() || std::ranges::equal(loop.t_end->shape(), members)))
       refuse("t_end must be a float64 scalar, got " + describe(loop.t_end.get()));
-    if (is_const(loop.t_end.get()) && is_const(t0.get()) &&
-        const_double(loop.t_end.get()) < const_double(t0.get()))
-      refuse("t_end is " + front::number_text(const_double(loop.t_end.get())) +
+  }
+  if (!options.save_at.empty()) {
+    const std::vector<double>& at = options.save_at;
+    for (std::size_t i = 0; i < at.size(); ++i) {
+      const std::string which = "save_at[" + std::to_string(i) + "] is " + front::number_text(at[i]);
+      if (!std::isfinite(at[i])) refuse(which + ", it must be finite");
+      if (i > 0 && at[i] < at[i - 1])
+        refuse(which + ", before the one before it, " + front::number_text(at[i - 1]));
+    }
+    loop.times = uop(Tensor::from(at));
+  }
+  if (options.t_end || loop.times) {
+    const std::string which = options.t_end ? "t_end" : "save_at[0]";
+    const UOp first = options.t_end ? loop.t_end : constant(options.save_at[0]);
+    if (is_const(first.get()) && is_const(t0.get()) && const_double(first.get()) < const_double(t0.get()))
+      refuse(which + " is " + front::number_text(const_double(first.get())) +
              ", before the time of the state, " + front::number_text(const_double(t0.get())));
     if (is_const(r.dt.get()) && const_double(r.dt.get()) < 0)
       refuse("dt, the step of s, is " + front::number_text(const_double(r.dt.get())) +
-             ": it must be above 0 to reach a t_end");
+             ": it must be above 0 to reach " + (options.t_end ? "a t_end" : "the times of save_at"));
   }
   const Warped m = warp(loop);
   Labels labels = labels_of(m.scan.get());
-  labels.names = {options.g ? "TimeWarp by dt = g(q) ds" : "TimeWarp by the logarithmic Hamiltonian"};
+  std::string method = !options.g ? "TimeWarp by the logarithmic Hamiltonian"
+                       : midpoint ? "TimeWarp by dt = g(q, p) ds"
+                                  : "TimeWarp by dt = g(q) ds";
+  if (loop.times)
+    method += ", at most " + with_commas(options.steps) + " steps, walks to save_at";
+  else if (loop.every > 0)
+    method += ", walks of " + with_commas(loop.every) + " steps";
+  labels.names = {method};
+  if (!members.empty())
+    labels.told.push_back(
+        {Finding::kProved, with_commas(energies[0]->size()) +
+                               " members of an ensemble, none joined with another: each goes by "
+                               "a time of its own"});
   labels.told.push_back(
       {Finding::kFound,
-       options.g ? "time-warp (class method): the time-transformed leapfrog, drift-kick-drift, order 2 in ds"
-                 : "time-warp (class method): drifts by dt = ds / (T - E0), kicks by dt = ds / U, "
-                   "H = T - U; U > 0 and T - E0 > 0 are checked at each step"});
-  if (loop.t_end)
+       !options.g ? "time-warp (class method): drifts by dt = ds / (T - E0), kicks by dt = ds / U, "
+                    "H = T - U; U > 0 and T - E0 > 0 are checked at each step"
+       : midpoint
+           ? "time-warp (class method): the implicit midpoint rule for g (H - E0), order 2 in ds, symmetric; "
+             "g > "
+             "0 and its convergence are checked at each step"
+           : "time-warp (class method): the time-transformed leapfrog, drift-kick-drift, order 2 in ds"});
+  if (loop.t_end || loop.times)
     labels.told.push_back(
-        {Finding::kFound,
-         "the steps given are the most that may be taken: the last one is shortened to end at t_end"});
+        {Finding::kFound, loop.t_end
+                              ? "the steps given are the most that may be taken: the last one is "
+                                "shortened to end at t_end"
+                              : "each time is landed on by a part of a step beside the walk, which goes "
+                                "on from its own steps"});
   labels.why_loop = "the length of a step depends on the state";
   set_labels(m.scan.get(), labels);
   if (options.progress) set_progress_callback(m.scan, options.progress);
@@ -741,8 +851,9 @@ State System::trajectory(const State& s, const EvolveOptions& options, const std
 Tensor System::energy(const State& s, Where where) const {
   if (force_) fail("energy", "the system is a force: it has no energy", where);
   checked_state(s, "energy", where);
-  checked_time(s.t, "energy", where);
-  const auto members = members_of(front::value(s.q, "energy", where).get(), options_, "energy", where);
+  const UOp q = front::value(s.q, "energy", where);
+  const auto members = members_of(q.get(), options_, "energy", where);
+  checked_time(s.t, "energy", where, members);
   std::vector<UOp> energies;
   for (const Tensor& h : terms_at(s.q, s.p, s.t))
     energies.push_back(checked_energy(h, members, "energy", where));

@@ -669,9 +669,9 @@ template <class T> class GraphEvaluator {
                 Number<T>::add_to(out.real[static_cast<std::size_t>(whole_index)],
                                   s[2]->real[static_cast<std::size_t>(part)]);
               else
-                out.integer[static_cast<std::size_t>(whole_index)] =
-                    evaluate_detail::wrap_add(out.integer[static_cast<std::size_t>(whole_index)],
-                                              s[2]->integer[static_cast<std::size_t>(part)]);
+                out.integer[static_cast<std::size_t>(whole_index)] = evaluate_detail::fit_integer(
+                    n->dtype, evaluate_detail::wrap_add(out.integer[static_cast<std::size_t>(whole_index)],
+                                                        s[2]->integer[static_cast<std::size_t>(part)]));
             }
           }
         round_all(out);

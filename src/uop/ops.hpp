@@ -185,18 +185,20 @@ enum class CheckKind : std::int64_t {
   kMassUsable,         // bool: true
   kMetricUsable,       // bool: true
   kProjected,          // int64: passes always; how many Newton iterations there were, for explain()
-  kWarpDefined,        // int64: below 0, else the step at which it failed; further arg: WarpFailure
-  kWarpForward,        // bool: true; the time that was asked for is not before the state's
-  kWarpEnded,          // bool: true; the time that was asked for is reached
+  kWarpDefined,  // int64: below 0, else the step at which it failed; further args: WarpFailure; of an ensemble the number
+                 // of members n, and then it is step n + member
+  kWarpForward,  // bool: true; the time that was asked for is not before the state's
+  kWarpEnded,    // bool: true; the time that was asked for is reached
   kStaysInRange,  // int64: 0, or i n_carry + c where carry c has left its range by step i, from 1; further arg: n_carry
   kStartRecovered,  // bool: true
   kHasNorm,         // bool: true; a wave is neither 0 everywhere nor infinite somewhere
   kDecayResolved,   // bool: true; imaginary time left enough of a wave
   kSeriesHolds,     // bool: true; a Chebyshev series kept within its bounds
   kStartMissed,     // float64, for explain(): how far a start was missed, relative; any number passes
-  kAdjointGrew      // float64, for explain(): by what factor a cotangent grew; any number passes
+  kAdjointGrew,     // float64, for explain(): by what factor a cotangent grew; any number passes
+  kProjectionRests  // bool: true; the iterations of a symmetric projection came to rest
 };
-enum class WarpFailure : std::int64_t { kPotential, kKinetic, kStep };
+enum class WarpFailure : std::int64_t { kPotential, kKinetic, kStep, kMidpoint };
 
 constexpr std::string_view name(Reduction r) {
   switch (r) {

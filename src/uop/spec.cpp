@@ -298,7 +298,8 @@ constexpr SpecRule kRules[] = {
        if (n->op != Op::CHECK) return true;
        switch (static_cast<CheckKind>(n->arg(0))) {
          case CheckKind::kIndexInRange: return n->n_arg == 3 && is_scalar(n->src(1), DType::kInt64);
-         case CheckKind::kWarpDefined: return n->n_arg == 2 && is_scalar(n->src(1), DType::kInt64);
+         case CheckKind::kWarpDefined:
+           return (n->n_arg == 2 || n->n_arg == 3) && is_scalar(n->src(1), DType::kInt64);
          case CheckKind::kProjected: return n->n_arg == 1 && is_scalar(n->src(1), DType::kInt64);
          case CheckKind::kStaysInRange: return n->n_arg >= 2 && is_scalar(n->src(1), DType::kInt64);
          case CheckKind::kStartMissed:

@@ -5,8 +5,10 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <sstream>
+#include <unistd.h>
 
 #include "backend/kernel_helpers.hpp"
 #include "engine/canonical.hpp"
@@ -342,6 +344,24 @@ TEST_CASE("built-in functions keep the bounds that docs/devices.md gives" * need
       CHECK(worst <= (d == DType::kFloat64 ? cases[k].ulps64 : cases[k].ulps32));
     }
   }
+}
+
+TEST_CASE("TINYPHYS_DEBUG_DIR gets the OpenCL C of each kernel" * needs_opencl()) {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::temp_directory_path() / ("tinyphys_cl_dump_" + std::to_string(getpid()));
+  const env::ScopedOverride on("TINYPHYS_DEBUG_DIR", folder.string()), device("TINYPHYS_DEVICE", "cl");
+  (2.5 * Tensor::linspace(0.0, 1.0, 241)).realize();
+  int sources = 0;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    CHECK(entry.path().extension() != ".ll");
+    if (entry.path().extension() != ".cl") continue;
+    std::ifstream file(entry.path());
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    CHECK(text.find(" void kernel_") != std::string::npos);
+    ++sources;
+  }
+  CHECK(sources > 0);
+  fs::remove_all(folder);
 }
 
 TEST_CASE("random graphs of exact operations: the bits of the interpreter" * needs_opencl()) {

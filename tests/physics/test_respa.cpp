@@ -183,15 +183,26 @@ TEST_CASE("RESPA: no trend of the energy in a million steps of Henon-Heiles") {
 }
 
 TEST_CASE("RESPA is one kernel, its state in registers" * tp::testing::needs_passes()) {
-  const tp::State s =
-      three_terms().evolve(kStart, steps_of(0.02, 1000, {{"soft", 1}, {"bend", 2}, {"bond", 8}}));
-  const tp::UOp v = tp::uop(s.q);
-  const std::string plan = tp::describe_plan(std::span<const tp::UOp>(&v, 1));
-  CAPTURE(plan);
-  std::size_t kernels = 0;
-  for (std::size_t i = 0; (i = plan.find("kernel", i)) != std::string::npos; ++i) ++kernels;
-  CHECK(contains(plan, "scan"));
-  CHECK(kernels <= 2);  // the forces of the start, and the loop
+  const auto plan_of = [](tp::EvolveOptions o) {
+    const tp::State s = three_terms().evolve(kStart, o);
+    const tp::UOp v = tp::uop(s.q);
+    return tp::describe_plan(std::span<const tp::UOp>(&v, 1));
+  };
+  const auto count = [](const std::string& plan, const std::string& what) {
+    std::size_t n = 0;
+    for (std::size_t i = 0; (i = plan.find(what, i)) != std::string::npos; ++i) ++n;
+    return n;
+  };
+  tp::EvolveOptions o = steps_of(0.02, 1000, {{"soft", 1}, {"bend", 2}, {"bond", 8}});
+  o.method = tp::Method::Loop;
+  const std::string steps = plan_of(o);
+  CAPTURE(steps);
+  CHECK(count(steps, "scan kernel") == 1);
+  CHECK(count(steps, "kernel") <= 2);  // the forces of the start, and the loop
+  o.method = tp::Method::Default;      // the bond as a map, made before
+  const std::string turned = plan_of(o);
+  CAPTURE(turned);
+  CHECK(count(turned, "scan kernel") == 1);
 }
 
 TEST_CASE("a quadratic H by RESPA is not another integrator's jump" * tp::testing::needs_passes()) {

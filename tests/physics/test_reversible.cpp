@@ -104,7 +104,9 @@ TEST_CASE("checkpoints are taken by themselves where the tape is too large, in a
   CHECK(!contains(tape.report, "offers"));
   // 48 bytes a state, in two copies.
   for (const auto& [bytes, levels] : std::vector<std::pair<std::string, std::string>>{
-           {"95000", "in 2 levels of"}, {"4000", "in 3 levels of"}, {"0", "in 10 levels of 2"}}) {
+           {"95000", "65 states kept at a time, 6.24 kB, in 2 levels of 40"},
+           {"6200", "63 states kept at a time, 6.05 kB, in 2 levels of 32"},
+           {"0", "63 states kept at a time, 6.05 kB, in 2 levels of 32"}}) {
     const tp::env::ScopedOverride bound("TINYPHYS_TAPE", bytes);
     const Gradients kept = of_henon_heiles({.steps = 1000});
     CAPTURE(kept.report);
@@ -579,7 +581,25 @@ TEST_CASE("fixed point: errors") {
   CHECK(contains(of(run, {.range = {3, 100}}),
                  "part 0 of the state (q of an evolution) is outside its range [-3, 3]"));
   CHECK(contains(of(run, {.range = {3, 100}}), "by step 17:"));
-  CHECK(contains(of(run, {.range = {0.5, 100}}), "by step 1:"));
+  CHECK(contains(of(run, {.range = {0.5, 100}}),
+                 "part 0 of the state starts at 1 (element 0), outside its range [-0.5, 0.5]"));
+  CHECK(contains(message([&] {
+                   // The start is not known before it runs.
+                   const tp::State later{q + 0.0 * tp::sin(q), p};
+                   run.evolve(later,
+                              {.dt = 0.125, .steps = 9, .reversible = Reversible::Exact, .range = {0.5, 100}})
+                       .q.to_vector<double>();
+                 }),
+                 "by step 1:"));
+  CHECK(contains(message([&] {
+                   tp::scan(
+                       [](const Tensor& x, const Tensor& y) {
+                         return std::tuple{x + 0.1 * y, y};
+                       },
+                       std::tuple{Tensor::from({0.5, -2.0}), Tensor::zeros({2})}, 3,
+                       {.reversible = Reversible::Exact, .range = {1}});
+                 }),
+                 "part 0 of the state starts at -2 (element 1), outside its range [-1, 1]"));
   CHECK(of(run, {.range = {100, 100}}).empty());
   CHECK(contains(of(run, {.integrator = tp::Integrator::Exact, .range = {9, 9}}), "is the flow itself"));
   CHECK(contains(of(run, {.integrator = tp::Integrator::ImplicitMidpoint, .range = {9, 9}}),

@@ -145,6 +145,18 @@ TEST_CASE("a dump for each stage of a new plan, in order; every drawing is whole
   CHECK(folder.names() == names);
 }
 
+TEST_CASE("a kernel's text, LLVM's own form of it and the machine code have stable names" *
+          tp::testing::needs_passes()) {
+  const Folder folder;
+  const tp::env::ScopedOverride on("TINYPHYS_DEBUG_DIR", folder.path.string()),
+      device("TINYPHYS_DEVICE", "cpu");
+  const Tensor x = Tensor::linspace(0.0, 1.0, 239);
+  (2.5 * x * x).sum().item<double>();
+  CHECK(contains(folder.of_stage("kernel-0.ll"), "define"));
+  CHECK(contains(folder.of_stage("kernel-0.opt.ll"), "define"));
+  CHECK(contains(folder.of_stage("kernel-0.asm"), "ret"));
+}
+
 TEST_CASE("nothing is written without the folder's name") {
   const Folder folder;
   {

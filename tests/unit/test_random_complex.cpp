@@ -36,6 +36,7 @@ template <class T> class Reference {
         case DType::kBool: out.emplace_back(read.as<unsigned char>()[k]); break;
         case DType::kComplex128: out.emplace_back(C(read.as<std::complex<double>>()[k])); break;
         case DType::kComplex64: out.emplace_back(C(read.as<std::complex<float>>()[k])); break;
+        case DType::kInt64: out.emplace_back(static_cast<T>(read.as<std::int64_t>()[k])); break;
         default: FAIL("a leaf of another dtype");
       }
     }

@@ -1,4 +1,8 @@
+#include <limits>
+
+#include "support/env.hpp"
 #include "test_tensor_helpers.hpp"
+#include "uop/evaluate.hpp"
 
 namespace tinyphys::testing {
 namespace {
@@ -81,6 +85,19 @@ TEST_CASE("tensor: scatter_add") {
   CHECK(doubles(scatter_add(base, 1, 5)) == Doubles{10, 25, 30});
   CHECK(ints(scatter_add(Tensor::from({1, 2}), Tensor::from({0, 0}), Tensor::from({1, 1}))) == Ints{3, 2});
   CHECK(doubles(scatter_add(base, Tensor::zeros({0}, DType::kInt64), Tensor::zeros({0}))) == doubles(base));
+}
+
+TEST_CASE("scatter_add of int32 wraps before the sum is used, on each device") {
+  const auto half = std::numeric_limits<std::int32_t>::min();
+  for (const char* name : {"interp", "cpu"}) {
+    CAPTURE(name);
+    const env::ScopedOverride device("TINYPHYS_DEVICE", name);
+    const Tensor sum = scatter_add(Tensor::zeros({2}, DType::kInt32), Tensor::from({0, 0}),
+                                   Tensor::from(std::vector<std::int32_t>{half, half}));
+    CHECK(ints(sum.astype(DType::kInt64)) == Ints{0, 0});
+    // The evaluator alone, without memory of 32 bits in between.
+    CHECK(evaluate<double>(uop(sum)).integer == std::vector<std::int64_t>{0, 0});
+  }
 }
 
 }  // namespace tinyphys::testing
