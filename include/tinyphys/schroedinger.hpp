@@ -88,6 +88,8 @@ class Schroedinger {
 
   const Grid& grid() const { return grid_; }
   const Tensor& potential() const { return potential_; }
+  // Energies that all of H lies between, by the largest k^2 and the values of V.
+  std::pair<double, double> bounds() const;
   // H psi. Throws as evolve does for psi.
   Tensor apply(const Tensor& psi, Where where = Where::current()) const;
   // psi after t: lazy. Throws when psi's last axes are not the grid's, its dtype is no number, dt, steps or t_end is

@@ -14,6 +14,7 @@
 #include "tinyphys/reversible.hpp"
 #include "tinyphys/scan.hpp"
 #include "tinyphys/schroedinger.hpp"
+#include "tinyphys/spectra.hpp"
 #include "tinyphys/structure.hpp"
 #include "tinyphys/system.hpp"
 #include "tinyphys/tensor.hpp"

@@ -158,6 +158,11 @@ Tensor Schroedinger::kinetic() const {
   return grid_.k_squared() * (options_.hbar * options_.hbar / (2.0 * options_.mass));
 }
 
+std::pair<double, double> Schroedinger::bounds() const {
+  const double hbar = options_.hbar;
+  return {least_v_, grid_.largest_k_squared() * hbar * hbar / (2.0 * options_.mass) + largest_v_};
+}
+
 std::vector<std::int64_t> Schroedinger::axes_of(const Tensor& psi) const {
   std::vector<std::int64_t> axes;
   const auto rank = static_cast<std::int64_t>(psi.shape().size());
@@ -351,8 +356,7 @@ Wave Schroedinger::by_steps(const Tensor& psi, const WaveOptions& o, double dt, 
 Wave Schroedinger::by_series(const Tensor& psi, const WaveOptions& o, double time, std::int64_t pieces,
                              const Where& where) const {
   const double hbar = options_.hbar;
-  const double largest_t = grid_.largest_k_squared() * hbar * hbar / (2.0 * options_.mass);
-  const auto [low, high] = o.spectrum.value_or(std::pair{least_v_, largest_t + largest_v_});
+  const auto [low, high] = o.spectrum.value_or(bounds());
   BoundedOperator h;
   h.centre = 0.5 * (low + high) / hbar;
   h.radius = 0.5 * (high - low) / hbar * (o.spectrum ? 1.0 : 1.0 + kMargin);

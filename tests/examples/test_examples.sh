@@ -46,6 +46,10 @@ check comet 'TimeWarp by the logarithmic Hamiltonian'
 check tunnelling 'difference [0-9.]+e-(09|1[0-9])'
 check tunnelling 'a Chebyshev series of [0-9]+ terms for R t'
 check ground_state 'published  1.0603620904841[78], difference (0.0e\+00|[0-9.]+e-1[2-9])'
+check double_slit 'dark at    k_y = 0\.50[0-9]+ and -0\.50[0-9]+; Young: \+-pi / d = 0\.5027'
+check double_slit '2 times by one recurrence'
+check henon_heiles_spectrum 'at most [0-5]\.[0-9]e-05 from the published ones'
+check henon_heiles_spectrum 'states below 6\.5: 2[01]\.[0-9] by the density of states, 21 by the levels'
 check ensemble 'largest difference from cos\(N theta\) is [0-9.]+e-1[4-9]'
 check throw_the_ball 'it misses the hand by [0-9.]+e-0[89] m' 20000
 check throw_the_ball 'backward, each step undone, [0-9.]+ kB of states whatever the steps' 20000
