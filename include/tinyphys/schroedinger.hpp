@@ -111,7 +111,6 @@ class Schroedinger {
 
  private:
   Tensor checked(const Tensor& psi, std::string_view call, const Where& where) const;
-  Tensor kinetic() const;
   std::vector<std::int64_t> axes_of(const Tensor& psi) const;
   Tensor total(const Tensor& density) const;
   Tensor over_grid(const Tensor& scalars) const;
@@ -122,7 +121,7 @@ class Schroedinger {
 
   Grid grid_;
   SchroedingerOptions options_;
-  Tensor potential_;
+  Tensor potential_, kinetic_;  // over x, over k
   double least_v_ = 0.0, largest_v_ = 0.0;
 };
 

@@ -50,6 +50,8 @@ double cycles(const Node* n, bool vector) {
 }
 
 constexpr double kGatherCycles = 10, kScatterCycles = 18;
+// Every second element: two vectors and what picks from them.
+constexpr double kPairLoadCycles = 2, kPairStoreCycles = 2.5;
 
 }  // namespace
 
@@ -59,6 +61,9 @@ double estimate_cycles(const LoopNest& nest, IndexMath& math, const Dependence& 
   for (Node* n : dependence.order())
     if (n->op == Op::RANGE) ranges.push_back(n);
   count_visited(dependence.order().size() * ranges.size());
+  NodeMap<char> pairs;  // stores of which two are one
+  for (const auto& [first, second] : paired_stores(nest, math))
+    for (const Node* s : {first, static_cast<const Node*>(second)}) pairs.insert(s, 1);
   // The loops of a reduction run inside those that it depends on.
   NodeMap<std::uint64_t> around;
   for (Node* n : dependence.order())
@@ -88,7 +93,11 @@ double estimate_cycles(const LoopNest& nest, IndexMath& math, const Dependence& 
     double one = cycles(n, lane != nullptr);
     if (lane && (n->op == Op::LOAD || n->op == Op::STORE)) {
       const auto step = stride(math, n->src(n->op == Op::LOAD ? 1 : 0), lane, dependence);
-      if (!step || (*step != 1 && *step != 0)) one = n->op == Op::LOAD ? kGatherCycles : kScatterCycles;
+      const bool load = n->op == Op::LOAD;
+      if (step == 2 && (load ? reads_pairs(n, math) : pairs.contains(n)))
+        one = load ? kPairLoadCycles : kPairStoreCycles;
+      else if (!step || (*step != 1 && *step != 0))
+        one = load ? kGatherCycles : kScatterCycles;
     }
     total += one * times;
   }

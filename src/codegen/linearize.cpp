@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <functional>
+#include <set>
 
 #include "codegen/rangeify.hpp"
 #include "tinyphys/error.hpp"
@@ -72,10 +73,45 @@ std::optional<std::int64_t> stride(IndexMath& math, Node* index, const Node* ran
 
 namespace {
 
+bool is_even(const Linear& x) {
+  return std::ranges::all_of(x.terms, [](const auto& t) { return t.second % 2 == 0; });
+}
+
+}  // namespace
+
+bool reads_pairs(const Node* load, IndexMath& math) {
+  return load->n_src == 2 && load->src(0)->size() % 2 == 0 && is_even(math.linear(load->src(1)));
+}
+
+std::map<const Node*, Node*> paired_stores(const LoopNest& nest, IndexMath& math) {
+  std::map<const Node*, Node*> out;
+  const auto is_second = [&](const Node* s, const Linear& of_first, const Node* first) {
+    if (s->op != Op::STORE || s->arg(0) != first->arg(0)) return false;
+    const Linear own = math.linear(s->src(0));
+    return own.c == of_first.c + 1 && own.terms == of_first.terms;
+  };
+  for (const UOp& s : nest.stores) {
+    if (s->op != Op::STORE) continue;
+    const Linear first = math.linear(s->src(0));
+    if (first.c % 2 != 0 || !is_even(first)) continue;
+    for (const UOp& other : nest.stores)
+      if (is_second(other.get(), first, s.get())) out[s.get()] = other.get();
+  }
+  return out;
+}
+
+namespace {
+
 class Linearizer {
  public:
   Linearizer(const LoopNest& nest, IndexMath& math) : nest_(nest), math_(math), dependence_(nest) {
     for (const auto& [range, lanes] : nest.lanes) lane_bits_ |= dependence_.bit(range);
+    for (const auto& [first, second] : paired_stores(nest, math)) {
+      const Node* r = lane_range(first);
+      if (!r || lane_range(second) != r || stride(math_, first->src(0), r, dependence_) != 2) continue;
+      second_of_[first] = second;
+      is_second_.insert(second);
+    }
   }
 
   Program run() {
@@ -89,7 +125,7 @@ class Linearizer {
     }
     nest(nest_.ranges, roots, [&] {
       for (const UOp& s : nest_.stores)
-        if (s->op == Op::STORE) store(s.get());
+        if (s->op == Op::STORE && !is_second_.contains(s.get())) store(s.get());
     });
     return std::move(program_);
   }
@@ -138,13 +174,25 @@ class Linearizer {
     log_.push_back(i);
   }
 
-  // A load or store whose index moves by one element from lane to lane.
-  bool contiguous(const Node* access, Node* index) {
+  // How a load or store moves from lane to lane.
+  Access access_of(const Node* access, Node* index) {
     Node* r = lane_range(access);
-    return r && stride(math_, index, r, dependence_) == 1;
+    if (!r) return Access::kContiguous;
+    const auto step = stride(math_, index, r, dependence_);
+    if (step == 1) return Access::kContiguous;
+    const bool pairs = access->op == Op::STORE ? second_of_.contains(access) : reads_pairs(access, math_);
+    return step == 2 && pairs ? Access::kPairs : Access::kGather;
   }
-  Item index_item(const Node* access, Node* index) { return normal(index, contiguous(access, index)); }
-  std::vector<Item> store_items(Node* s) { return {index_item(s, s->src(0)), {s->src(1), false}}; }
+  // The index of a lane, or that of the first lane, from which the others follow.
+  Item index_item(const Node* access, Node* index) {
+    return normal(index, lane_range(access) && access_of(access, index) != Access::kGather);
+  }
+  std::vector<Item> store_items(Node* s) {
+    std::vector<Item> items{index_item(s, s->src(0)), {s->src(1), false}};
+    if (const auto second = second_of_.find(s); second != second_of_.end())
+      items.push_back({second->second->src(1), false});
+    return items;
+  }
 
   std::vector<Item> sources(const Item& i) {
     std::vector<Item> out;
@@ -298,14 +346,14 @@ class Linearizer {
       case Op::LOAD: {
         std::vector<int> src;
         for (const Item& i : sources(item)) src.push_back(reg(i));
-        const bool gather = lanes > 1 && !contiguous(n, n->src(1));
         return set(item, emit({.code = Code::kLoad,
                                .dtype = n->dtype,
                                .lanes = lanes,
                                .src = std::move(src),
                                .imm = n->src(0)->arg(0),
-                               .access = gather ? Access::kGather : Access::kContiguous,
+                               .access = access_of(n, n->src(1)),
                                .loop = mask_of(n),
+                               .odd = math_.linear(n->src(1)).c % 2 != 0,
                                .size = n->src(0)->size()}));
       }
       case Op::GET:
@@ -329,19 +377,22 @@ class Linearizer {
   }
 
   void store(Node* s) {
-    const std::vector<Item> items = store_items(s);
+    std::vector<int> src;
+    for (const Item& i : store_items(s)) src.push_back(reg(i));
     const int lanes = lanes_of(s);
-    const bool gather = lanes > 1 && !contiguous(s, s->src(0));
     const int loop = mask_of(s);
+    const Access access = access_of(s, s->src(0));
     // Vectors begin at multiples of their length, unless the last one is cut off.
-    const bool aligned =
-        lanes > 1 && s->src(0) == lane_range(s) && !program_.code[static_cast<std::size_t>(loop)].masked;
+    const Linear at = math_.linear(s->src(0));
+    const bool aligned = lanes > 1 && at.c == 0 && at.terms.size() == 1 && access != Access::kGather &&
+                         at.terms[0].first == lane_range(s) &&
+                         !program_.code[static_cast<std::size_t>(loop)].masked;
     emit({.code = Code::kStore,
           .dtype = s->src(1)->dtype,
           .lanes = lanes,
-          .src = {reg(items[0]), reg(items[1])},
+          .src = std::move(src),
           .imm = s->arg(0),
-          .access = gather ? Access::kGather : Access::kContiguous,
+          .access = access,
           .loop = loop,
           .streams = nest_.streams && aligned});
   }
@@ -438,6 +489,8 @@ class Linearizer {
   Dependence dependence_;
   Program program_;
   std::uint64_t lane_bits_ = 0, open_ = 0;
+  std::map<const Node*, Node*> second_of_;  // of pairs that are stored together
+  std::set<const Node*> is_second_;
   std::map<Node*, int> open_loops_;
   NodeMap<std::array<int, 2>> registers_;  // 1 + register; 0: none
   NodeMap<std::array<int, 2>> visited_;

@@ -34,4 +34,9 @@ class Dependence {
 std::optional<std::int64_t> stride(IndexMath& math, Node* index, const Node* range,
                                    const Dependence& dependence);
 
+// A load without a gate from an array of pairs, of the first or of the second of one.
+bool reads_pairs(const Node* load, IndexMath& math);
+// The stores that are one: two values side by side, each pair two elements from the last. First to second.
+std::map<const Node*, Node*> paired_stores(const LoopNest& nest, IndexMath& math);
+
 }  // namespace tinyphys

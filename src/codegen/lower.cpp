@@ -25,10 +25,31 @@ struct Attempt {
   std::set<const Node*> reduces_split;  // the same for reductions
 };
 
-// Short axes of long sums, as the components of a force: each place has a sum of its own, in the same loops.
+// Pairs that are put together of two values, as complex numbers of their parts.
+bool makes_pairs(const Node* lambda) {
+  const auto shape = lambda->src(0)->shape();
+  if (shape.size() < 2 || shape.back() != 2 || lambda->src(0)->size() <= 2) return false;
+  std::vector<const Node*> todo(lambda->src().begin(), lambda->src().end());
+  NodeMap<char> seen;
+  while (!todo.empty()) {
+    const Node* n = todo.back();
+    todo.pop_back();
+    if (!seen.insert(n, 1)) continue;
+    if (n->op == Op::CAT && n->arg(0) == static_cast<std::int64_t>(shape.size()) - 1) return true;
+    if (is_elementwise(n->op)) todo.insert(todo.end(), n->src().begin(), n->src().end());
+  }
+  return false;
+}
+
+// Short axes of long sums, as the components of a force: each place has a sum of its own, in the same loops. And the parts of
+// pairs, which are two values for each step of the loop over the others.
 std::vector<bool> axes_written_out(const Node* lambda) {
   const auto shape = lambda->src(0)->shape();
   std::vector<bool> out(shape.size(), false);
+  if (makes_pairs(lambda)) {
+    out.back() = true;
+    return out;
+  }
   for (const Node* n : lambda->src())
     if (n->op != Op::REDUCE || n->size() == 0 || n->src(0)->size() / n->size() < kWrittenOut) return out;
   std::int64_t places = 1, others = 1;

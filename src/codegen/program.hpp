@@ -23,7 +23,7 @@ enum class Code : std::uint8_t {
   kLane,    // src: loop. counter + (0, 1, ...)
   kOp,      // op with arg `imm` over src
   kLoad,    // src: index [, gate]; imm: PARAM number
-  kStore,   // src: index, value; imm: output number
+  kStore,   // src: index, value [, the value next to it: kPairs]; imm: output number
   kVar,     // a variable; src: its first value
   kGet,     // src: variable
   kSet,     // src: variable, value; under the mask of `loop`
@@ -31,8 +31,9 @@ enum class Code : std::uint8_t {
   kPart,    // src: vector; its lanes from number `imm` on
 };
 
-// How a vector load or store walks memory. Scalars are kContiguous.
-enum class Access : std::uint8_t { kContiguous, kGather };
+// How a vector load or store walks memory. Scalars are kContiguous. kPairs: one pair of elements a lane, as in arrays of complex
+// numbers. The index is that of the first lane, as for kContiguous. A load takes one of each pair, a store writes both.
+enum class Access : std::uint8_t { kContiguous, kPairs, kGather };
 
 struct Instr {
   Code code;
@@ -45,6 +46,7 @@ struct Instr {
   int loop = -1;  // whose mask guards this instruction; -1: none
   int step = 1;
   bool masked = false;
+  bool odd = false;       // kLoad of kPairs: the second of each pair, whose index is odd
   bool streams = false;   // kStore: past the caches, to an aligned place
   std::int64_t size = 0;  // kLoad: elements of the array
   // DIV and MOD as machines have them: towards zero, and never by 0 or -1 for integers; the remainder has the sign of the

@@ -22,8 +22,10 @@ UOp given(std::span<const double> v, const Dims& shape) {
 }
 
 UOp turned_back(const UOp& z) { return complex_of(imag_part(z), neg(real_part(z))); }  // -i z
-UOp times(const UOp& x, const UOp& number) {
-  return mul(x, broadcast_to(cast(number, x->dtype), x->shape()));
+// x times real numbers that broadcast to its shape: of a complex one each part, or what is 0 would be multiplied, too.
+UOp times(const UOp& x, const UOp& numbers) {
+  if (is_complex(x->dtype)) return complex_of(times(real_part(x), numbers), times(imag_part(x), numbers));
+  return mul(x, broadcast_to(cast(numbers, x->dtype), x->shape()));
 }
 // Of each member; `first`: the first axis that is none of the batch.
 UOp squared_norm(const UOp& x, std::size_t first) {
@@ -88,7 +90,7 @@ ChebyshevSum chebyshev_exponential(const BoundedOperator& h, const UOp& psi, std
     Dims column(all.size(), 1);
     if (several) column[0] = of_times[0];
     const UOp numbers = several ? reshape(row, column) : row;
-    return mul(broadcast_to(x, all), broadcast_to(cast(numbers, x->dtype), all));
+    return times(broadcast_to(x, all), numbers);
   };
   const auto rows_of = [&](std::int64_t count) {
     Dims shape{count};

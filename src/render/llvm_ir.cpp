@@ -138,6 +138,55 @@ class ProgramRenderer {
     return m.empty() ? g : w_.emit("and " + LlvmWriter::type(DType::kBool, i.lanes) + " " + m + ", " + g);
   }
 
+  // Of `lanes` elements from `from` on, those before `to`.
+  std::string active(const std::string& from, const std::string& to, int lanes) {
+    const std::string type = LlvmWriter::type(DType::kBool, lanes),
+                      f = "@llvm.get.active.lane.mask.v" + std::to_string(lanes) + "i1.i64";
+    w_.declare("declare " + type + " " + f + "(i64, i64)");
+    return w_.emit("call " + type + " " + f + "(i64 " + from + ", i64 " + to + ")");
+  }
+  std::string plus(const std::string& x, int n) { return w_.emit("add i64 " + x + ", " + std::to_string(n)); }
+  // The elements before `i` of the loop, and before its end, where each of its steps has a pair.
+  std::string pairs_done(const Instr& i) { return w_.emit("shl i64 %i" + std::to_string(i.loop) + ", 1"); }
+  std::string pairs_in_all(const Instr& i) {
+    return w_.emit("shl i64 " + w_.operand(at(i.loop).src[1], 1) + ", 1");
+  }
+
+  // One of each pair: of two vectors that hold the pairs whole, which the load of the other ones shares.
+  std::string load_pairs(const Instr& i, const std::string& from) {
+    const std::string element = LlvmWriter::memory_type(i.dtype, 1),
+                      type = LlvmWriter::memory_type(i.dtype, i.lanes),
+                      align = std::to_string(item_size(i.dtype));
+    std::string index = w_.operand(i.src[0], 1);
+    if (i.odd) index = plus(index, -1);
+    const auto place = [&](const std::string& base, const std::string& at) {
+      return w_.emit("getelementptr " + element + ", ptr " + base + ", i64 " + at);
+    };
+    const std::string first = place(from, index), second = place(first, std::to_string(i.lanes));
+    std::array<std::string, 2> half;
+    if (mask(i, -1).empty()) {
+      half = {w_.emit("load " + type + ", ptr " + first + ", align " + align),
+              w_.emit("load " + type + ", ptr " + second + ", align " + align)};
+    } else {
+      const std::string done = pairs_done(i), end = pairs_in_all(i);
+      const std::string f = "@llvm.masked.load.v" + std::to_string(i.lanes) + LlvmWriter::suffix(i.dtype) +
+                            ".p0",
+                        mask_type = LlvmWriter::type(DType::kBool, i.lanes);
+      w_.declare("declare " + type + " " + f + "(ptr, i32, " + mask_type + ", " + type + ")");
+      const auto some = [&](const std::string& p, const std::string& m) {
+        return w_.emit("call " + type + " " + f + "(ptr " + p + ", i32 " + align + ", " + mask_type + " " +
+                       m + ", " + type + " zeroinitializer)");
+      };
+      half[0] = some(first, active(done, end, i.lanes));
+      half[1] = some(second, active(plus(done, i.lanes), end, i.lanes));
+    }
+    std::string which = "<";
+    for (int l = 0; l < i.lanes; ++l)
+      which += (l ? ", i32 " : "i32 ") + std::to_string(2 * l + (i.odd ? 1 : 0));
+    return w_.emit("shufflevector " + type + " " + half[0] + ", " + type + " " + half[1] + ", <" +
+                   std::to_string(i.lanes) + " x i32> " + which + ">");
+  }
+
   static std::string all_lanes(int lanes) { return LlvmWriter::literal_vector(DType::kBool, 1, lanes); }
 
   void load(int r, const Instr& i) {
@@ -174,6 +223,8 @@ class ProgramRenderer {
           v = w_.emit("call " + type + " " + f + "(ptr " + p + ", i32 " + align + ", " + mask_type + " " + m +
                       ", " + type + " zeroinitializer)");
         }
+      } else if (i.access == Access::kPairs) {
+        v = load_pairs(i, from);
       } else {
         const std::string n = std::to_string(i.lanes), pointers = "<" + n + " x ptr>";
         const std::string p =
@@ -191,28 +242,44 @@ class ProgramRenderer {
     w_.define(r, v);
   }
 
+  // Value k of a store, as it is in memory.
+  std::string stored(const Instr& i, std::size_t k) {
+    const std::string v = w_.operand(i.src[k], i.lanes);
+    if (i.dtype != DType::kBool) return v;
+    return w_.emit("zext " + LlvmWriter::type(i.dtype, i.lanes) + " " + v + " to " +
+                   LlvmWriter::memory_type(i.dtype, i.lanes));
+  }
+
   void store(const Instr& i) {
-    const std::string to = array("out", i.imm), element = LlvmWriter::memory_type(i.dtype, 1),
-                      type = LlvmWriter::memory_type(i.dtype, i.lanes);
+    const std::string to = array("out", i.imm), element = LlvmWriter::memory_type(i.dtype, 1);
     const std::string align = std::to_string(item_size(i.dtype));
-    std::string v = w_.operand(i.src[1], i.lanes);
-    if (i.dtype == DType::kBool)
-      v = w_.emit("zext " + LlvmWriter::type(i.dtype, i.lanes) + " " + v + " to " + type);
-    if (i.lanes == 1 || i.access == Access::kContiguous) {
+    std::string v = stored(i, 1), type = LlvmWriter::memory_type(i.dtype, i.lanes);
+    if (i.access != Access::kGather) {
       const std::string p =
           w_.emit("getelementptr " + element + ", ptr " + to + ", i64 " + w_.operand(i.src[0], 1));
-      const std::string m = i.lanes == 1 ? "" : mask(i, -1);
+      std::string m = i.lanes == 1 ? "" : mask(i, -1);
+      int lanes = i.lanes;
+      if (i.access == Access::kPairs) {
+        lanes = 2 * i.lanes;
+        std::string which = "<";
+        for (int l = 0; l < lanes; ++l)
+          which += (l ? ", i32 " : "i32 ") + std::to_string(l % 2 == 0 ? l / 2 : i.lanes + l / 2);
+        v = w_.emit("shufflevector " + type + " " + v + ", " + type + " " + stored(i, 2) + ", <" +
+                    std::to_string(lanes) + " x i32> " + which + ">");
+        type = LlvmWriter::memory_type(i.dtype, lanes);
+        if (!m.empty()) m = active(pairs_done(i), pairs_in_all(i), lanes);
+      }
       if (i.streams && m.empty()) {
         constexpr std::size_t kMemoryAlign = 64;
         const std::size_t bytes =
-            std::min(kMemoryAlign, item_size(i.dtype) * static_cast<std::size_t>(i.lanes));
+            std::min(kMemoryAlign, item_size(i.dtype) * static_cast<std::size_t>(lanes));
         return w_.line("store " + type + " " + v + ", ptr " + p + ", align " + std::to_string(bytes) +
                        ", !nontemporal !{i32 1}");
       }
       if (m.empty()) return w_.line("store " + type + " " + v + ", ptr " + p + ", align " + align);
       const std::string f =
-          "@llvm.masked.store.v" + std::to_string(i.lanes) + LlvmWriter::suffix(i.dtype) + ".p0";
-      const std::string mask_type = LlvmWriter::type(DType::kBool, i.lanes);
+          "@llvm.masked.store.v" + std::to_string(lanes) + LlvmWriter::suffix(i.dtype) + ".p0";
+      const std::string mask_type = LlvmWriter::type(DType::kBool, lanes);
       w_.declare("declare void " + f + "(" + type + ", ptr, i32, " + mask_type + ")");
       return w_.line("call void " + f + "(" + type + " " + v + ", ptr " + p + ", i32 " + align + ", " +
                      mask_type + " " + m + ")");

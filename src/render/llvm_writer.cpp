@@ -28,7 +28,7 @@ LlvmWriter::LlvmWriter(const Program& p, const RenderTarget& t, std::set<std::st
       const int r = i.src[k];
       const bool variable = i.code == Code::kSet && k == 0;
       const bool address =
-          (i.code == Code::kLoad || i.code == Code::kStore) && k == 0 && i.access == Access::kContiguous;
+          (i.code == Code::kLoad || i.code == Code::kStore) && k == 0 && i.access != Access::kGather;
       if (lanes_of(r) == 1 && !variable && !address &&
           p.code[static_cast<std::size_t>(r)].code != Code::kConst)
         wanted_[static_cast<std::size_t>(r)].insert(i.lanes);

@@ -344,7 +344,17 @@ class Renderer {
     for (int k = 0; k < pieces(i.lanes); ++k) {
       std::string v;
       const std::string m = mask(i, gate, k);
-      if (i.access == Access::kContiguous) {
+      if (i.access == Access::kPairs) {
+        v = "(" + memory_type(i.dtype, w) + ")(";
+        for (int l = k * w; l < (k + 1) * w; ++l) {
+          const std::string index = one(i.src[0]) + " + " + str(2 * l);
+          v += (l > k * w ? ", " : "") + from + "[" +
+               (masked(i) && l > 0 ? "n" + str(i.loop) + " > " + str(l) + " ? " + index + " : 0L" : index) +
+               "]";
+        }
+        v += ")";
+        if (i.dtype == DType::kBool) v = "TO(" + type(DType::kInt32, w) + ", " + v + ") != 0";
+      } else if (i.access == Access::kContiguous) {
         v = "((__global const " + prelude_.packed(i.dtype, w) + "*)(" + name + " + " + str(k * w) + "))->v";
         if (i.dtype == DType::kBool) v = "TO(" + type(DType::kInt32, w) + ", " + v + ") != 0";
         // What lies outside may be taken for an index.
@@ -365,9 +375,9 @@ class Renderer {
   }
   static std::string zero(DType d, int w) { return "(" + type(d, w) + ")(0)"; }
 
-  // Piece `piece` of a value as it is in memory.
-  std::string stored(const Instr& i, int piece) const {
-    const std::string v = operand(i.src[1], i.lanes, piece);
+  // Piece `piece` of value k as it is in memory.
+  std::string stored(const Instr& i, int piece, std::size_t k = 1) const {
+    const std::string v = operand(i.src[k], i.lanes, piece);
     const int w = width(i.lanes);
     if (i.dtype != DType::kBool) return v;
     return w == 1 ? "(uchar)(" + v + ")" : "TO(" + memory_type(i.dtype, w) + ", -" + v + ")";
@@ -377,6 +387,15 @@ class Renderer {
     const std::string to = "out" + str(i.imm);
     const int w = width(i.lanes);
     if (i.lanes == 1) return line(to + "[" + one(i.src[0]) + "] = " + stored(i, 0) + ";");
+    if (i.access == Access::kPairs) {
+      for (int l = 0; l < i.lanes; ++l) {
+        const std::string lane = lanes_of(l % w, 1), at = to + "[" + one(i.src[0]) + " + ";
+        line((masked(i) && l > 0 ? "if (n" + str(i.loop) + " > " + str(l) + ") { " : "{ ") + at + str(2 * l) +
+             "] = (" + stored(i, l / w) + ")" + lane + "; " + at + str(2 * l + 1) + "] = (" +
+             stored(i, l / w, 2) + ")" + lane + "; }");
+      }
+      return;
+    }
     if (i.access == Access::kGather) {
       for (int l = 0; l < i.lanes; ++l) {
         const std::string lane = lanes_of(l % w, 1),

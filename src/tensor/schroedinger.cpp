@@ -150,12 +150,11 @@ Schroedinger::Schroedinger(Grid grid, const Arg& potential, SchroedingerOptions 
                number_text(values[i]), point_text(points, static_cast<std::int64_t>(i))),
            where);
   const auto [least, largest] = std::minmax_element(values.begin(), values.end());
+  // Data: a loop would make numbers alone anew in each step.
+  LocationScope scope(where);
+  kinetic_ = (grid_.k_squared() * (options_.hbar * options_.hbar / (2.0 * options_.mass))).clone();
   least_v_ = *least;
   largest_v_ = *largest;
-}
-
-Tensor Schroedinger::kinetic() const {
-  return grid_.k_squared() * (options_.hbar * options_.hbar / (2.0 * options_.mass));
 }
 
 std::pair<double, double> Schroedinger::bounds() const {
@@ -206,7 +205,7 @@ Tensor divided_by(const Tensor& value, const Tensor& norms) {
 Tensor Schroedinger::apply(const Tensor& psi, Where where) const {
   const Tensor z = checked(psi, "apply", where);
   const FftnOptions axes{.axes = axes_of(z)};
-  return ifftn(kinetic() * fftn(z, axes), axes) + potential_ * z;
+  return ifftn(kinetic_ * fftn(z, axes), axes) + potential_ * z;
 }
 
 Tensor Schroedinger::energy(const Tensor& psi, Where where) const {
@@ -314,7 +313,7 @@ Wave Schroedinger::by_steps(const Tensor& psi, const WaveOptions& o, double dt, 
   const FftnOptions axes{.axes = axes_of(psi)};
   // By part and coefficient.
   std::map<std::pair<Part, double>, Tensor> factors;
-  const Tensor t_of_k = kinetic();
+  const Tensor& t_of_k = kinetic_;
   for (const Substep& s : row.substeps) {
     const double time = s.coefficient * dt / options_.hbar;
     if (!factors.contains({s.part, s.coefficient}))
@@ -362,7 +361,7 @@ Wave Schroedinger::by_series(const Tensor& psi, const WaveOptions& o, double tim
   h.radius = 0.5 * (high - low) / hbar * (o.spectrum ? 1.0 : 1.0 + kMargin);
   h.batch_axes = psi.shape().size() - grid_.axes();
   const FftnOptions axes{.axes = axes_of(psi)};
-  const Tensor t_of_k = kinetic() * (1.0 / hbar), v_of_x = potential_ * (1.0 / hbar);
+  const Tensor t_of_k = kinetic_ * (1.0 / hbar), v_of_x = potential_ * (1.0 / hbar);
   h.apply = [&](const UOp& z) {
     const Tensor w = tensor(z);
     return uop((ifftn(t_of_k * fftn(w, axes), axes) + v_of_x * w).astype(psi.dtype()));
