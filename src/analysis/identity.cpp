@@ -565,7 +565,8 @@ OperatorTest test_operator(const Node* body, std::span<const StateGroup> params,
         for (std::size_t k = 0; k < n; ++k) {
           const auto j = static_cast<std::int64_t>(k);
           homogeneous = homogeneous && nothing[k].v == 0;
-          turns = turns && of_turned[k] == turned(j, [&](std::int64_t m) { return ay[static_cast<std::size_t>(m)]; });
+          turns = turns &&
+                  of_turned[k] == turned(j, [&](std::int64_t m) { return ay[static_cast<std::size_t>(m)]; });
           left = left + random_element(first, 0, j) * az[k];
           right = right + random_element(second, 0, j) * ay[k];
         }
@@ -582,7 +583,8 @@ OperatorTest test_operator(const Node* body, std::span<const StateGroup> params,
     }
   };
   run(FieldBody(body, params, {}));
-  if (!out.decided || (out.homogeneous && out.complex_linear && out.hermitian) || !has_numbers(constants)) return out;
+  if (!out.decided || (out.homogeneous && out.complex_linear && out.hermitian) || !has_numbers(constants))
+    return out;
   run(FieldBody(body, params, constants));
   out.needed_values = true;
   return out;

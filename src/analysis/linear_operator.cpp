@@ -19,7 +19,7 @@ using Answer = OperatorProof::Answer;
 
 constexpr std::size_t kMaxWords = 64, kMaxFactors = 64;
 // Operations of an identity test; beyond, numbers decide.
-constexpr double kMaxWork = 1e6;
+constexpr double kMaxWork = 3e5;
 
 // --- words ----------------------------------------------------------------------------------------------
 
@@ -98,6 +98,7 @@ std::optional<Complex> number_of(const Node* n) {
     if (n->dtype == DType::kBool) return std::nullopt;
     return is_float(n->dtype) ? const_double(n) : static_cast<double>(const_int(n));
   }
+  if (n->op == Op::CAST && real_dtype(n->dtype) != DType::kFloat64) return std::nullopt;  // it rounds
   if (n->op == Op::RESHAPE || n->op == Op::EXPAND || n->op == Op::CAST) return number_of(n->src(0));
   if (n->op == Op::NEG || n->op == Op::CONJ) {
     const auto below = number_of(n->src(0));
@@ -106,8 +107,8 @@ std::optional<Complex> number_of(const Node* n) {
   }
   if (n->op != Op::AS_COMPLEX) return std::nullopt;
   const Node* pair = n->src(0);
-  while (pair->op == Op::EXPAND || (pair->op == Op::RESHAPE && pair->src(0)->shape().size() > 0 &&
-                                    pair->src(0)->shape().back() == 2))
+  while (pair->op == Op::EXPAND ||
+         (pair->op == Op::RESHAPE && pair->src(0)->shape().size() > 0 && pair->src(0)->shape().back() == 2))
     pair = pair->src(0);
   if (pair->op != Op::CAT || pair->n_src != 2 || pair->shape().back() != 2) return std::nullopt;
   const auto re = number_of(pair->src(0)), im = number_of(pair->src(1));
@@ -272,17 +273,16 @@ RealBody real_body(const UOp& psi, UOp value) {
   out.constants.resize(count);
   for (std::size_t i = 0; i < captured.size(); ++i)
     if (is_const(captured[i].get()) && is_float(captured[i]->dtype))
-      out.constants[params.size() + i] =
-          Value<double>{captured[i]->dtype, shape_of(captured[i].get()), {const_double(captured[i].get())}, {}};
+      out.constants[params.size() + i] = Value<double>{
+          captured[i]->dtype, shape_of(captured[i].get()), {const_double(captured[i].get())}, {}};
   return out;
 }
 
 // What in H keeps it from being linear, as it was written: the first node of the complex graph that is neither.
 std::string first_beyond(const UOp& psi, const UOp& value) {
   const std::string names[] = {"psi"};
-  const UOp at = substitute(value, [&](Node* n) {
-    return n == psi.get() ? param(0, psi->dtype, psi->shape()) : UOp();
-  });
+  const UOp at =
+      substitute(value, [&](Node* n) { return n == psi.get() ? param(0, psi->dtype, psi->shape()) : UOp(); });
   NodeMap<char> depends;
   for (Node* n : toposort(at)) {
     char d = n->op == Op::PARAM;

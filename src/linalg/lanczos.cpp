@@ -37,16 +37,16 @@ LanczosBounds lanczos_bounds(const std::function<Vector(const Vector&)>& apply, 
                              double accuracy) {
   constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
   LanczosBounds out;
-  std::vector<Vector> basis;
   std::vector<double> alpha, beta;
   scale(start, 1 / norm_of(start));
-  basis.push_back(std::move(start));
+  Vector now = std::move(start), before;
   while (true) {
-    Vector next = apply(basis.back());
+    Vector next = apply(now);
     ++out.steps;
-    alpha.push_back(dot(basis.back(), next).real());
+    alpha.push_back(dot(now, next).real());
     for (int twice = 0; twice < 2; ++twice)
-      for (const Vector& v : basis) add_times(next, -dot(v, next), v);
+      for (const Vector* v : {&before, &now})
+        if (!v->empty()) add_times(next, -dot(*v, next), *v);
     const double rest = norm_of(next);
     if (!std::isfinite(alpha.back()) || !std::isfinite(rest)) return {kNone, kNone, out.steps};
 
@@ -63,12 +63,12 @@ LanczosBounds lanczos_bounds(const std::function<Vector(const Vector&)>& apply, 
     out.low = ritz.front() - below;
     out.high = ritz.back() + above;
     const double width = out.high - out.low, size = std::max(std::fabs(out.low), std::fabs(out.high));
-    const bool whole = rest <= 1e-13 * size || basis.size() == basis[0].size();
+    const bool whole = rest <= 1e-12 * size || m == now.size();
     const bool exact = m >= 8 && below <= accuracy * width && above <= accuracy * width;
     if (whole || exact || out.steps >= most) return out;
     scale(next, 1 / rest);
     beta.push_back(rest);
-    basis.push_back(std::move(next));
+    before = std::exchange(now, std::move(next));
   }
 }
 

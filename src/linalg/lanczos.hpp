@@ -15,8 +15,8 @@ struct LanczosBounds {
 /// The least and largest Ritz values of a Krylov space, each moved outwards by the norm of its residual (Zhou and Li, Linear
 /// Algebra Appl. 435, 480 (2011)), after the steps at which both residuals are below `accuracy` of the width, or `most`.
 /// An estimate, not a proof: an eigenvector that the start does not hold is not seen, and a random start holds each but with
-/// probability 0. Vectors are kept orthogonal to all before, so that `most` of them are in memory. `start` is not 0. NaN where
-/// the operator gives a number that is not finite.
+/// probability 0. Vectors are kept orthogonal to the two before only: three are in memory, and values that come twice for that
+/// do no harm at the ends. `start` is not 0. NaN where the operator gives a number that is not finite.
 LanczosBounds lanczos_bounds(
     const std::function<std::vector<std::complex<double>>(const std::vector<std::complex<double>>&)>& apply,
     std::vector<std::complex<double>> start, int most, double accuracy);

@@ -26,7 +26,7 @@ using Complex = std::complex<double>;
 using Answer = OperatorProof::Answer;
 
 constexpr std::string_view kCall = "Schroedinger";
-// Where numbers decide: so many random psi, and how far two results of H may be apart, of the largest element of H psi.
+// Where numbers decide: so many random psi, and how far an element of two results of H may be apart, of its size.
 constexpr int kTrials = 3;
 constexpr double kTolerance = 1e-13;
 // Of Lanczos, and by how much of its width an interval is then made wider on each side.
@@ -53,13 +53,27 @@ std::string point_of(std::span<const std::int64_t> shape, std::size_t at) {
   return shape_text(index);
 }
 
-struct Largest {
-  double size = 0;
-  std::size_t at = 0;
-  void note(double x, std::size_t i) {
-    if (x <= size) return;
-    size = x;
-    at = i;
+// Two results of H that are to agree, element by element: a large element, as of a wall, must not hide what is wrong with a
+// small one. Its size is the largest of all trials.
+struct Rows {
+  std::vector<double> size, apart;
+  explicit Rows(std::size_t n) : size(n), apart(n) {}
+
+  void note(const std::vector<Complex>& a, const std::vector<Complex>& b) {
+    for (std::size_t i = 0; i < size.size(); ++i) {
+      size[i] = std::max({size[i], std::abs(a[i]), std::abs(b[i])});
+      apart[i] = std::max(apart[i], std::abs(a[i] - b[i]));
+    }
+  }
+  struct Worst {
+    double share = 0;
+    std::size_t at = 0;
+  };
+  Worst worst() const {
+    Worst out;
+    for (std::size_t i = 0; i < size.size(); ++i)
+      if (apart[i] > out.share * size[i]) out = {apart[i] / size[i], i};
+    return out;
   }
 };
 
@@ -74,53 +88,50 @@ class Checker {
     (void)numbers(hz);
   }
   void check_linear(const std::string& why_open) const {
-    const UOp at_zero = at(h_.value, zeros_like(h_.psi));
+    const auto none = numbers(at(h_.value, zeros_like(h_.psi)));
+    Rows of_i(none.size());
     for (int k = 0; k < kTrials; ++k) {
-      const UOp z = random(k), turned = at(h_.value, complex_of(neg(imag_part(z)), real_part(z)));
-      const auto hz = numbers(at(h_.value, z)), hiz = numbers(turned), none = numbers(at_zero);
-      Largest of_h, of_none, apart;
-      for (std::size_t i = 0; i < hz.size(); ++i) {
-        of_h.note(std::abs(hz[i]), i);
-        of_none.note(std::abs(none[i]), i);
-        apart.note(std::abs(hiz[i] - Complex(0, 1) * hz[i]), i);
-      }
-      if (of_none.size > kTolerance * of_h.size)
-        fail(kCall,
-             fmt::format("H is not linear in psi: of psi = 0 it makes {} at point {}",
-                         front::number_text(of_none.size), point_of(shape_, of_none.at)),
-             where_);
-      if (apart.size > kTolerance * of_h.size)
-        fail(kCall,
-             fmt::format("H is not linear over the complex numbers: H (i psi) and i H psi differ by {:.3g} of "
-                         "|H psi| at point {} ({}): conj(psi), real(psi), imag(psi) are of psi's parts, not of psi",
-                         apart.size / of_h.size, point_of(shape_, apart.at), why_open),
-             where_);
+      const UOp z = random(k);
+      std::vector<Complex> hz = numbers(at(h_.value, z));
+      for (Complex& x : hz) x *= Complex(0, 1);
+      of_i.note(hz, numbers(at(h_.value, complex_of(neg(imag_part(z)), real_part(z)))));
     }
+    Rows of_none = of_i;
+    of_none.apart.assign(none.size(), 0.0);
+    of_none.note(none, std::vector<Complex>(none.size()));
+    if (const auto worst = of_none.worst(); worst.share > kTolerance)
+      fail(kCall,
+           fmt::format("H is not linear in psi: of psi = 0 it makes {} at point {}",
+                       front::number_text(std::abs(none[worst.at])), point_of(shape_, worst.at)),
+           where_);
+    if (const auto worst = of_i.worst(); worst.share > kTolerance)
+      fail(kCall,
+           fmt::format(
+               "H is not linear over the complex numbers: H (i psi) and i H psi differ by {:.3g} of "
+               "|H psi| at point {} ({}): conj(psi), real(psi), imag(psi) are of psi's parts, not of psi",
+               worst.share, point_of(shape_, worst.at), why_open),
+           where_);
   }
-  // The largest difference of H psi and its adjoint of psi, of |H psi|.
+  // The largest difference of an element of H psi and of its adjoint of psi, of that element.
   double check_hermitian(const std::string& why_open) const {
-    double worst = 0;
+    Rows rows(static_cast<std::size_t>(h_.psi->size()));
     for (int k = 0; k < kTrials; ++k) {
       const UOp z = random(k), weight = conj(z);
       // A cotangent w of v stands for Re(w v): that of psi is the transpose of H times w.
       UOp pulled = vjp(std::span(&h_.value, 1), std::span(&weight, 1), std::span(&h_.psi, 1)).front();
       pulled = pulled ? at(conj(pulled), z) : zeros_like(z);
-      const auto hz = numbers(at(h_.value, z)), adjoint = numbers(pulled);
-      Largest of_h, apart;
-      for (std::size_t i = 0; i < hz.size(); ++i) {
-        of_h.note(std::abs(hz[i]), i);
-        of_h.note(std::abs(adjoint[i]), i);
-        apart.note(std::abs(hz[i] - adjoint[i]), i);
-      }
-      if (apart.size > kTolerance * of_h.size)
-        fail(kCall,
-             fmt::format("H is not Hermitian: H psi and the adjoint of H on psi differ by {:.3g} of |H psi|, most at "
-                         "point {} ({}); an absorbing potential and a hop without its way back do not keep the norm",
-                         apart.size / of_h.size, point_of(shape_, apart.at), why_open),
-             where_);
-      if (of_h.size > 0) worst = std::max(worst, apart.size / of_h.size);
+      rows.note(numbers(at(h_.value, z)), numbers(pulled));
     }
-    return worst;
+    const auto worst = rows.worst();
+    if (worst.share > kTolerance)
+      fail(
+          kCall,
+          fmt::format(
+              "H is not Hermitian: H psi and the adjoint of H on psi differ by {:.3g} of |H psi| at point {} "
+              "({}); an absorbing potential and a hop without its way back do not keep the norm",
+              worst.share, point_of(shape_, worst.at), why_open),
+          where_);
+    return worst.share;
   }
 
  private:
@@ -162,7 +173,8 @@ UOp HamiltonianRecord::at(const UOp& z) const {
 LanczosBounds HamiltonianRecord::spectrum(const Where& where) const {
   if (traced)
     fail("evolve",
-         "H depends on an argument of a function that is being traced: it has no numbers to find its spectrum by; "
+         "H depends on an argument of a function that is being traced: it has no numbers to find its "
+         "spectrum by; "
          "give .spectrum",
          where);
   const std::lock_guard lock(mutex_);
@@ -175,8 +187,7 @@ LanczosBounds HamiltonianRecord::spectrum(const Where& where) const {
       random_numbers(psi->size(), kTrials), kMostSteps, kAccuracy);
   if (!std::isfinite(found.low) || !std::isfinite(found.high))
     fail("evolve", "H psi is not finite in the search for its spectrum; give .spectrum", where);
-  const double width = found.high - found.low,
-               size = std::max(std::fabs(found.low), std::fabs(found.high));
+  const double width = found.high - found.low, size = std::max(std::fabs(found.low), std::fabs(found.high));
   const double more = std::max(kMargin * width, size > 0 ? 1e-6 * size : 1.0);
   found.low -= more;
   found.high += more;
@@ -207,13 +218,13 @@ std::shared_ptr<const HamiltonianRecord> record_hamiltonian(const std::function<
                                    return n == out->psi.get() ? zeros_like(out->psi) : UOp();
                                  }).get());
   const OperatorProof proof = engine().prove_operator(out->psi, out->value);
-  if (proof.linear == Answer::kRefuted)
-    fail(kCall, "H is not linear in psi: " + proof.linear_how, where);
+  if (proof.linear == Answer::kRefuted) fail(kCall, "H is not linear in psi: " + proof.linear_how, where);
   const bool by_numbers = proof.linear == Answer::kOpen || proof.hermitian == Answer::kOpen;
   if (out->traced) {
     if (by_numbers)
       fail(kCall,
-           "H depends on an argument of a function that is being traced, and only its numbers could show that it "
+           "H depends on an argument of a function that is being traced, and only its numbers could show "
+           "that it "
            "is " +
                (proof.linear == Answer::kOpen ? "linear: " + proof.linear_how
                                               : "Hermitian: " + proof.hermitian_how),
@@ -226,18 +237,20 @@ std::shared_ptr<const HamiltonianRecord> record_hamiltonian(const std::function<
   if (proof.linear == Answer::kOpen) {
     check.check_linear(proof.linear_how);
     out->shown.push_back(
-        {Finding::kFound, "H is linear by numbers, which is no proof: H 0 = 0 and H (i psi) = i H psi " + at_most});
+        {Finding::kFound,
+         "H is linear by numbers, which is no proof: H 0 = 0 and H (i psi) = i H psi " + at_most});
   } else {
     out->shown.push_back({Finding::kProved, "H is linear: " + proof.linear_how});
   }
   if (proof.hermitian == Answer::kOpen) {
     const double apart = check.check_hermitian(proof.hermitian_how);
-    out->shown.push_back({Finding::kFound,
-                          fmt::format("H is Hermitian by numbers, which is no proof: |H psi - adjoint(H) psi| <= "
-                                      "{:.1e} |H psi| {}",
-                                      apart, at_most),
-                          "",
-                          {{"not_hermitian", apart}}});
+    out->shown.push_back(
+        {Finding::kFound,
+         fmt::format("H is Hermitian by numbers, which is no proof: |H psi - adjoint(H) psi| <= "
+                     "{:.1e} |H psi| in each element {}",
+                     apart, at_most),
+         "",
+         {{"not_hermitian", apart}}});
   } else {
     out->shown.push_back({Finding::kProved, "H is Hermitian: " + proof.hermitian_how});
   }

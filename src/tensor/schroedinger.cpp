@@ -412,7 +412,8 @@ Wave Schroedinger::by_series(const Tensor& psi, const WaveOptions& o, double tim
          fmt::format("R t is {} between two outputs, R half the width of the spectrum: at most {:g} is taken",
                      number_text(x), kLargest),
          where);
-  const double longest = o.imaginary ? kLongestDecay : kLongestSeries;
+  // The bounds of Lanczos lie up to 4 % of the width below what psi can have.
+  const double longest = !o.imaginary ? kLongestSeries : hamiltonian_ ? kLongestDecay / 2 : kLongestDecay;
   const auto parts = static_cast<std::int64_t>(std::max(1.0, std::ceil(x / longest)));
   const std::int64_t together =
       parts > 1 || pieces == 0 || o.imaginary
@@ -427,24 +428,25 @@ Wave Schroedinger::by_series(const Tensor& psi, const WaveOptions& o, double tim
       // Of the psi that is given back: in imaginary time at least kMostDecayed of what the series began with.
       const double left_out = o.imaginary ? made.left_out / kMostDecayed : made.left_out;
       Records told = hamiltonian_ ? hamiltonian_->shown : Records{};
-      told.push_back({Finding::kFound,
-                      fmt::format("{} spectrum is within [{:.6g}, {:.6g}]{}",
-                                  hamiltonian_ ? "its" : "H = T(k) + V(x), Hermitian; its", low, high,
-                                  bounded_by)});
+      told.push_back({Finding::kFound, fmt::format("{} spectrum is within [{:.6g}, {:.6g}]{}",
+                                                   hamiltonian_ ? "its" : "H = T(k) + V(x), Hermitian; its",
+                                                   low, high, bounded_by)});
       told.push_back(
           {Finding::kChose,
-           fmt::format("a Chebyshev series of {} terms for R t = {:.6g}{}{}: {} a term", made.terms,
-                       h.radius * longest_time, o.imaginary ? ", imaginary time" : "",
-                       times_of.size() > 1 ? fmt::format(", {} times by one recurrence", times_of.size()) : "",
-                       hamiltonian_ ? "H once" : "one pair of transforms"),
+           fmt::format(
+               "a Chebyshev series of {} terms for R t = {:.6g}{}{}: {} a term", made.terms,
+               h.radius * longest_time, o.imaginary ? ", imaginary time" : "",
+               times_of.size() > 1 ? fmt::format(", {} times by one recurrence", times_of.size()) : "",
+               hamiltonian_ ? "H once" : "one pair of transforms"),
            "",
            {{"terms", static_cast<std::int64_t>(made.terms)}, {"radius_time", h.radius * longest_time}}});
-      told.push_back({Finding::kError,
-                      fmt::format("psi <= {:.1e} of |psi| by the terms left out{}; the last term and the norm "
-                                  "are checked after the run",
-                                  left_out, many ? ", in each series" : ""),
-                      "",
-                      {{"last_coefficient", made.last}, {"left_out", left_out}}});
+      told.push_back(
+          {Finding::kError,
+           fmt::format("psi <= {:.1e} of |psi| by the terms left out{}; the last term and the norm "
+                       "are checked after the run",
+                       left_out, many ? ", in each series" : ""),
+           "",
+           {{"last_coefficient", made.last}, {"left_out", left_out}}});
       tell(made.loop, std::move(told), "it is the recurrence of a Chebyshev series");
       const Tensor sum = tensor(made.value);
       if (!o.imaginary) return sum;
