@@ -414,7 +414,9 @@ Wave Schroedinger::by_series(const Tensor& psi, const WaveOptions& o, double tim
          where);
   // The bounds of Lanczos lie up to 4 % of the width below what psi can have.
   const double longest = !o.imaginary ? kLongestSeries : hamiltonian_ ? kLongestDecay / 2 : kLongestDecay;
-  const auto parts = static_cast<std::int64_t>(std::max(1.0, std::ceil(x / longest)));
+  // In real time a power of two: its parts of the time are not rounded.
+  const double least = std::max(1.0, std::ceil(x / longest));
+  const auto parts = static_cast<std::int64_t>(o.imaginary ? least : std::exp2(std::ceil(std::log2(least))));
   const std::int64_t together =
       parts > 1 || pieces == 0 || o.imaginary
           ? 1
