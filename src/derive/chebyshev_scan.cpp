@@ -104,7 +104,9 @@ ChebyshevSum chebyshev_exponential(const BoundedOperator& h, const UOp& psi, std
     const double factor = x / (k + std::sqrt(phase ? k * k - x * x : k * k + x * x));
     const double last = std::fabs(series[j].back());
     out.last = std::max(out.last, last);
-    out.left_out = std::max(out.left_out, last / (1 - factor));
+    // Those that follow; of a series that ends before x the last one stands for the first of them.
+    const double next = static_cast<double>(series[j].size()) > x ? last * factor : last;
+    out.left_out = std::max(out.left_out, next / (1 - factor));
   }
   const auto number = [&](double v) { return constant(v, DType::kFloat64); };
 
