@@ -3,7 +3,9 @@
 #include <complex>
 #include <limits>
 #include <numbers>
+#include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -183,6 +185,101 @@ TEST_CASE("hamiltonian: what shows it linear and Hermitian") {
     off = off + 1e-9 * outer(at_site(12, 2), at_site(12, 7));
     refused([&](const Tensor& z) { return tp::matmul(off, z); }, shape, "H is not Hermitian");
   }
+}
+
+TEST_CASE("hamiltonian: near misses are not proven") {
+  const tp::Shape shape{12};
+  const Tensor a = Tensor::linspace(0.2, 1.7, 12).clone(), theta = Tensor::linspace(0.0, 5.0, 12).clone();
+  const Tensor k = tp::fftfreq(12) * 6.0, phase = tp::exp(kI * theta), scalar = Tensor(1.5).clone();
+  const auto open = [&](const tp::Schroedinger::Hamiltonian& h) {
+    const tp::OperatorProof p = proof_of(h, shape);
+    CHECK(p.linear == kProven);
+    CHECK(p.hermitian == kOpen);
+  };
+  open([&](const Tensor& z) { return a * tp::ifft(k * tp::fft(z)); });
+  open([&](const Tensor& z) { return tp::ifft(k * tp::fft(a * z)) + theta * tp::ifft(k * tp::fft(z)); });
+  open([&](const Tensor& z) { return phase * z.roll(1, 0) + (phase * z).roll(-1, 0); });
+  open([&](const Tensor& z) { return phase * z.roll(1, 0) + (tp::conj(phase) * z).roll(-2, 0); });
+  open([&](const Tensor& z) { return phase * z.roll(1, 0) + 0.999 * (tp::conj(phase) * z).roll(-1, 0); });
+  open([&](const Tensor& z) { return phase * z.roll(1, 0) + tp::conj(phase) * z.roll(-1, 0); });
+  open([&](const Tensor& z) { return kI * scalar * (z.roll(1, 0) + z.roll(-1, 0)); });
+  open([&](const Tensor& z) { return kI * scalar * z + z; });
+  open([&](const Tensor& z) { return tp::fft(k * tp::fft(z)); });
+  open([&](const Tensor& z) { return z / phase; });
+  open([&](const Tensor& z) { return a * (theta * z).sum(); });
+  const Tensor scalars = tp::complex(scalar, 1e-18);
+  open([&](const Tensor& z) { return scalars * z; });
+  CHECK(proof_of([](const Tensor& z) { return z * z; }, shape).linear == kRefuted);
+  CHECK(proof_of([](const Tensor& z) { return tp::conj(z); }, shape).linear == kOpen);
+  CHECK(proof_of([](const Tensor& z) { return z + 1.0; }, shape).linear == kOpen);
+}
+
+TEST_CASE("hamiltonian: random operators that are proven Hermitian have Hermitian matrices") {
+  std::mt19937_64 random(20260);
+  const auto below = [&](std::uint64_t n) { return random() % n; };
+  const tp::Shape shape{6};
+  const Tensor a = Tensor::linspace(0.2, 1.7, 6).clone(), b = Tensor::from({1.0, -2.0, 0.5, 3.0, 0.0, 1.0});
+  const Tensor phase = tp::exp(kI * (2.0 * a)).clone(), scalar = Tensor(1.25).clone();
+  const Tensor basis = (Tensor::arange(6.0).unsqueeze(1) == Tensor::arange(6.0).unsqueeze(0))
+                           .astype(tp::DType::kComplex128)
+                           .clone();
+  constexpr std::uint64_t kKinds = 10;
+  const auto factor = [&](std::uint64_t kind, const Tensor& z) -> Tensor {
+    switch (kind) {
+      case 0: return a * z;
+      case 1: return z / a;
+      case 2: return phase * z;
+      case 3: return tp::conj(phase) * z;
+      case 4: return z.roll(1, 0);
+      case 5: return z.roll(-1, 0);
+      case 6: return tp::fft(z);
+      case 7: return tp::ifft(z) * 6.0;
+      case 8: return scalar * z;
+      default: return b * z;
+    }
+  };
+  constexpr std::uint64_t kAdjoint[kKinds] = {0, 1, 3, 2, 5, 4, 7, 6, 8, 9};
+  int proven = 0, refused = 0;
+  for (int trial = 0; trial < 40; ++trial) {
+    CAPTURE(trial);
+    struct Product {
+      Complex scale;
+      std::vector<std::uint64_t> factors;
+    };
+    std::vector<Product> sum;
+    for (std::uint64_t words = 1 + below(2); words > 0; --words) {
+      Product w{below(2) ? Complex(1.0) : Complex(0.5, 0.25), {}};
+      for (std::uint64_t n = 1 + below(4); n > 0; --n) w.factors.push_back(below(kKinds));
+      sum.push_back(w);
+      if (below(3) == 0) continue;
+      Product back{std::conj(w.scale), {}};
+      for (const std::uint64_t f : w.factors) back.factors.insert(back.factors.begin(), kAdjoint[f]);
+      sum.push_back(back);
+    }
+    const auto h = [&](const Tensor& psi) {
+      Tensor total;
+      bool first = true;
+      for (const Product& w : sum) {
+        Tensor z = psi;
+        for (const std::uint64_t f : w.factors) z = factor(f, z);
+        z = w.scale * z;
+        total = std::exchange(first, false) ? z : total + z;
+      }
+      return total;
+    };
+    const tp::OperatorProof p = proof_of(h, shape);
+    CHECK(p.linear == kProven);
+    const Tensor matrix = tp::vmap(h)(basis);
+    const double off = apart(matrix, tp::conj(matrix.transpose()));
+    if (p.hermitian == kProven) {
+      ++proven;
+      CHECK(off < 1e-12);
+    } else {
+      ++refused;
+    }
+  }
+  CHECK(proven > 10);
+  CHECK(refused > 10);
 }
 
 TEST_CASE("hamiltonian: what is not linear, or not Hermitian, is refused with its reason") {
