@@ -4,6 +4,10 @@
 //   Schroedinger trap(grid, 0.5 * square(grid.x(0)));                 // hbar = m = 1
 //   Wave w = trap.evolve(psi0, {.t_end = 100.0, .method = Method::Spectral, .tol = 1e-12});
 //
+// A Hermitian H of any other form is given as what it makes of psi:
+//
+//   Schroedinger chain([](const Tensor& psi) { return -1.0 * (psi.roll(1, 0) + psi.roll(-1, 0)); }, {64});
+//
 // psi is complex128 (a real one is promoted), its last axes are those of the grid; axes before them are a batch. Everything is
 // lazy and differentiable, as all else.
 #pragma once
@@ -11,6 +15,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -43,6 +48,9 @@ class Grid {
   double largest_k_squared() const;
 
  private:
+  friend class Schroedinger;
+  Grid() = default;
+
   std::vector<std::int64_t> points_;
   std::vector<double> lengths_;
 };
@@ -50,6 +58,14 @@ class Grid {
 struct SchroedingerOptions {
   double mass = 1.0, hbar = 1.0;
 };
+
+struct HamiltonianOptions {
+  double hbar = 1.0;
+};
+
+namespace detail {
+struct HamiltonianRecord;
+}
 
 // A state at a time; both with a leading axis where states on the way were asked for.
 struct Wave {
@@ -74,8 +90,8 @@ struct WaveOptions {
   // Imaginary time: exp(-tau H / hbar) in place of exp(-i t H / hbar), and norm 1 at the end (of a splitting: after each step).
   // What has the least energy grows over the rest.
   bool imaginary = false;
-  // Method::Spectral: energies that all of H lies between, least and largest, in place of those of the grid and V. Wrong ones
-  // are found out after the run, by the norm.
+  // Method::Spectral: energies that all of H lies between, least and largest, in place of those of the grid and V, or of
+  // an H given as a function those by Lanczos (Zhou and Li 2011). Wrong ones are found out after the run, by the norm.
   std::optional<std::pair<double, double>> spectrum = {};
 };
 
@@ -86,16 +102,37 @@ class Schroedinger {
   // that is not above 0 and finite.
   Schroedinger(Grid grid, const Arg& potential, SchroedingerOptions options = {});
 
+  // H as a function psi -> H psi, complex128 of the given shape both. It is called once, with a symbol, and may use other tensors,
+  // to which gradients go. The norm is that of the grid's points; with a shape alone their volume is 1, and the axes
+  // of grid() are 1 apart.
+  //
+  // H must be linear, H (a f + b g) = a H f + b H g for complex a and b, and Hermitian, <f|H g> = <H f|g>. Both are shown by the
+  // structure of H (a sum of products of diagonals, transforms and shifts whose adjoints are among them), else by
+  // identities at random points of two prime fields, else by numbers: for three random psi to 1e-13 of |H psi|, element by
+  // element, which explain() says and which is no proof. H is applied once to numbers in any case.
+  //
+  // Throws where H is none of these (|psi|^2 psi, real(psi), a source, an absorbing potential), with the expression and its
+  // line; where what it returns has another shape or dtype, or is NaN or infinite (with the point); for an empty shape, hbar not
+  // above 0 and finite; and where only numbers could decide and H depends on an argument of a function that is being
+  // traced.
+  using Hamiltonian = std::function<Tensor(const Tensor& psi)>;
+  Schroedinger(const Hamiltonian& h, Grid grid, HamiltonianOptions options = {},
+               Where where = Where::current());
+  Schroedinger(const Hamiltonian& h, Shape shape, HamiltonianOptions options = {},
+               Where where = Where::current());
+
   const Grid& grid() const { return grid_; }
+  // Empty where H is given as a function.
   const Tensor& potential() const { return potential_; }
-  // Energies that all of H lies between, by the largest k^2 and the values of V.
-  std::pair<double, double> bounds() const;
+  // Energies that all of H lies between, by the largest k^2 and the values of V. Throws for an H that is a function.
+  std::pair<double, double> bounds(Where where = Where::current()) const;
   // H psi. Throws as evolve does for psi.
   Tensor apply(const Tensor& psi, Where where = Where::current()) const;
   // psi after t: lazy. Throws when psi's last axes are not the grid's, its dtype is no number, dt, steps or t_end is
   // missing, not finite or both are given, save_every does not divide steps, tol is not in (1e-15, 1), the integrator has
   // parts other than kicks and drifts (a flow: that is Method::Spectral), the method is not one of Default, Loop and Spectral,
-  // the spectrum is not two ascending numbers. When it runs, Spectral throws where the norm is not kept to what tol and rounding allow: then
+  // the spectrum is not two ascending numbers, or H is given as a function, of which no T and V are known, and the method is not
+  // Spectral. When it runs, Spectral throws where the norm is not kept to what tol and rounding allow: then
   // the spectrum that was given does not hold H's.
   Wave evolve(const Tensor& psi, const WaveOptions& options, Where where = Where::current()) const;
 
@@ -118,11 +155,13 @@ class Schroedinger {
                 const Where& where) const;
   Wave by_series(const Tensor& psi, const WaveOptions& o, double time, std::int64_t pieces,
                  const Where& where) const;
+  Tensor applied(const Tensor& psi) const;
 
   Grid grid_;
   SchroedingerOptions options_;
   Tensor potential_, kinetic_;  // over x, over k
   double least_v_ = 0.0, largest_v_ = 0.0;
+  std::shared_ptr<const detail::HamiltonianRecord> hamiltonian_;  // where H is given as a function
 };
 
 }  // namespace tinyphys

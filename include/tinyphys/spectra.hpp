@@ -1,4 +1,5 @@
-// Energies of a Schroedinger operator: its lowest eigenstates, and its density of states.
+// Energies of a Schroedinger operator on a grid: its lowest eigenstates, and its density of states. An H that is a function is
+// refused: its bounds are estimates, and it may be complex.
 //
 //   Schroedinger trap(grid, V);
 //   Eigenstates s = eigenstates(trap, 10);                                     // energies, states, residuals

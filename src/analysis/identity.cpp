@@ -532,4 +532,62 @@ ShiftTest test_shifts(const Node* body, std::span<const StateGroup> params,
   return out;
 }
 
+OperatorTest test_operator(const Node* body, std::span<const StateGroup> params, const Constants& constants) {
+  OperatorTest out;
+  const auto n = static_cast<std::size_t>(body->src(0)->size());
+  const auto run = [&](const FieldBody& f) {
+    out.decided = out.homogeneous = out.complex_linear = out.hermitian = false;
+    if (f.opaque) {
+      out.reason = "a select or gather by data, or a transform, keeps the identity test from deciding";
+      return;
+    }
+    try {
+      bool homogeneous = true, turns = true, symmetric = true;
+      std::mt19937_64& random = proof_random();
+      for (int i = 0; i < kPrimes; ++i) {
+        const PrimeField field(random_prime(random));
+        const FieldScope scope(field);
+        const std::uint64_t first = random(), second = random(), unknowns = random();
+        const auto at = [](std::uint64_t seed) {
+          return [seed](std::int64_t, std::int64_t k) { return random_element(seed, 0, k); };
+        };
+        const auto turned = [](std::int64_t k, const auto& z) {  // i z
+          return k % 2 == 0 ? -z(k + 1) : z(k - 1);
+        };
+        const auto nothing = f([](std::int64_t, std::int64_t) { return Fp{0}; }, unknowns);
+        const auto ay = f(at(first), unknowns), az = f(at(second), unknowns);
+        const auto of_turned = f(
+            [&](std::int64_t, std::int64_t k) {
+              return turned(k, [&](std::int64_t j) { return random_element(first, 0, j); });
+            },
+            unknowns);
+        Fp left{0}, right{0};
+        for (std::size_t k = 0; k < n; ++k) {
+          const auto j = static_cast<std::int64_t>(k);
+          homogeneous = homogeneous && nothing[k].v == 0;
+          turns = turns &&
+                  of_turned[k] == turned(j, [&](std::int64_t m) { return ay[static_cast<std::size_t>(m)]; });
+          left = left + random_element(first, 0, j) * az[k];
+          right = right + random_element(second, 0, j) * ay[k];
+        }
+        symmetric = symmetric && left == right;
+      }
+      out.decided = true;
+      out.homogeneous = homogeneous;
+      out.complex_linear = turns;
+      out.hermitian = symmetric;
+      out.error_probability = f.error_probability(std::log2(static_cast<double>(n)) + 2, 2);
+      out.reason.clear();
+    } catch (const NotInField& e) {
+      out.reason = e.what();
+    }
+  };
+  run(FieldBody(body, params, {}));
+  if (!out.decided || (out.homogeneous && out.complex_linear && out.hermitian) || !has_numbers(constants))
+    return out;
+  run(FieldBody(body, params, constants));
+  out.needed_values = true;
+  return out;
+}
+
 }  // namespace tinyphys

@@ -75,4 +75,16 @@ InvarianceTest test_invariance(const Node* body, std::span<const StateGroup> par
                                const Constants& constants, std::span<const std::int64_t> shape,
                                const StateChange& change);
 
+// A body with one output A z of its one state param, both pairs (re, im) along a last axis of 2 and of one shape, of degree <= 1:
+// is it A 0 = 0, A (i z) = i A z, and y . A z = z . A y, which of a complex linear A is <f|A g> = <A f|g>? At random
+// points, for two random primes; first for all numbers behind PARAMs, then for those given.
+struct OperatorTest {
+  bool decided = false;  // else `reason`
+  bool homogeneous = false, complex_linear = false, hermitian = false;
+  bool needed_values = false;
+  double error_probability = 0;  // of each
+  std::string reason;
+};
+OperatorTest test_operator(const Node* body, std::span<const StateGroup> params, const Constants& constants);
+
 }  // namespace tinyphys

@@ -106,7 +106,9 @@ ChebyshevSum chebyshev_exponential(const BoundedOperator& h, const UOp& psi, std
     const double factor = x / (k + std::sqrt(phase ? k * k - x * x : k * k + x * x));
     const double last = std::fabs(series[j].back());
     out.last = std::max(out.last, last);
-    out.left_out = std::max(out.left_out, last / (1 - factor));
+    // Those that follow; of a series that ends before x the last one stands for the first of them.
+    const double next = static_cast<double>(series[j].size()) > x ? last * factor : last;
+    out.left_out = std::max(out.left_out, next / (1 - factor));
   }
   const auto number = [&](double v) { return constant(v, DType::kFloat64); };
 
@@ -156,11 +158,22 @@ ChebyshevSum chebyshev_exponential(const BoundedOperator& h, const UOp& psi, std
   UOp holds = make(Op::AND, {at_most(of_sum, of_start, 1 + 2 * slack), at_most(of_last, of_start, kGrown)});
   if (phase) holds = make(Op::AND, {holds, at_most(of_start, of_sum, 1 / (1 - 2 * slack))});
   UOp value = make(Op::CHECK, {sum, holds}, {static_cast<std::int64_t>(CheckKind::kSeriesHolds)});
+  if (phase && !several) {
+    // The series is that of the time |R t| rounded times 1 / R rounded. For R t = 1e5 what is missing turns psi by 1e-11.
+    const double t = times_of[0], rounded = std::fabs(h.radius * t), by = 1 / h.radius,
+                 product = rounded * by;
+    const double missing = (t < 0 ? -1 : 1) * ((std::fabs(t) - product) - std::fma(rounded, by, -product));
+    if (std::fabs(missing) * h.radius > 0.1 * tol) {
+      const UOp applied = h.apply(value);
+      value = add(value, times(turned_back(sub(applied, times(value, number(h.centre)))), number(missing)));
+    }
+  }
   if (phase) {
     std::vector<double> cosines, sines;
     for (const double t : times_of) {
-      cosines.push_back(std::cos(h.centre * t));
-      sines.push_back(std::sin(h.centre * t));
+      const double angle = h.centre * t, rest = std::fma(h.centre, t, -angle);
+      cosines.push_back(std::cos(angle) - rest * std::sin(angle));
+      sines.push_back(std::sin(angle) + rest * std::cos(angle));
     }
     value =
         add(at_times(value, given(cosines, of_times)), at_times(turned_back(value), given(sines, of_times)));

@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include <unordered_map>
 
+#include "analysis/linear_operator.hpp"
 #include "codegen/kernel.hpp"
 #include "engine/canonical.hpp"
 #include "engine/dump.hpp"
@@ -99,6 +100,10 @@ class Engine final : public EngineHook {
     std::optional<ComputeLock> lock;  // as for found_of
     if (!ComputeLock::held_here()) lock.emplace();
     return tinyphys::split_evolve(evolve, where.file_name(), where.line());
+  }
+
+  OperatorProof prove_operator(const UOp& psi, const UOp& value) override {
+    return tinyphys::prove_operator(psi, value);
   }
 
   void find_device(std::string_view name) override { (void)device(name); }

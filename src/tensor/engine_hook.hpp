@@ -25,6 +25,17 @@ struct ProvenInvariant {
   double error_probability = 0;  // that it is not; 0 where structure decides
 };
 
+// What is known of psi -> H psi without its values.
+struct OperatorProof {
+  enum class Answer {
+    kProven,
+    kOpen,    // not shown here: its values may show it
+    kRefuted  // it is not so, or not in a form that is looked at
+  };
+  Answer linear = Answer::kOpen, hermitian = Answer::kOpen;
+  std::string linear_how, hermitian_how;  // how it is proven; else why not
+};
+
 class EngineHook {
  public:
   virtual ~EngineHook() = default;
@@ -43,6 +54,8 @@ class EngineHook {
   // An EVOLVE of Method::Split with H cut into its terms, those that are taken by their flow told in the record. Throws
   // tp::Error where H has no such cut.
   virtual UOp split_evolve(const UOp& evolve, const std::source_location&) { return evolve; }
+  // Of a symbol psi and H psi, both complex128 of one shape.
+  virtual OperatorProof prove_operator(const UOp&, const UOp&) { return {}; }
   // Throws tp::Error for a device that this machine does not have.
   virtual void find_device(std::string_view) {}
   virtual Explanation explain(const UOp& value) = 0;

@@ -5,12 +5,14 @@
 #include <complex>
 #include <map>
 #include <numbers>
+#include <tuple>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "derive/chebyshev_scan.hpp"
 #include "support/integrators.hpp"
+#include "tensor/hamiltonian.hpp"
 #include "tensor/ops.hpp"
 #include "tinyphys/error.hpp"
 #include "tinyphys/fft.hpp"
@@ -157,7 +159,30 @@ Schroedinger::Schroedinger(Grid grid, const Arg& potential, SchroedingerOptions 
   largest_v_ = *largest;
 }
 
-std::pair<double, double> Schroedinger::bounds() const {
+Schroedinger::Schroedinger(const Hamiltonian& h, Grid grid, HamiltonianOptions options, Where where)
+    : grid_(std::move(grid)), options_{.hbar = options.hbar} {
+  if (!(options.hbar > 0) || !std::isfinite(options.hbar))
+    fail("Schroedinger", fmt::format("hbar is {}, it must be above 0 and finite", number_text(options.hbar)),
+         where);
+  hamiltonian_ = detail::record_hamiltonian(h, grid_.points(), where);
+}
+
+Schroedinger::Schroedinger(const Hamiltonian& h, Shape shape, HamiltonianOptions options, Where where)
+    : Schroedinger(
+          h,
+          [&] {
+            Grid lattice;  // of any number of axes
+            for (const std::int64_t n : shape) lattice.lengths_.push_back(static_cast<double>(n));
+            lattice.points_ = std::move(shape);
+            return lattice;
+          }(),
+          options, where) {}
+
+std::pair<double, double> Schroedinger::bounds(Where where) const {
+  if (hamiltonian_)
+    fail("bounds",
+         "the bounds are those of a grid and a potential: they are not known of an H that is a function",
+         where);
   const double hbar = options_.hbar;
   return {least_v_, grid_.largest_k_squared() * hbar * hbar / (2.0 * options_.mass) + largest_v_};
 }
@@ -179,7 +204,13 @@ Tensor Schroedinger::checked(const Tensor& psi, std::string_view call, const Whe
          where);
   if (psi.dtype() == DType::kBool)
     fail(call, "psi is " + describe(v.get()) + ", it must be of numbers", where);
-  return is_complex(psi.dtype()) ? psi : psi.astype(DType::kComplex128, where);
+  return is_complex(psi.dtype()) && !hamiltonian_ ? psi : psi.astype(DType::kComplex128, where);
+}
+
+Tensor Schroedinger::applied(const Tensor& psi) const {
+  if (hamiltonian_) return tensor(hamiltonian_->at(uop(psi)));
+  const FftnOptions axes{.axes = axes_of(psi)};
+  return ifftn(kinetic_ * fftn(psi, axes), axes) + potential_ * psi;
 }
 
 Tensor Schroedinger::total(const Tensor& density) const { return density.sum(axes_of(density)); }
@@ -203,9 +234,7 @@ Tensor divided_by(const Tensor& value, const Tensor& norms) {
 }  // namespace
 
 Tensor Schroedinger::apply(const Tensor& psi, Where where) const {
-  const Tensor z = checked(psi, "apply", where);
-  const FftnOptions axes{.axes = axes_of(z)};
-  return ifftn(kinetic_ * fftn(z, axes), axes) + potential_ * z;
+  return applied(checked(psi, "apply", where));
 }
 
 Tensor Schroedinger::energy(const Tensor& psi, Where where) const {
@@ -261,6 +290,10 @@ Wave Schroedinger::evolve(const Tensor& psi, const WaveOptions& o, Where where) 
              spectral = o.method == Method::Spectral;
   if (o.method != Method::Default && o.method != Method::Loop && !spectral)
     fail(kCall, fmt::format("Method::{} is none of a wave's: Default, Loop, Spectral", name(o.method)),
+         where);
+  if (hamiltonian_ && !spectral)
+    fail(kCall,
+         "H is given as a function: no T and V are known of it to take steps of; take Method::Spectral",
          where);
   if (!(o.tol > 1e-15 && o.tol < 1))
     fail(kCall, fmt::format("tol is {}, it must be above 1e-15 and below 1", number_text(o.tol)), where);
@@ -355,15 +388,29 @@ Wave Schroedinger::by_steps(const Tensor& psi, const WaveOptions& o, double dt, 
 Wave Schroedinger::by_series(const Tensor& psi, const WaveOptions& o, double time, std::int64_t pieces,
                              const Where& where) const {
   const double hbar = options_.hbar;
-  const auto [low, high] = o.spectrum.value_or(bounds());
+  double low = 0, high = 0;
+  std::string bounded_by = ", as given";
+  if (o.spectrum) {
+    std::tie(low, high) = *o.spectrum;
+  } else if (hamiltonian_) {
+    const LanczosBounds found = hamiltonian_->spectrum(where);
+    low = found.low;
+    high = found.high;
+    bounded_by = fmt::format(", by {} steps of Lanczos and 1 % of its width", found.steps);
+  } else {
+    std::tie(low, high) = bounds(where);
+    bounded_by = ", by the largest k^2 and the values of V";
+  }
   BoundedOperator h;
   h.centre = 0.5 * (low + high) / hbar;
   h.radius = 0.5 * (high - low) / hbar * (o.spectrum ? 1.0 : 1.0 + kMargin);
   h.batch_axes = psi.shape().size() - grid_.axes();
   const FftnOptions axes{.axes = axes_of(psi)};
-  const Tensor t_of_k = kinetic_ * (1.0 / hbar), v_of_x = potential_ * (1.0 / hbar);
+  const Tensor t_of_k = hamiltonian_ ? Tensor() : kinetic_ * (1.0 / hbar),
+               v_of_x = hamiltonian_ ? Tensor() : potential_ * (1.0 / hbar);
   h.apply = [&](const UOp& z) {
     const Tensor w = tensor(z);
+    if (hamiltonian_) return uop(applied(w) * (1.0 / hbar));
     return uop((ifftn(t_of_k * fftn(w, axes), axes) + v_of_x * w).astype(psi.dtype()));
   };
   const double x = h.radius * std::fabs(time);  // of one piece
@@ -372,8 +419,11 @@ Wave Schroedinger::by_series(const Tensor& psi, const WaveOptions& o, double tim
          fmt::format("R t is {} between two outputs, R half the width of the spectrum: at most {:g} is taken",
                      number_text(x), kLargest),
          where);
-  const double longest = o.imaginary ? kLongestDecay : kLongestSeries;
-  const auto parts = static_cast<std::int64_t>(std::max(1.0, std::ceil(x / longest)));
+  // The bounds of Lanczos lie up to 4 % of the width below what psi can have.
+  const double longest = !o.imaginary ? kLongestSeries : hamiltonian_ ? kLongestDecay / 2 : kLongestDecay;
+  // In real time a power of two: its parts of the time are not rounded.
+  const double least = std::max(1.0, std::ceil(x / longest));
+  const auto parts = static_cast<std::int64_t>(o.imaginary ? least : std::exp2(std::ceil(std::log2(least))));
   const std::int64_t together =
       parts > 1 || pieces == 0 || o.imaginary
           ? 1
@@ -386,25 +436,27 @@ Wave Schroedinger::by_series(const Tensor& psi, const WaveOptions& o, double tim
       const double longest_time = std::fabs(times_of.back());
       // Of the psi that is given back: in imaginary time at least kMostDecayed of what the series began with.
       const double left_out = o.imaginary ? made.left_out / kMostDecayed : made.left_out;
-      tell(made.loop,
-           {{Finding::kFound,
-             fmt::format("H = T(k) + V(x), Hermitian; its spectrum is within [{:.6g}, {:.6g}]{}", low, high,
-                         o.spectrum ? ", as given" : ", by the largest k^2 and the values of V")},
-            {Finding::kChose,
-             fmt::format(
-                 "a Chebyshev series of {} terms for R t = {:.6g}{}{}: one pair of transforms a term",
-                 made.terms, h.radius * longest_time, o.imaginary ? ", imaginary time" : "",
-                 times_of.size() > 1 ? fmt::format(", {} times by one recurrence", times_of.size()) : ""),
-             "",
-             {{"terms", static_cast<std::int64_t>(made.terms)}, {"radius_time", h.radius * longest_time}}},
-            {Finding::kError,
-             fmt::format("psi <= {:.1e} of |psi| by the terms left out{}; the last term and the norm are "
-                         "checked after the "
-                         "run",
-                         left_out, many ? ", in each series" : ""),
-             "",
-             {{"last_coefficient", made.last}, {"left_out", left_out}}}},
-           "it is the recurrence of a Chebyshev series");
+      Records told = hamiltonian_ ? hamiltonian_->shown : Records{};
+      told.push_back({Finding::kFound, fmt::format("{} spectrum is within [{:.6g}, {:.6g}]{}",
+                                                   hamiltonian_ ? "its" : "H = T(k) + V(x), Hermitian; its",
+                                                   low, high, bounded_by)});
+      told.push_back(
+          {Finding::kChose,
+           fmt::format(
+               "a Chebyshev series of {} terms for R t = {:.6g}{}{}: {} a term", made.terms,
+               h.radius * longest_time, o.imaginary ? ", imaginary time" : "",
+               times_of.size() > 1 ? fmt::format(", {} times by one recurrence", times_of.size()) : "",
+               hamiltonian_ ? "H once" : "one pair of transforms"),
+           "",
+           {{"terms", static_cast<std::int64_t>(made.terms)}, {"radius_time", h.radius * longest_time}}});
+      told.push_back(
+          {Finding::kError,
+           fmt::format("psi <= {:.1e} of |psi| by the terms left out{}; the last term and the norm "
+                       "are checked after the run",
+                       left_out, many ? ", in each series" : ""),
+           "",
+           {{"last_coefficient", made.last}, {"left_out", left_out}}});
+      tell(made.loop, std::move(told), "it is the recurrence of a Chebyshev series");
       const Tensor sum = tensor(made.value);
       if (!o.imaginary) return sum;
       const Tensor left = total(density(sum)), of_start = total(density(z)).unsqueeze(0);

@@ -41,6 +41,14 @@ std::int64_t points_of(const Grid& grid) {
   return std::accumulate(grid.points().begin(), grid.points().end(), std::int64_t{1}, std::multiplies<>());
 }
 
+std::pair<double, double> bounds_of(const Schroedinger& system, std::string_view call, const Where& place) {
+  try {
+    return system.bounds(place);
+  } catch (const Error& e) {
+    fail(call, e.message(), place);
+  }
+}
+
 // A block of m real waves, rows of [m, N]. H is real: two of them go through it as the parts of one complex wave.
 class Block {
  public:
@@ -176,7 +184,7 @@ Eigenstates eigenstates(const Schroedinger& system, std::int64_t count, const Ei
     fail(kCall, fmt::format("tol is {}, it must be within 1e-14 and 1e-2", number_text(o.tol)), where);
   if (o.max_iterations < 1)
     fail(kCall, fmt::format("max_iterations is {}, it must be at least 1", o.max_iterations), where);
-  const auto [low, high] = system.bounds();
+  const auto [low, high] = bounds_of(system, kCall, where);
   const double radius = 0.5 * (high - low), top = high + kMargin * radius;
   const auto not_found = [&](const std::string& why) { fail(kCall, "LAPACK: " + why, where); };
   if (n <= kDense) {
@@ -245,8 +253,8 @@ Tensor moments_of(const Schroedinger& system, const Tensor& psi, double centre, 
 }
 
 Tensor density(const Schroedinger& system, const Tensor& psi, const Tensor& energies, std::int64_t moments,
-               double factor, const Where& place) {
-  const auto [low, high] = system.bounds();
+               double factor, const std::pair<double, double>& bounds, const Where& place) {
+  const auto [low, high] = bounds;
   const double centre = 0.5 * (low + high), radius = 0.5 * (high - low) * (1 + kMargin);
   std::vector<double> kernel;  // Jackson's
   const double step = std::numbers::pi / static_cast<double>(moments + 1);
@@ -285,7 +293,8 @@ Tensor density_of_states(const Schroedinger& system, const Tensor& energies, con
   shape.insert(shape.begin(), o.vectors);
   // Phases: of all random numbers of mean square 1 those whose trace varies least.
   const Tensor phase = 2.0 * std::numbers::pi * Tensor::rand(shape, static_cast<std::int64_t>(o.seed));
-  return density(system, complex(cos(phase), sin(phase)), energies, o.moments, 1.0, place);
+  return density(system, complex(cos(phase), sin(phase)), energies, o.moments, 1.0,
+                 bounds_of(system, kCall, place), place);
 }
 
 Tensor spectral_density(const Schroedinger& system, const Tensor& psi, const Tensor& energies,
@@ -299,7 +308,8 @@ Tensor spectral_density(const Schroedinger& system, const Tensor& psi, const Ten
              shape_text(system.grid().points()),
          place);
   const Tensor z = is_complex(psi.dtype()) ? psi : psi.astype(DType::kComplex128, place);
-  return density(system, z.unsqueeze(0), energies, o.moments, system.grid().cell(), place);
+  return density(system, z.unsqueeze(0), energies, o.moments, system.grid().cell(),
+                 bounds_of(system, kCall, place), place);
 }
 
 }  // namespace tinyphys
