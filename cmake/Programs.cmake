@@ -113,6 +113,13 @@ if(sources)
   install(TARGETS tinyphys-cache)
 endif()
 
+file(GLOB sources CONFIGURE_DEPENDS tools/viz/*.cpp)
+if(sources)
+  add_program(tinyphys-viz tools ${sources})
+  target_compile_definitions(tinyphys-viz PRIVATE TINYPHYS_VIZ_VERSION="${PROJECT_VERSION}")
+  install(TARGETS tinyphys-viz)
+endif()
+
 # The references that benchmarks compare with are plain -O3 code, in every preset.
 file(GLOB sources CONFIGURE_DEPENDS tools/bench/*.cpp)
 file(GLOB reference_sources CONFIGURE_DEPENDS tools/bench/reference/*.cpp)
@@ -134,7 +141,7 @@ endif()
 
 # Tests of finished programs and of the documentation; they name targets from above.
 if(TINYPHYS_TESTS)
-  foreach(folder cache examples messages snippets)
+  foreach(folder cache examples messages snippets viz)
     if(EXISTS ${CMAKE_SOURCE_DIR}/tests/${folder}/CMakeLists.txt)
       add_subdirectory(tests/${folder})
     endif()

@@ -1,5 +1,10 @@
 #include "engine/dump.hpp"
 
+#include <algorithm>
+#include <chrono>
+
+#include <fmt/format.h>
+
 #include "support/debug.hpp"
 #include "uop/graph.hpp"
 #include "uop/print.hpp"
@@ -64,18 +69,26 @@ void dump_kernels(const Plan& plan, Device& device, const std::string& number, N
     Node* code = s.code.get();
     const std::span<Node* const> root(&code, 1);
     Source source;
-    std::string ir, code_text;
+    std::string ir, code_text, time;
     if (s.kind == PlanOp::kKernel) {
       source = source_of(device, s.code);
       ir = device.optimized(source);
       // What tells no IR has no machine code to tell, and may take long to compile.
-      if (!ir.empty()) code_text = device.disassemble(device.compile(source));
+      if (!ir.empty()) {
+        const auto start = std::chrono::steady_clock::now();
+        const std::string machine_code = device.compile(source);
+        const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
+        code_text = device.disassemble(machine_code);
+        time = fmt::format("{} compiled in {:.3f} ms: {} bytes of code\n", source.name, took.count(),
+                           machine_code.size());
+      }
     }
     dump(stage, {{"txt", to_text(root)},
                  {"dot", to_dot(root)},
                  {device.name().starts_with("cl") ? "cl" : "ll", source.text},
                  {"opt.ll", ir},
-                 {"asm", code_text}});
+                 {"asm", code_text},
+                 {"time", time}});
   }
 }
 
@@ -89,6 +102,28 @@ void dump_plan(const Plan& plan, Device& device) {
   dump("plan", {{"txt", to_text(plan)}, {"dot", to_dot(plan)}});
   NodeMap<char> seen;
   dump_kernels(plan, device, "", seen);
+}
+
+std::string times_text(const Plan& plan, const StepTimes& times, const std::string& number) {
+  std::string out;
+  for (std::size_t i = 0; i < plan.steps.size(); ++i) {
+    const PlanStep& s = plan.steps[i];
+    if (const auto t = times.find(&s); t != times.end())
+      out += fmt::format("{}{}  {}  {} run{}  {:.3f} ms\n", number, i, step_name(s), t->second.runs,
+                         t->second.runs == 1 ? "" : "s", 1e3 * t->second.seconds);
+    if (s.body) out += times_text(*s.body, times, number + std::to_string(i) + ".");
+  }
+  return out;
+}
+
+void dump_run(const Plan& plan, const StepTimes& times, std::span<const std::string> reports) {
+  dump("times", {{"txt", times_text(plan, times)}});
+  std::string all;
+  for (std::size_t i = 0; i < reports.size(); ++i)
+    if (std::find(reports.begin(), reports.begin() + static_cast<std::ptrdiff_t>(i), reports[i]) ==
+        reports.begin() + static_cast<std::ptrdiff_t>(i))
+      all += (all.empty() ? "" : "\n") + reports[i];
+  dump("explain", {{"txt", all}});
 }
 
 }  // namespace tinyphys

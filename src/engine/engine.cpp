@@ -173,8 +173,12 @@ class Engine final : public EngineHook {
     if (!known && !wanted.has_loops) recall_.keep(canonical);
     Device& on =
         once && !wanted.has_loops ? device_for_once(canonical.program, device_by(number)) : device_by(number);
+    const std::int64_t plans_before = counts_.made;
     ReadyPlan& ready = plan_of(roots, canonical.program, on);
     RunContext context{on, schedule_options(), progress_of(wanted)};
+    StepTimes times;
+    const bool dumped = counts_.made != plans_before && env::dumping();
+    if (dumped) context.times = &times;
     if (!context.device.runs()) {
       ready.compile(context.device);
       throw Error("realize",
@@ -200,6 +204,13 @@ class Engine final : public EngineHook {
       note_realized(roots[i].get());
     }
     ready.release();
+    if (dumped) {
+      constexpr std::size_t kReports = 16;  // of more values seldom another is told
+      std::vector<std::string> reports;
+      for (const UOp& v : values.first(std::min(values.size(), kReports)))
+        reports.push_back(explain_value(v).text);
+      dump_run(ready.plan(), times, reports);
+    }
     if (timed) {
       char line[120];
       const double ms =

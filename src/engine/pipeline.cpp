@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <source_location>
 #include <string_view>
 
 #include "codegen/kernel.hpp"
@@ -198,7 +199,17 @@ UOp pass_bounds(const UOp& program, const PipelineOptions& options) {
 struct Pass {
   std::string_view name;
   UOp (*run)(const UOp&, const PipelineOptions&);
+  std::source_location where = std::source_location::current();
 };
+
+// The pass and its place in the list below, then what rules of the rewriter fired in it.
+std::string rules_of(const Pass& pass, const FiredRules& fired) {
+  std::string file = pass.where.file_name();
+  file.erase(0, file.find_last_of('/') + 1);
+  return "pass " + std::string(pass.name) + "   " + file + ":" + std::to_string(pass.where.line()) + "\n" +
+         fired.text();
+}
+
 constexpr std::array kPasses{
     Pass{"complex", pass_complex},         Pass{"simplify", pass_simplify},
     Pass{"derivatives", pass_derivatives}, Pass{"lift scans", pass_scans},
@@ -214,9 +225,11 @@ UOp run_passes(const UOp& program, const PipelineOptions& options) {
   UOp p = program;
   for (const Pass& pass : kPasses) {
     const UOp before = p;
+    const FiredRules fired;
     p = pass.run(p, options);
     if (p == before) continue;
-    if (!options.body) dump_graph("after " + std::string(pass.name), p);
+    if (!options.body && env::dumping())
+      dump_graph("after " + std::string(pass.name), p, rules_of(pass, fired));
     if (debug_enabled(3, "rewrite"))
       debug_print(3, "rewrite", "after " + std::string(pass.name) + "\n" + to_text(p));
     if (env::verify()) {

@@ -186,6 +186,7 @@ std::vector<StorageRef>& ReadyPlan::run(std::span<const Argument> arguments, Run
       slot(p.index) = in_memory(arguments[i].data, context.device.memory());
   }
   for (std::size_t i = 0; i < plan_->steps.size(); ++i) {
+    const auto start = context.times ? Clock::now() : Clock::time_point{};
     switch (plan_->steps[i].kind) {
       case PlanOp::kKernel:
       case PlanOp::kHost: run_kernel(i, context); break;
@@ -193,6 +194,12 @@ std::vector<StorageRef>& ReadyPlan::run(std::span<const Argument> arguments, Run
       case PlanOp::kLoop: run_loop(i, context); break;
       case PlanOp::kGuard: run_guard(i, context); break;
       case PlanOp::kCheck: run_check(i); break;
+    }
+    if (context.times) {
+      context.device.finish();
+      StepTime& t = (*context.times)[&plan_->steps[i]];
+      ++t.runs;
+      t.seconds += seconds(Clock::now() - start);
     }
     let_go_after(i);
   }
@@ -331,7 +338,7 @@ void ReadyPlan::run_loop(std::size_t i, RunContext& context) {
   std::vector<Pool>& rows = body.state_->rows;
   rows.resize(1 + step.n_xs);
   Memory& memory = context.device.memory();
-  RunContext inside{context.device, context.schedule, {}};
+  RunContext inside{context.device, context.schedule, {}, context.times};
   auto last_report = Clock::now();
   for (std::int64_t n = 0; n < steps; ++n) {
     arguments[0].data = {};  // to be written again

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 #include "engine/canonical.hpp"
@@ -17,10 +18,18 @@ namespace tinyphys {
 // Called now and then while a long loop runs: steps done, steps in all.
 using StepProgress = std::function<void(std::int64_t done, std::int64_t total)>;
 
+// Of each step that ran, those of the bodies of loops too: how often, and for how long in all.
+struct StepTime {
+  std::int64_t runs = 0;
+  double seconds = 0;
+};
+using StepTimes = std::unordered_map<const PlanStep*, StepTime>;
+
 struct RunContext {
   Device& device;
   ScheduleOptions schedule;
   StepProgress progress;
+  StepTimes* times = nullptr;  // where they are wanted; the device is then waited for after each step
 };
 
 // A plan with its loaded kernels and, while it runs, its memory. Not for several threads at once.

@@ -120,9 +120,12 @@ class Driver {
       return nullptr;
     }
     ++fired_;
-    if (trace_)
-      debug_print(kTraceLevel, "rewrite",
-                  to_infix(n) + "  =>  " + to_infix(replaced.get()) + "   by   " + rule_at(rules_, where));
+    if (const bool kept = FiredRules::count(); kept || trace_) {
+      const std::string said =
+          to_infix(n) + "  =>  " + to_infix(replaced.get()) + "   by   " + rule_at(rules_, where);
+      if (trace_) debug_print(kTraceLevel, "rewrite", said);
+      if (kept) FiredRules::keep(said);
+    }
     return keep(std::move(replaced));
   }
 

@@ -83,6 +83,37 @@ void dump(std::string_view stage, std::initializer_list<DumpFile> files) {
   }
 }
 
+namespace {
+thread_local FiredRules* fired_rules = nullptr;
+constexpr long kMaxFiredRules = 10'000;
+}  // namespace
+
+FiredRules::FiredRules() : on_(env::dumping()) {
+  if (!on_) return;
+  outer_ = fired_rules;
+  fired_rules = this;
+}
+
+FiredRules::~FiredRules() {
+  if (!on_) return;
+  fired_rules = outer_;
+  if (!outer_) return;
+  if (outer_->fired_ < kMaxFiredRules) outer_->lines_ += lines_;
+  outer_->fired_ += fired_;
+}
+
+bool FiredRules::count() { return fired_rules && fired_rules->fired_++ < kMaxFiredRules; }
+
+void FiredRules::keep(const std::string& line) {
+  if (fired_rules) fired_rules->lines_ += line + "\n";
+}
+
+std::string FiredRules::text() const {
+  if (fired_ == 0) return {};
+  const auto kept = std::count(lines_.begin(), lines_.end(), '\n');
+  return kept < fired_ ? fmt::format("{}and {} more\n", lines_, fired_ - kept) : lines_;
+}
+
 // Asks no environment variable: env.cpp warns through here while it reads them.
 void warn_once(std::string_view key, std::string_view text) {
   Sink& s = sink();

@@ -36,6 +36,29 @@ struct DumpFile {
 /// making the text costs something, ask env::dumping() first.
 void dump(std::string_view stage, std::initializer_list<DumpFile> files);
 
+/// The rewrites that fire on this thread while one exists and something is dumped: a line each. They nest: an inner one
+/// leaves its lines to the outer one when it goes.
+class FiredRules {
+ public:
+  FiredRules();
+  ~FiredRules();
+  FiredRules(const FiredRules&) = delete;
+  FiredRules& operator=(const FiredRules&) = delete;
+
+  /// Counts one more, and says whether its line is wanted: the first 10,000 are, where somebody collects them here.
+  static bool count();
+  static void keep(const std::string& line);
+
+  /// The lines, each with its newline, and how many more there were. Empty when none fired.
+  std::string text() const;
+
+ private:
+  std::string lines_;
+  long fired_ = 0;
+  FiredRules* outer_ = nullptr;
+  bool on_;
+};
+
 /// Prints `[tinyphys warning] text` at any level, the first time that `key` is seen in this process.
 void warn_once(std::string_view key, std::string_view text);
 

@@ -71,12 +71,12 @@ std::string to_dot(std::span<Node* const> roots, std::size_t max_nodes) {
   return out + between + "}\n";
 }
 
-void dump_graph(std::string_view stage, std::span<Node* const> roots) {
-  if (env::dumping()) dump(stage, {{"txt", to_text(roots)}, {"dot", to_dot(roots)}});
+void dump_graph(std::string_view stage, std::span<Node* const> roots, const std::string& rules) {
+  if (env::dumping()) dump(stage, {{"txt", to_text(roots)}, {"dot", to_dot(roots)}, {"rules", rules}});
 }
-void dump_graph(std::string_view stage, const UOp& root) {
+void dump_graph(std::string_view stage, const UOp& root, const std::string& rules) {
   Node* r = root.get();
-  dump_graph(stage, std::span<Node* const>(&r, 1));
+  dump_graph(stage, std::span<Node* const>(&r, 1), rules);
 }
 
 }  // namespace tinyphys

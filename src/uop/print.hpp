@@ -23,7 +23,8 @@ std::string to_dot(std::span<Node* const> roots, std::size_t max_nodes = 2000);
 std::string dot_quoted(std::string_view text);
 
 // Text and drawing into TINYPHYS_DEBUG_DIR; nothing where that is not set.
-void dump_graph(std::string_view stage, std::span<Node* const> roots);
-void dump_graph(std::string_view stage, const UOp& root);
+// `rules`: what made it of the graph before it, a line each, into a file .rules beside them.
+void dump_graph(std::string_view stage, std::span<Node* const> roots, const std::string& rules = "");
+void dump_graph(std::string_view stage, const UOp& root, const std::string& rules = "");
 
 }  // namespace tinyphys

@@ -157,6 +157,67 @@ TEST_CASE("a kernel's text, LLVM's own form of it and the machine code have stab
   CHECK(contains(folder.of_stage("kernel-0.asm"), "ret"));
 }
 
+TEST_CASE("a pass says its place and the rules that fired in it" * tp::testing::needs_passes()) {
+  const Folder folder;
+  const tp::env::ScopedOverride on("TINYPHYS_DEBUG_DIR", folder.path.string());
+  program(241).realize();
+  CHECK(contains(folder.of_stage("after-evolve.rules"), "pass evolve   pipeline.cpp:"));
+  const std::string rules = folder.of_stage("after-bodies.rules");
+  CHECK(rules.starts_with("pass bodies   pipeline.cpp:"));
+  CHECK(contains(rules, "  =>  "));
+  CHECK(contains(rules, "   by   "));
+  CHECK(contains(rules, "rules_algebra.hpp:"));
+  for (const std::string& n : folder.names()) CHECK_MESSAGE(n != "0000-recorded.rules", n);
+}
+
+TEST_CASE("fired rules are kept by the innermost, handed to the outer one, and counted past what is kept") {
+  const Folder folder;
+  {
+    const tp::env::ScopedOverride off("TINYPHYS_DEBUG_DIR", "");
+    const tp::FiredRules none;
+    CHECK(!tp::FiredRules::count());
+    CHECK(none.text().empty());
+  }
+  const tp::env::ScopedOverride on("TINYPHYS_DEBUG_DIR", folder.path.string());
+  const tp::FiredRules outer;
+  const auto fire = [](const char* line) {
+    if (tp::FiredRules::count()) tp::FiredRules::keep(line);
+  };
+  fire("a");
+  {
+    const tp::FiredRules inner;
+    fire("b");
+    CHECK(inner.text() == "b\n");
+    CHECK(outer.text() == "a\n");
+  }
+  CHECK(outer.text() == "a\nb\n");
+  for (int i = 0; i < 10'001; ++i) fire("c");
+  CHECK(outer.text().ends_with("c\nand 3 more\n"));
+}
+
+TEST_CASE("the first run of a plan tells the time of each step and the reports" *
+          tp::testing::needs_passes()) {
+  const Folder folder;
+  const tp::env::ScopedOverride on("TINYPHYS_DEBUG_DIR", folder.path.string()),
+      device("TINYPHYS_DEVICE", "cpu");
+  Tensor value = program(251).realize();
+  const std::string times = folder.of_stage("times.txt");
+  const std::string plan = folder.of_stage("plan.txt");
+  CAPTURE(times);
+  CHECK(std::count(times.begin(), times.end(), '\n') >= std::count(plan.begin(), plan.end(), '\n') / 2);
+  CHECK(contains(times, "kernel  1 run  "));
+  CHECK(contains(times, " ms\n"));
+  CHECK(contains(folder.of_stage("kernel-1.time"), " compiled in "));
+  CHECK(folder.of_stage("explain.txt") == tp::explain(value).text);
+}
+
+TEST_CASE("a loop's steps are told with their number of runs" * tp::testing::needs_passes()) {
+  const Folder folder;
+  const tp::env::ScopedOverride on("TINYPHYS_DEBUG_DIR", folder.path.string()), unfused("TINYPHYS_OPT", "0");
+  tp::scan([](const Tensor& v) { return v - 0.1 * v * v; }, Tensor::linspace(0.0, 1.0, 257), 6).realize();
+  CHECK(contains(folder.of_stage("times.txt"), "  6 runs  "));
+}
+
 TEST_CASE("nothing is written without the folder's name") {
   const Folder folder;
   {
