@@ -5,6 +5,7 @@
 #include <bit>
 #include <functional>
 #include <set>
+#include <tuple>
 
 #include "codegen/rangeify.hpp"
 #include "tinyphys/error.hpp"
@@ -85,18 +86,24 @@ bool reads_pairs(const Node* load, IndexMath& math) {
 
 std::map<const Node*, Node*> paired_stores(const LoopNest& nest, IndexMath& math) {
   std::map<const Node*, Node*> out;
-  const auto is_second = [&](const Node* s, const Linear& of_first, const Node* first) {
-    if (s->op != Op::STORE || s->arg(0) != first->arg(0)) return false;
-    const Linear own = math.linear(s->src(0));
-    return own.c == of_first.c + 1 && own.terms == of_first.terms;
-  };
+  if (nest.lanes.empty()) return out;
+  // By the output and what the index moves with, its even number: the two numbers of a pair differ by 1.
+  using Place = std::tuple<std::int64_t, std::vector<std::pair<Node*, std::int64_t>>, std::int64_t>;
+  std::map<Place, Node*> firsts;
+  std::vector<std::pair<Place, Node*>> seconds;
   for (const UOp& s : nest.stores) {
     if (s->op != Op::STORE) continue;
-    const Linear first = math.linear(s->src(0));
-    if (first.c % 2 != 0 || !is_even(first)) continue;
-    for (const UOp& other : nest.stores)
-      if (is_second(other.get(), first, s.get())) out[s.get()] = other.get();
+    Linear at = math.linear(s->src(0));
+    if (!is_even(at)) continue;
+    const bool second = at.c % 2 != 0;
+    Place place{s->arg(0), std::move(at.terms), at.c - (second ? 1 : 0)};
+    if (second)
+      seconds.emplace_back(std::move(place), s.get());
+    else
+      firsts[std::move(place)] = s.get();
   }
+  for (const auto& [place, second] : seconds)
+    if (const auto first = firsts.find(place); first != firsts.end()) out[first->second] = second;
   return out;
 }
 

@@ -46,13 +46,6 @@ std::vector<Complex> random_numbers(std::int64_t size, std::int64_t key) {
   return out;
 }
 
-std::string point_of(std::span<const std::int64_t> shape, std::size_t at) {
-  Dims index(shape.size());
-  for (std::size_t a = shape.size(); a-- > 0; at /= static_cast<std::size_t>(shape[a]))
-    index[a] = static_cast<std::int64_t>(at % static_cast<std::size_t>(shape[a]));
-  return shape_text(index);
-}
-
 // Two results of H that are to agree, element by element: a large element, as of a wall, must not hide what is wrong with a
 // small one. Its size is the largest of all trials.
 struct Rows {
@@ -102,14 +95,14 @@ class Checker {
     if (const auto worst = of_none.worst(); worst.share > kTolerance)
       fail(kCall,
            fmt::format("H is not linear in psi: of psi = 0 it makes {} at point {}",
-                       front::number_text(std::abs(none[worst.at])), point_of(shape_, worst.at)),
+                       front::number_text(std::abs(none[worst.at])), front::point_text(shape_, worst.at)),
            where_);
     if (const auto worst = of_i.worst(); worst.share > kTolerance)
       fail(kCall,
            fmt::format(
                "H is not linear over the complex numbers: H (i psi) and i H psi differ by {:.3g} of "
                "|H psi| at point {} ({}): conj(psi), real(psi), imag(psi) are of psi's parts, not of psi",
-               worst.share, point_of(shape_, worst.at), why_open),
+               worst.share, front::point_text(shape_, worst.at), why_open),
            where_);
   }
   // The largest difference of an element of H psi and of its adjoint of psi, of that element.
@@ -129,7 +122,7 @@ class Checker {
           fmt::format(
               "H is not Hermitian: H psi and the adjoint of H on psi differ by {:.3g} of |H psi| at point {} "
               "({}); an absorbing potential and a hop without its way back do not keep the norm",
-              worst.share, point_of(shape_, worst.at), why_open),
+              worst.share, front::point_text(shape_, worst.at), why_open),
           where_);
     return worst.share;
   }
@@ -146,7 +139,7 @@ class Checker {
         fail(kCall,
              fmt::format("H psi is {} + {} i at point {}, for a psi of random numbers up to 1",
                          front::number_text(out[i].real()), front::number_text(out[i].imag()),
-                         point_of(shape_, i)),
+                         front::point_text(shape_, i)),
              where_);
     return out;
   }

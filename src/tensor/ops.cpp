@@ -78,6 +78,13 @@ void check_devices(const UOp& a, const UOp& b, Call call, const Where& where) {
 
 std::string describe(const Node* n) { return std::string(name(n->dtype)) + shape_text(n->shape()); }
 
+std::string point_text(std::span<const std::int64_t> shape, std::size_t at) {
+  Dims index(shape.size());
+  for (std::size_t a = shape.size(); a-- > 0; at /= static_cast<std::size_t>(shape[a]))
+    index[a] = static_cast<std::int64_t>(at % static_cast<std::size_t>(shape[a]));
+  return shape_text(index);
+}
+
 std::string number_text(double v) {
   char text[40];
   const auto end = std::to_chars(text, text + sizeof text, v).ptr;

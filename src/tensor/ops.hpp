@@ -26,6 +26,8 @@ void check_devices(const UOp& a, const UOp& b, Call call, const Where& where);
 
 std::string describe(const Node* n);  // "float64[3,4]"
 std::string number_text(double v);
+// The index of element `at` of an array of this shape, rows first: "[3,4]".
+std::string point_text(std::span<const std::int64_t> shape, std::size_t at);
 std::string shape_list(std::span<const UOp> values);  // "[3], [4] and [5]"
 
 // The node of a tensor that the user gave; an empty one is an error.

@@ -25,6 +25,7 @@ namespace tinyphys {
 using front::describe;
 using front::fail;
 using front::number_text;
+using front::point_text;
 
 namespace {
 
@@ -36,12 +37,6 @@ constexpr double kLongestDecay = 256.0, kMostDecayed = 1e-4;
 // The spectrum is taken to be this much wider: what rounding adds to H.
 constexpr double kMargin = 1e-9;
 constexpr double kLargest = 1e12;  // R t of what lies between two outputs
-
-std::string point_text(std::span<const std::int64_t> shape, std::int64_t at) {
-  std::vector<std::int64_t> index(shape.size());
-  for (std::size_t a = shape.size(); a-- > 0; at /= shape[a]) index[a] = at % shape[a];
-  return shape_text(index);
-}
 
 // exp(-i x) or, in imaginary time, exp(-x) of a real x.
 Tensor propagator_of(const Tensor& x, bool imaginary) {
@@ -149,7 +144,7 @@ Schroedinger::Schroedinger(Grid grid, const Arg& potential, SchroedingerOptions 
            fmt::format(
                "the potential is {} at point {}; for a wall take a large finite value, some times the energy "
                "of psi",
-               number_text(values[i]), point_text(points, static_cast<std::int64_t>(i))),
+               number_text(values[i]), point_text(points, i)),
            where);
   const auto [least, largest] = std::minmax_element(values.begin(), values.end());
   // Data: a loop would make numbers alone anew in each step.
